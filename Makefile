@@ -1,0 +1,40 @@
+# `make run` and `make test` do everything; `make help` lists the rest.
+PY ?= python3.11
+BIN := .venv/bin
+STAMP := .venv/.installed
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.PHONY: help setup run test check format clean
+help: ## List the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+
+setup: $(STAMP) ## Make the environment (.venv), every version and digest pinned by requirements.lock
+
+$(STAMP): requirements.lock
+	@echo "1/2 environment: .venv"
+	@$(PY) -m venv .venv
+	@echo "2/2 packages: about 4 GB with PyTorch; once only, the second time is instant"
+	@$(BIN)/pip install --quiet --progress-bar on --require-hashes -r requirements.lock
+	@touch $@
+
+run: $(STAMP) ## Start the whole product; PORT, DATA_DIR and more from the environment
+	@$(BIN)/python manage.py up
+
+test: $(STAMP) ## Run the whole test suite, browser tests included
+	@PYTHON=$(BIN)/python sh tests/find_browser.sh
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(STAMP) ## Format, lint, types, import contracts, deployment settings, missing migrations
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	DATA_DIR=.venv/check $(BIN)/mypy marketplace models_catalog finetuning
+	DATA_DIR=.venv/check $(BIN)/python manage.py makemigrations --check --dry-run
+	DATA_DIR=.venv/check ALLOWED_HOSTS=models.example.com SECRET_KEY=$$($(BIN)/python -c "import secrets; print(secrets.token_urlsafe(64))") $(BIN)/python manage.py check --deploy --fail-level WARNING
+
+format: $(STAMP) ## Format and fix what can be fixed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean: ## Remove the environment; data in ./var stays
+	rm -rf .venv
