@@ -1,0 +1,1 @@
+"""The shell and the shared kernel: settings, urls, errors, decisions, queue, storage, api and html."""

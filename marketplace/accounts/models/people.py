@@ -1,0 +1,124 @@
+"""People, organisations and the namespaces that own everything else."""
+
+from __future__ import annotations
+
+from django.contrib.auth.models import AbstractUser, AnonymousUser
+from django.core.validators import RegexValidator
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Lower
+
+# The shape that Hub clients accept for each half of `namespace/name`.
+NAME_PATTERN = r"^(?!.*(--|\.\.))(?!.*\.git$)[A-Za-z0-9_](?:[\w.\-]{0,94}[A-Za-z0-9_])?$"
+NAME_HELP: str = "Letters, digits, '-', '_' and '.', at most 96; no '--' or '..'."
+validate_name = RegexValidator(NAME_PATTERN, f"Not a usable name. {NAME_HELP}", "name")
+RESERVED_NAMES = frozenset(
+    [
+        "account",
+        "admin",
+        "api",
+        "compare",
+        "datasets",
+        "docs",
+        "healthz",
+        "licenses",
+        "login",
+        "logout",
+        "metrics",
+        "models",
+        "new",
+        "orders",
+        "readyz",
+        "runs",
+        "settings",
+        "signup",
+        "spaces",
+        "static",
+        "tokens",
+        "vendor",
+    ]
+)
+
+
+class User(AbstractUser):
+    """A person. Their namespace has their username."""
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(Lower("username"), name="accounts_user_username_ci"),
+        ]
+
+
+class Role(models.TextChoices):
+    OWNER = "owner", "Owner"
+    ADMIN = "admin", "Admin"
+    WRITER = "writer", "Writer"
+    READER = "reader", "Reader"
+    BILLING = "billing", "Billing"
+
+
+ADMINISTERS = (Role.OWNER, Role.ADMIN)
+WRITES = (Role.OWNER, Role.ADMIN, Role.WRITER)
+BILLS = (Role.OWNER, Role.ADMIN, Role.BILLING)
+
+
+class Organization(models.Model):
+    display_name = models.CharField(max_length=120)
+    website = models.URLField(blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return self.display_name
+
+
+class Membership(models.Model):
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="memberships")
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="memberships")
+    role = models.CharField(max_length=10, choices=Role.choices)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["organization", "user"], name="accounts_membership_once"),
+            models.CheckConstraint(condition=Q(role__in=Role.values), name="accounts_membership_role"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user} in {self.organization} as {self.role}"
+
+
+class NamespaceQuerySet(models.QuerySet["Namespace"]):
+    def of(self, user: User | AnonymousUser, *, roles: tuple[Role, ...] = tuple(Role)) -> NamespaceQuerySet:
+        """The user's own namespace, and those of the organisations where they have one of the roles."""
+        if not user.is_authenticated:
+            return self.none()
+        member = Membership.objects.filter(user_id=user.pk, role__in=roles).values("organization_id")
+        return self.filter(Q(user_id=user.pk) | Q(organization_id__in=member))
+
+    def writable_by(self, user: User | AnonymousUser) -> NamespaceQuerySet:
+        return self.of(user, roles=WRITES)
+
+
+class Namespace(models.Model):
+    """The first half of `namespace/name`; belongs to exactly one user or one organisation."""
+
+    name = models.CharField(max_length=96, unique=True, validators=[validate_name])
+    user = models.OneToOneField(User, null=True, blank=True, on_delete=models.PROTECT)
+    organization = models.OneToOneField(Organization, null=True, blank=True, on_delete=models.PROTECT)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = NamespaceQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(Lower("name"), name="accounts_namespace_name_ci"),
+            models.CheckConstraint(
+                condition=Q(user__isnull=True) ^ Q(organization__isnull=True), name="accounts_namespace_one_owner"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def title(self) -> str:
+        return self.organization.display_name if self.organization else self.name

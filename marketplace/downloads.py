@@ -1,0 +1,110 @@
+"""Answers a GET or HEAD for a blob: strong ETag, one byte range, If-Range, 304 and 416 (RFC 9110)."""
+
+from __future__ import annotations
+
+import re
+from typing import BinaryIO
+
+from django.http import FileResponse, HttpRequest, HttpResponse, HttpResponseBase
+from django.utils.http import content_disposition_header
+
+from marketplace import storage
+
+_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+
+
+class _Slice:
+    """A window on a file, with the positions that `wsgi.file_wrapper` asks for relative to its start."""
+
+    def __init__(self, file: BinaryIO, *, start: int, length: int) -> None:
+        self._file, self._start, self._left = file, start, length
+        self._length = length
+        file.seek(start)
+
+    def read(self, size: int = -1) -> bytes:
+        wanted = self._left if size < 0 else min(size, self._left)
+        chunk = self._file.read(wanted)
+        self._left -= len(chunk)
+        return chunk
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        position = {0: offset, 1: self.tell() + offset, 2: self._length + offset}[whence]
+        self._file.seek(self._start + position)
+        self._left = self._length - position
+        return position
+
+    def tell(self) -> int:
+        return self._length - self._left
+
+    def seekable(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def parse_range(header: str, size: int) -> tuple[int, int] | None:
+    """Returns (first, last) byte of a satisfiable single range, None where the header is to be ignored.
+    Raises ValueError where the range lies outside the file."""
+    match = _RANGE.fullmatch(header.strip())
+    if match is None or match.group(0) == "bytes=-":
+        return None
+    first, last = match.groups()
+    if not first:
+        length = min(int(last), size)
+        if length == 0:
+            raise ValueError("empty suffix")
+        return size - length, size - 1
+    start, end = int(first), min(int(last), size - 1) if last else size - 1
+    if last and int(last) < start:
+        return None
+    if start >= size:
+        raise ValueError("past the end")
+    return start, end
+
+
+def blob_response(
+    request: HttpRequest,
+    *,
+    sha256: str,
+    size: int,
+    filename: str,
+    content_type: str = "application/octet-stream",
+    attachment: bool = True,
+) -> HttpResponseBase:
+    """Returns the blob, or the part asked for, with its SHA-256 as the ETag."""
+    etag = f'"{sha256}"'
+    if request.headers.get("If-None-Match") in {etag, "*"}:
+        return HttpResponse(status=304, headers={"ETag": etag})
+    span: tuple[int, int] | None = None
+    if request.headers.get("If-Range", etag) == etag:
+        try:
+            span = parse_range(request.headers.get("Range", ""), size)
+        except ValueError:
+            return HttpResponse(status=416, headers={"Content-Range": f"bytes */{size}", "ETag": etag})
+    start, end = span or (0, size - 1)
+    response = _body(request, sha256, start, end - start + 1)
+    response.status_code = 206 if span else 200
+    response["Content-Type"] = content_type
+    response["Content-Length"] = str(end - start + 1)
+    response["Accept-Ranges"] = "bytes"
+    response["ETag"] = etag
+    response["X-Content-Type-Options"] = "nosniff"
+    response["Cache-Control"] = "private, no-cache"
+    if disposition := content_disposition_header(attachment, filename):
+        response["Content-Disposition"] = disposition
+    if span:
+        response["Content-Range"] = f"bytes {start}-{end}/{size}"
+    return response
+
+
+def _body(request: HttpRequest, sha256: str, start: int, length: int) -> HttpResponseBase:
+    if request.method == "HEAD":
+        return HttpResponse()
+    return FileResponse(_Slice(storage.open_blob(sha256), start=start, length=length))
+
+
+def is_a_download(request: HttpRequest, response: HttpResponseBase) -> bool:
+    """True for the answer that a download is counted by: the one that carries the first byte."""
+    starts = request.headers.get("Range", "bytes=0-").startswith("bytes=0-")
+    return request.method == "GET" and starts and response.status_code in (200, 206)

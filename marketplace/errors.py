@@ -1,0 +1,56 @@
+"""The failures that a person caused and can mend. One handler each turns them into pages and problem+json."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+
+class DomainError(Exception):
+    """`code` is stable and listed in docs/api.md; `message` is one sentence saying what to do next."""
+
+    status = 400
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        field: str = "",
+        items: Sequence[str] = (),
+        extra: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.field = field
+        self.items = list(items)
+        self.extra = extra or {}
+
+
+class Invalid(DomainError):
+    """The input cannot be used as it is."""
+
+    status = 422
+
+
+class Conflict(DomainError):
+    """The input is fine; the present state forbids it."""
+
+    status = 409
+
+
+class Denied(DomainError):
+    """A policy said no."""
+
+    status = 403
+
+
+class TooLarge(DomainError):
+    status = 413
+
+
+class Unavailable(DomainError):
+    """Something that this server needs is not there now."""
+
+    status = 503

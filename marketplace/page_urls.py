@@ -1,0 +1,21 @@
+"""Addresses of the pages that belong to no app."""
+
+from django.templatetags.static import static
+from django.urls import path
+from django.views.generic import RedirectView
+
+from marketplace import pages
+
+
+class Favicon(RedirectView):
+    """Browsers ask for it without being told to."""
+
+    def get_redirect_url(self, *_args: object, **_kwargs: object) -> str:
+        return static("img/mark.svg")
+
+
+urlpatterns = [
+    path("", pages.home, name="home"),
+    path("healthz", pages.health, name="healthz"),
+    path("favicon.ico", Favicon.as_view()),
+]

@@ -1,0 +1,43 @@
+"""Pages that belong to no app: home, health, the API's documentation."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+from csp.decorators import csp_update
+from django.conf import settings
+from django.db import connection
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import render
+from django.utils import timezone
+
+from finetuning import selectors as finetuning
+from finetuning.models import Run
+from finetuning.models.runs import ACTIVE, RunStatus
+from models_catalog import selectors as catalog
+
+FEATURED = 6
+
+
+def home(request: HttpRequest) -> HttpResponse:
+    """The door: search, the three steps, some models that are on this server, and what runs now."""
+    listings = catalog.order_catalog(catalog.catalog(request.user).filter(latest_release__remote_url=""), "newest")
+    runs = finetuning.runs_of(request.user).filter(status__in=ACTIVE)[:5]
+    return render(request, "home.html", {"listings": listings[:FEATURED], "runs": runs})
+
+
+def health(_request: HttpRequest) -> HttpResponse:
+    """Answers 200 while the database does; with the age of the oldest queued run and the free disk."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+    oldest = Run.objects.filter(status=RunStatus.QUEUED).order_by("created_at").first()
+    waiting = (timezone.now() - oldest.created_at).total_seconds() if oldest else 0
+    free = shutil.disk_usage(settings.DATA_DIR).free
+    return JsonResponse({"status": "ok", "oldest_queued_run_seconds": round(waiting), "disk_free_bytes": free})
+
+
+def swagger(view: Callable[..., Any]) -> Callable[..., Any]:
+    """Loosens the CSP for the one page whose library writes style attributes."""
+    return csp_update({"style-src": "'unsafe-inline'"})(view)

@@ -1,0 +1,53 @@
+"""The client of the predictor, an engine process that keeps models warm behind a Unix socket."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import socket
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+
+from marketplace.errors import Invalid, Unavailable
+
+TIMEOUT_SECONDS = 60
+_LONGEST_SOCKET_PATH = 100  # the kernel takes 107 bytes
+
+
+def socket_path() -> Path:
+    """Returns where the predictor listens: below the data, or for a long path in the temporary folder."""
+    path = Path(settings.PREDICTOR_DIR) / "predict.sock"
+    if len(str(path).encode()) < _LONGEST_SOCKET_PATH:
+        return path
+    digest = hashlib.sha256(str(path).encode()).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"predict-{digest}.sock"
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(TIMEOUT_SECONDS)
+        self.sock.connect(str(socket_path()))
+
+
+def predict(release: str, content: bytes, *, top: int = 5) -> dict[str, Any]:
+    """Returns {predictions, milliseconds, warm}. Raises Invalid with the engine's code for a picture that it
+    cannot read, Unavailable (`predictor_down`)."""
+    connection = _UnixConnection("localhost")
+    try:
+        connection.request("POST", f"/predict/{release}?top={top}", body=content)
+        answer = connection.getresponse()
+        document = json.loads(answer.read())
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise Unavailable("predictor_down", "The prediction service is starting. Try again in a moment.") from error
+    finally:
+        connection.close()
+    if answer.status >= 500:
+        raise Unavailable("predictor_failed", str(document.get("message", "The prediction failed.")))
+    if answer.status >= 400:
+        raise Invalid(str(document.get("code", "bad_image")), str(document.get("message", "")), field="image")
+    return dict(document)

@@ -1,0 +1,38 @@
+"""The doorbell: a job's name and one integer. Losing or doubling a message is harmless (docs/adr/0004).
+
+The only importer of django_q's API; job paths lie here so that services never import tasks.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from functools import partial
+
+from django.db import transaction
+from django_q.tasks import async_task
+
+from marketplace.queue_settings import FAST, TRAIN
+
+
+class Job(Enum):
+    """(dotted path of the task, slot)"""
+
+    VERIFY_RELEASE = ("finetuning.tasks.verify_release", FAST)
+    FETCH_WEIGHTS = ("finetuning.tasks.fetch_weights", FAST)
+    INSPECT_DATASET = ("finetuning.tasks.inspect_dataset", FAST)
+    FINE_TUNE = ("finetuning.tasks.fine_tune", TRAIN)
+
+    @property
+    def path(self) -> str:
+        return self.value[0]
+
+    @property
+    def slot(self) -> str:
+        return self.value[1]
+
+
+def enqueue(job: Job, pk: int) -> None:
+    """Rings once the transaction has committed, so that a worker never sees a row that is not there.
+
+    A crash between commit and ring loses the message: the reaper rings again."""
+    transaction.on_commit(partial(async_task, job.path, pk, cluster=job.slot))

@@ -1,0 +1,120 @@
+"""DRF's policies for this site: problem+json errors (RFC 9457), cursor pages, scopes.
+
+Apart from api.py because DRF's settings name these classes before its views can be imported."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.exceptions import PermissionDenied
+from django.http import Http404
+from rest_framework import exceptions, pagination, status
+from rest_framework.permissions import BasePermission
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from marketplace.accounts.models import ApiToken
+from marketplace.errors import DomainError
+
+PROBLEM_JSON = "application/problem+json"
+
+
+class CursorPagination(pagination.CursorPagination):
+    ordering = "-id"
+    page_size_query_param = "page_size"
+    max_page_size = 100
+
+    def get_paginated_response(self, data: Any) -> Response:
+        response = super().get_paginated_response(data)
+        links = [
+            f'<{url}>; rel="{name}"'
+            for name, url in (("next", self.get_next_link()), ("prev", self.get_previous_link()))
+            if url
+        ]
+        if links:
+            response["Link"] = ", ".join(links)
+        return response
+
+
+class HasScope(BasePermission):
+    """A token does only what its scopes name: `read_scope` and `write_scope` of the view. Sessions do what
+    their user may; anonymous readers only reach views that set `public_read`."""
+
+    message = "This token lacks the scope that the call needs."
+
+    def has_permission(self, request: Request, view: Any) -> bool:
+        safe = request.method in ("GET", "HEAD", "OPTIONS")
+        if not request.user or not request.user.is_authenticated:
+            return safe and getattr(view, "public_read", False)
+        if not isinstance(request.auth, ApiToken):
+            return True
+        scope = view.read_scope if safe else view.write_scope
+        if not request.auth.grants(scope):
+            self.message = f"This token lacks the scope {scope}. Issue one that has it."
+            return False
+        return True
+
+
+def problem(
+    *, status_code: int, code: str, detail: str, errors: list[dict[str, str]] | None = None, **extra: Any
+) -> Response:
+    """Returns a problem document; `code` is the stable part."""
+    body = {
+        "type": f"/docs/errors#{code}",
+        "title": code.replace("_", " ").capitalize(),
+        "status": status_code,
+        "code": code,
+        "detail": detail,
+        "errors": errors or [],
+        **extra,
+    }
+    return Response(body, status=status_code, content_type=PROBLEM_JSON)
+
+
+def exception_handler(error: Exception, _context: dict[str, Any]) -> Response | None:
+    """Turns every expected failure into a problem; the rest is a 500 of the site."""
+    if isinstance(error, DomainError):
+        fields = [{"field": error.field, "code": error.code, "detail": error.message}] if error.field else []
+        return problem(
+            status_code=error.status,
+            code=error.code,
+            detail=error.message,
+            errors=fields,
+            items=error.items,
+            **error.extra,
+        )
+    if isinstance(error, Http404):
+        return problem(status_code=404, code="not_found", detail="There is no such thing, or it is not yours to see.")
+    if isinstance(error, PermissionDenied):
+        return problem(status_code=403, code="forbidden", detail="You may not do this.")
+    return _drf_problem(error) if isinstance(error, exceptions.APIException) else None
+
+
+def _drf_problem(error: exceptions.APIException) -> Response:
+    if isinstance(error, exceptions.ValidationError):
+        response = problem(
+            status_code=400,
+            code="invalid",
+            detail="Some fields need another value.",
+            errors=list(_field_errors(error.get_full_details())),
+        )
+    else:
+        codes = error.get_codes()
+        code = codes if isinstance(codes, str) else "error"
+        response = problem(status_code=error.status_code, code=code, detail=str(error.detail))
+    if header := getattr(error, "auth_header", None):
+        response["WWW-Authenticate"] = header
+    if error.status_code == status.HTTP_429_TOO_MANY_REQUESTS and getattr(error, "wait", None):
+        response["Retry-After"] = str(int(error.wait) + 1)  # type: ignore[attr-defined]  # Throttled's
+    return response
+
+
+def _field_errors(details: Any, path: str = "") -> Any:
+    if isinstance(details, dict) and set(details) == {"message", "code"}:
+        yield {"field": path, "code": str(details["code"]), "detail": str(details["message"])}
+    elif isinstance(details, dict):
+        for name, value in details.items():
+            yield from _field_errors(value, f"{path}.{name}" if path else str(name))
+    elif isinstance(details, list):
+        for value in details:
+            yield from _field_errors(value, path)

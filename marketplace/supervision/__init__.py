@@ -1,0 +1,1 @@
+"""How the product's processes live and die: crash-only, nothing outlives its parent (docs/adr/0004)."""

@@ -1,0 +1,84 @@
+"""Keeps a set of commands alive: restarts what dies with a growing pause, and ends them all together."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from types import FrameType
+
+from marketplace.supervision.processes import kill_group, spawn, terminate
+
+POLL_SECONDS = 0.2
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 30.0
+STEADY_SECONDS = 60.0  # who lives this long starts again with the shortest pause
+
+
+@dataclass(slots=True)
+class Child:
+    name: str
+    command: Sequence[str]
+    environment: dict[str, str] = field(default_factory=dict)
+    process: subprocess.Popen[bytes] | None = None
+    started_at: float = 0.0
+    restart_at: float = 0.0
+    pause: float = FIRST_PAUSE_SECONDS
+
+
+class Supervisor:
+    """`report` gets one line for each start, death and stop."""
+
+    def __init__(self, children: Sequence[Child], *, report: Callable[[str], None]) -> None:
+        self._children = list(children)
+        self._report = report
+        self._stopping = False
+
+    def run(self, *, when_started: Callable[[], None] = lambda: None) -> None:
+        """Blocks until SIGINT or SIGTERM; every child and its group is gone when it returns."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._on_signal)
+        try:
+            for child in self._children:
+                self._start(child)
+            when_started()
+            while not self._stopping:
+                self._watch(time.monotonic())
+                time.sleep(POLL_SECONDS)
+        finally:
+            self._stop()
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self._stopping = True
+
+    def _start(self, child: Child) -> None:
+        child.process = spawn(child.command, environment=child.environment)
+        child.started_at = time.monotonic()
+
+    def _watch(self, now: float) -> None:
+        for child in self._children:
+            if child.process is None:
+                if now >= child.restart_at:
+                    self._report(f"{child.name}: starting again")
+                    self._start(child)
+            elif child.process.poll() is not None:
+                self._bury(child, now)
+
+    def _bury(self, child: Child, now: float) -> None:
+        """Ends what the dead child left behind, and sets the time of its restart."""
+        assert child.process is not None  # noqa: S101 - the caller has looked
+        code = child.process.returncode
+        kill_group(child.process)
+        child.process = None
+        steady = now - child.started_at >= STEADY_SECONDS
+        child.pause = FIRST_PAUSE_SECONDS if steady else min(LONGEST_PAUSE_SECONDS, 2 * child.pause)
+        child.restart_at = now + child.pause
+        self._report(f"{child.name}: ended with {code}; next start in {child.pause:.0f} s")
+
+    def _stop(self) -> None:
+        living = [child.process for child in self._children if child.process is not None]
+        for process in living:
+            process.terminate()
+        for process in living:
+            terminate(process)

@@ -1,0 +1,21 @@
+"""The only place that mounts the apps' addresses."""
+
+from django.contrib import admin
+from django.urls import URLPattern, URLResolver, include, path
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
+
+from marketplace import pages
+
+api = [path("", include("models_catalog.api.urls")), path("", include("finetuning.api.urls"))]
+
+urlpatterns: list[URLPattern | URLResolver] = [
+    path("", include("marketplace.page_urls")),
+    path("", include("models_catalog.urls")),
+    path("", include("finetuning.urls")),
+    path("account/", include("marketplace.accounts.urls")),
+    path("account/", include("allauth.urls")),
+    path("admin/", admin.site.urls),
+    path("api/v1/", include(api)),
+    path("api/schema/", SpectacularAPIView.as_view(), name="api_schema"),
+    path("api/docs/", pages.swagger(SpectacularSwaggerSplitView.as_view(url_name="api_schema")), name="api_docs"),
+]
