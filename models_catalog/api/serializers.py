@@ -1,0 +1,159 @@
+"""Shapes of the catalog's API: input and output apart, no model serializers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.urls import reverse
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+from models_catalog.models import Grant, Order, Release
+from models_catalog.models.listings import FRAMEWORKS, TASKS
+from models_catalog.presets import PRESETS
+
+
+class TermsOutput(serializers.Serializer[Any]):
+    terms_hash = serializers.CharField()
+    name = serializers.CharField()
+    license_id = serializers.CharField()
+    kind = serializers.CharField()
+    price_minor = serializers.IntegerField()
+    currency = serializers.CharField()
+    manual_approval = serializers.BooleanField()
+    document = serializers.DictField()
+
+
+class ArtifactOutput(serializers.Serializer[Any]):
+    path = serializers.CharField()
+    sha256 = serializers.CharField()
+    bytes = serializers.IntegerField()
+
+
+class ParentOutput(serializers.Serializer[Any]):
+    relation = serializers.CharField()
+    release = serializers.CharField(source="parent", allow_null=True)
+    manifest_sha256 = serializers.CharField(source="parent_manifest_sha256")
+    dataset = serializers.CharField(source="dataset_name")
+    dataset_sha256 = serializers.CharField()
+
+
+class ReleaseOutput(serializers.Serializer[Any]):
+    version = serializers.CharField()
+    status = serializers.CharField()
+    sha = serializers.CharField()
+    manifest_sha256 = serializers.CharField()
+    parameters = serializers.IntegerField(allow_null=True)
+    gflops = serializers.FloatField(allow_null=True)
+    input_size = serializers.IntegerField(allow_null=True)
+    preprocessing = serializers.DictField()
+    labels = serializers.ListField(child=serializers.CharField())
+    report = serializers.DictField()
+    metrics = serializers.DictField()
+    notes = serializers.CharField()
+    yanked_reason = serializers.CharField()
+    on_this_server = serializers.SerializerMethodField()
+    published_at = serializers.DateTimeField(allow_null=True)
+    terms = TermsOutput()
+    artifacts = ArtifactOutput(many=True, source="artifacts.all")
+    parents = ParentOutput(many=True, source="parent_edges.all")
+
+    def get_on_this_server(self, release: Release) -> bool:
+        return not release.is_remote
+
+
+class ListingOutput(serializers.Serializer[Any]):
+    id = serializers.CharField(source="__str__")
+    namespace = serializers.CharField(source="namespace.name")
+    name = serializers.CharField()
+    title = serializers.CharField()
+    summary = serializers.CharField()
+    task = serializers.ChoiceField(choices=TASKS)
+    framework = serializers.ChoiceField(choices=FRAMEWORKS)
+    architecture = serializers.CharField()
+    accuracy = serializers.FloatField(allow_null=True)
+    accuracy_metric = serializers.CharField()
+    accuracy_source = serializers.CharField()
+    latest_version = serializers.CharField(source="latest_release.version", default=None, allow_null=True)
+    parameters = serializers.IntegerField(source="latest_release.parameters", default=None, allow_null=True)
+    gflops = serializers.FloatField(source="latest_release.gflops", default=None, allow_null=True)
+    terms = TermsOutput(source="latest_release.terms", default=None, allow_null=True)
+    created_at = serializers.DateTimeField()
+
+
+class DecisionOutput(serializers.Serializer[Any]):
+    allowed = serializers.BooleanField()
+    code = serializers.CharField()
+    why = serializers.CharField()
+
+
+class ListingDetailOutput(ListingOutput):
+    release = ReleaseOutput(allow_null=True)
+    actions = serializers.DictField(child=DecisionOutput())
+    versions = serializers.ListField(child=serializers.CharField())
+
+
+class ListingInput(serializers.Serializer[Any]):
+    namespace = serializers.CharField(max_length=96)
+    name = serializers.CharField(max_length=96)
+    title = serializers.CharField(max_length=120)
+    summary = serializers.CharField(max_length=300, required=False, allow_blank=True, default="")
+    task = serializers.ChoiceField(choices=TASKS)
+    framework = serializers.ChoiceField(choices=FRAMEWORKS)
+    architecture = serializers.CharField(max_length=100)
+    accuracy = serializers.FloatField(min_value=0, max_value=1, required=False, allow_null=True, default=None)
+    accuracy_metric = serializers.CharField(max_length=80, required=False, allow_blank=True, default="")
+    accuracy_source = serializers.CharField(max_length=300, required=False, allow_blank=True, default="")
+
+
+class ListingEdit(serializers.Serializer[Any]):
+    title = serializers.CharField(max_length=120, required=False)
+    summary = serializers.CharField(max_length=300, required=False, allow_blank=True)
+    accuracy = serializers.FloatField(min_value=0, max_value=1, required=False, allow_null=True)
+    accuracy_metric = serializers.CharField(max_length=80, required=False, allow_blank=True)
+    accuracy_source = serializers.CharField(max_length=300, required=False, allow_blank=True)
+
+
+class ReleaseInput(serializers.Serializer[Any]):
+    version = serializers.CharField(max_length=40)
+    license = serializers.ChoiceField(choices=[*sorted(PRESETS), "commercial", "reviewed"])
+    price_minor = serializers.IntegerField(min_value=0, max_value=10**9, required=False, default=0)
+    currency = serializers.RegexField("^[A-Z]{3}$", required=False, default="EUR")
+    notes = serializers.CharField(max_length=300, required=False, allow_blank=True, default="")
+
+
+class YankInput(serializers.Serializer[Any]):
+    reason = serializers.CharField(max_length=300)
+
+
+class GrantInput(serializers.Serializer[Any]):
+    terms_hash = serializers.RegexField("^[0-9a-f]{64}$")
+    licensee = serializers.CharField(max_length=96, required=False)
+
+
+class GrantOutput(serializers.Serializer[Any]):
+    id = serializers.UUIDField()
+    status = serializers.SerializerMethodField()
+    licensee = serializers.CharField(source="licensee.name")
+    listing = serializers.CharField()
+    terms_hash = serializers.CharField(source="terms.terms_hash")
+    accepted_by = serializers.CharField(source="accepted_by.username")
+    accepted_at = serializers.DateTimeField()
+    expires_at = serializers.DateTimeField(allow_null=True)
+
+    @extend_schema_field(serializers.ChoiceField(choices=["active", "revoked"]))
+    def get_status(self, grant: Grant) -> str:
+        return "revoked" if grant.revoked_at else "active"
+
+
+class OrderOutput(serializers.Serializer[Any]):
+    id = serializers.UUIDField()
+    status = serializers.CharField()
+    listing = serializers.CharField()
+    amount_minor = serializers.IntegerField()
+    currency = serializers.CharField()
+    provider = serializers.CharField()
+    url = serializers.SerializerMethodField()
+
+    def get_url(self, order: Order) -> str:
+        return reverse("order", args=[order.pk])

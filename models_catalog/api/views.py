@@ -1,0 +1,256 @@
+"""Thin views: parse, fetch through visible_to, call, render."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from django.http import Http404, HttpResponseBase
+from django.shortcuts import get_object_or_404
+from django.utils import timezone
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.parsers import MultiPartParser
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from marketplace import downloads, storage
+from marketplace.accounts.models import Namespace
+from marketplace.api import RawBody, View
+from marketplace.decisions import require
+from marketplace.errors import Invalid
+from models_catalog import policies, selectors
+from models_catalog.api import serializers as shapes
+from models_catalog.models import Listing, Order, Release
+from models_catalog.presets import APPROVAL_TEMPLATE, COMMERCIAL_TEMPLATE, PRESETS
+from models_catalog.services import licensing, publishing
+from models_catalog.terms import Terms
+
+MAX_ARTIFACT_BYTES = 20 * 2**30
+
+
+def find_listing(request: Request, namespace: str, name: str) -> Listing:
+    return get_object_or_404(selectors.listing_of(request.user, namespace, name))
+
+
+def find_release(request: Request, namespace: str, name: str, version: str) -> Release:
+    release = selectors.release_with_files(request.user, find_listing(request, namespace, name), version)
+    if release is None:
+        raise Http404
+    return release
+
+
+def namespace_named(name: str) -> Namespace:
+    namespace = Namespace.objects.filter(name__iexact=name).first()
+    if namespace is None:
+        raise Invalid("namespace_unknown", f"There is no namespace {name}.", field="namespace")
+    return namespace
+
+
+def terms_for(*, license_id: str, price_minor: int, currency: str) -> Terms:
+    """Returns the preset's terms with the vendor's price."""
+    own = {"commercial": COMMERCIAL_TEMPLATE, "reviewed": APPROVAL_TEMPLATE}
+    value = own.get(license_id) or PRESETS[license_id]
+    return dataclasses.replace(value, price_minor=price_minor, currency=currency)
+
+
+def _checked(serializer: Any) -> dict[str, Any]:
+    serializer.is_valid(raise_exception=True)
+    return dict(serializer.validated_data)
+
+
+class ListingsView(View):
+    public_read = True
+
+    @extend_schema(
+        summary="Search the catalog",
+        parameters=[
+            OpenApiParameter("search", str, description="Words of the name, summary, architecture or vendor"),
+            OpenApiParameter("task", str, many=True),
+            OpenApiParameter("framework", str, many=True),
+            OpenApiParameter("right", str, many=True, description="Rights that the license must allow"),
+            OpenApiParameter("price", str, many=True, enum=["free", "paid"]),
+            OpenApiParameter("size", str, many=True, enum=[size for size, _ in selectors.SIZES]),
+            OpenApiParameter("vendor", str),
+        ],
+        responses=shapes.ListingOutput(many=True),
+    )
+    def get(self, request: Request) -> Response:
+        found = selectors.ListingFilter(request.query_params, queryset=selectors.catalog(request.user))
+        if not found.is_valid():
+            raise Invalid("bad_filter", "A filter has an unknown value.", items=[str(found.form.errors.as_json())])
+        return self.paginated(found.qs, shapes.ListingOutput)
+
+    @extend_schema(summary="Create a draft listing", request=shapes.ListingInput, responses={201: shapes.ListingOutput})
+    def post(self, request: Request) -> Response:
+        fields = _checked(shapes.ListingInput(data=request.data))
+        namespace = namespace_named(fields.pop("namespace"))
+        listing = publishing.create_listing(user=request.user, namespace=namespace, **fields)
+        return Response(shapes.ListingOutput(listing).data, status=201)
+
+
+class ListingView(View):
+    public_read = True
+
+    @extend_schema(summary="A listing with its newest release", responses=shapes.ListingDetailOutput)
+    def get(self, request: Request, namespace: str, name: str) -> Response:
+        listing = find_listing(request, namespace, name)
+        return Response(self._detail(request, listing))
+
+    @extend_schema(summary="Edit a listing", request=shapes.ListingEdit, responses=shapes.ListingOutput)
+    def patch(self, request: Request, namespace: str, name: str) -> Response:
+        listing = find_listing(request, namespace, name)
+        fields = _checked(shapes.ListingEdit(data=request.data))
+        publishing.edit_listing(user=request.user, listing=listing, **fields)
+        return Response(shapes.ListingOutput(listing).data)
+
+    def _detail(self, request: Request, listing: Listing) -> dict[str, Any]:
+        release = selectors.release_with_files(request.user, listing)
+        decisions = policies.actions(request.user, release, now=timezone.now()) if release else {}
+        return {
+            **shapes.ListingOutput(listing).data,
+            "release": shapes.ReleaseOutput(release).data if release else None,
+            "actions": {name: shapes.DecisionOutput(decision).data for name, decision in decisions.items()},
+            "versions": list(
+                Release.objects.visible_to(request.user).filter(listing=listing).values_list("version", flat=True)
+            ),
+        }
+
+
+class ReleasesView(View):
+    public_read = True
+
+    @extend_schema(summary="Releases of a listing", responses=shapes.ReleaseOutput(many=True))
+    def get(self, request: Request, namespace: str, name: str) -> Response:
+        listing = find_listing(request, namespace, name)
+        releases = (
+            Release.objects.visible_to(request.user)
+            .filter(listing=listing)
+            .select_related("terms")
+            .prefetch_related("artifacts", "parent_edges__parent__listing__namespace")
+        )
+        return self.paginated(releases, shapes.ReleaseOutput)
+
+    @extend_schema(summary="Create a draft release", request=shapes.ReleaseInput, responses={201: shapes.ReleaseOutput})
+    def post(self, request: Request, namespace: str, name: str) -> Response:
+        fields = _checked(shapes.ReleaseInput(data=request.data))
+        value = terms_for(license_id=fields["license"], price_minor=fields["price_minor"], currency=fields["currency"])
+        release = publishing.draft(
+            user=request.user,
+            listing=find_listing(request, namespace, name),
+            version=fields["version"],
+            terms=licensing.terms_row(value),
+            notes=fields["notes"],
+        )
+        return Response(shapes.ReleaseOutput(release).data, status=201)
+
+
+class ReleaseView(View):
+    public_read = True
+
+    @extend_schema(summary="One release", responses=shapes.ReleaseOutput)
+    def get(self, request: Request, namespace: str, name: str, version: str) -> Response:
+        return Response(shapes.ReleaseOutput(find_release(request, namespace, name, version)).data)
+
+
+class ArtifactUpload(View):
+    parser_classes = [MultiPartParser, RawBody]
+
+    @extend_schema(
+        summary="Add or replace a file of a draft",
+        request={"application/octet-stream": OpenApiTypes.BINARY},
+        parameters=[OpenApiParameter("X-Checksum-SHA256", str, OpenApiParameter.HEADER, description="Optional digest")],
+        responses={201: shapes.ArtifactOutput},
+    )
+    def put(self, request: Request, namespace: str, name: str, version: str, path: str) -> Response:
+        release = find_release(request, namespace, name, version)
+        require(policies.may_edit_release(request.user, release))
+        publishing.check_path(path)
+        upload = request.FILES.get("file") or request.data  # RawBody's stream
+        if not hasattr(upload, "read"):
+            raise Invalid("file_missing", "Send the file as the body, or as the multipart field `file`.", field="file")
+        blob = storage.put(
+            upload, max_bytes=MAX_ARTIFACT_BYTES, expected_sha256=request.headers.get("X-Checksum-SHA256", "")
+        )
+        artifact = publishing.attach_artifact(user=request.user, release=release, path=path, blob=blob)
+        return Response(shapes.ArtifactOutput(artifact).data, status=201)
+
+    @extend_schema(
+        summary="Download a file under your license", responses={(200, "application/octet-stream"): OpenApiTypes.BINARY}
+    )
+    def get(self, request: Request, namespace: str, name: str, version: str, path: str) -> HttpResponseBase:
+        release = find_release(request, namespace, name, version)
+        artifact = get_object_or_404(release.artifacts, path=path)
+        require(policies.may_download(request.user, release, now=timezone.now()))
+        plain = request._request  # noqa: SLF001 - DRF's own way to Django's request
+        filename = path.rpartition("/")[2]
+        response = downloads.blob_response(plain, sha256=artifact.sha256, size=artifact.bytes, filename=filename)
+        if downloads.is_a_download(plain, response):
+            licensing.record_download(artifact=artifact, user=request.user, client="api")
+        return response
+
+
+class ReleaseAction(View):
+    """Base of the acts on a release that take no body."""
+
+    def act(self, request: Request, release: Release) -> None:
+        raise NotImplementedError
+
+    @extend_schema(request=None, responses=shapes.ReleaseOutput)
+    def post(self, request: Request, namespace: str, name: str, version: str) -> Response:
+        release = find_release(request, namespace, name, version)
+        self.act(request, release)
+        return Response(shapes.ReleaseOutput(find_release(request, namespace, name, version)).data)
+
+
+class Submit(ReleaseAction):
+    def act(self, request: Request, release: Release) -> None:
+        publishing.submit(user=request.user, release=release)
+
+
+class Publish(ReleaseAction):
+    def act(self, request: Request, release: Release) -> None:
+        publishing.publish(user=request.user, release=release, now=timezone.now())
+
+
+class Yank(ReleaseAction):
+    @extend_schema(request=shapes.YankInput, responses=shapes.ReleaseOutput)
+    def post(self, request: Request, namespace: str, name: str, version: str) -> Response:
+        return super().post(request, namespace, name, version)
+
+    def act(self, request: Request, release: Release) -> None:
+        reason = _checked(shapes.YankInput(data=request.data))["reason"]
+        publishing.yank(user=request.user, release=release, reason=reason, now=timezone.now())
+
+
+class Grants(View):
+    read_scope = "licenses:read"
+    write_scope = "licenses:write"
+
+    @extend_schema(summary="Your grants of a listing", responses=shapes.GrantOutput(many=True))
+    def get(self, request: Request, namespace: str, name: str) -> Response:
+        listing = find_listing(request, namespace, name)
+        held = selectors.licenses_of(request.user).filter(listing=listing)
+        return self.paginated(held, shapes.GrantOutput, ordering="-accepted_at")
+
+    @extend_schema(
+        summary="Accept the terms, by their hash",
+        request=shapes.GrantInput,
+        responses={201: shapes.GrantOutput, 202: shapes.OrderOutput},
+    )
+    def post(self, request: Request, namespace: str, name: str) -> Response:
+        listing = find_listing(request, namespace, name)
+        fields = _checked(shapes.GrantInput(data=request.data))
+        if listing.latest_release is None:
+            raise Http404
+        licensee = namespace_named(fields["licensee"]) if "licensee" in fields else None
+        accepted = licensing.accept_terms(
+            user=request.user,
+            release=listing.latest_release,
+            terms_hash=fields["terms_hash"],
+            licensee=licensee,
+            now=timezone.now(),
+        )
+        if isinstance(accepted, Order):
+            return Response(shapes.OrderOutput(accepted).data, status=202)
+        return Response(shapes.GrantOutput(accepted).data, status=201)

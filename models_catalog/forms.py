@@ -1,0 +1,95 @@
+"""Forms of the catalog's pages: types and lengths only; rules are the services'."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+
+from marketplace.accounts.models import Namespace, User
+from models_catalog.models.listings import FRAMEWORKS, TASKS
+from models_catalog.presets import PRESETS
+
+LICENSES = [
+    *((key, terms.name) for key, terms in PRESETS.items()),
+    ("commercial", "Commercial license (paid)"),
+    ("reviewed", "Reviewed access (you approve each licensee)"),
+]
+
+
+class AcceptForm(forms.Form):
+    terms_hash = forms.CharField(widget=forms.HiddenInput)
+    accept = forms.BooleanField(label="I have read these terms and accept them.")
+
+
+class AccessRequestForm(forms.Form):
+    reason = forms.CharField(
+        widget=forms.Textarea(attrs={"rows": 4}), max_length=2000, label="What do you want the model for?"
+    )
+
+
+class ListingForm(forms.Form):
+    namespace = forms.ModelChoiceField(Namespace.objects.none(), to_field_name="name", label="Publish as")
+    name = forms.CharField(max_length=96, help_text="Letters, digits, '-', '_' and '.'.")
+    title = forms.CharField(max_length=120)
+    summary = forms.CharField(max_length=300, required=False)
+    task = forms.ChoiceField(choices=TASKS)
+    framework = forms.ChoiceField(choices=FRAMEWORKS, initial="timm")
+    architecture = forms.CharField(max_length=100, help_text="The framework's own name, such as tf_efficientnet_lite0.")
+    accuracy = forms.FloatField(min_value=0, max_value=1, required=False, help_text="Published metric, 0 to 1.")
+    accuracy_metric = forms.CharField(max_length=80, required=False, label="Which metric")
+    accuracy_source = forms.CharField(max_length=300, required=False, label="Its source")
+
+    def __init__(self, *args: Any, user: User, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["namespace"].queryset = Namespace.objects.writable_by(user)  # type: ignore[attr-defined]  # ModelChoiceField's
+
+
+class ReleaseForm(forms.Form):
+    version = forms.CharField(max_length=40, initial="1.0")
+    license = forms.ChoiceField(choices=LICENSES)
+    price = forms.DecimalField(
+        min_value=0, max_value=10_000_000, decimal_places=2, required=False, help_text="In euros; empty for free."
+    )
+    notes = forms.CharField(max_length=300, required=False, label="What is new")
+
+    @property
+    def price_minor(self) -> int:
+        return int((self.cleaned_data.get("price") or 0) * 100)
+
+
+class ArtifactForm(forms.Form):
+    file = forms.FileField()
+    path = forms.CharField(max_length=200, required=False, help_text="Empty: the file's own name.")
+
+
+class CardForm(forms.Form):
+    text = forms.CharField(widget=forms.Textarea(attrs={"rows": 14}), max_length=200_000, label="Card (Markdown)")
+
+
+class ConfigForm(forms.Form):
+    labels = forms.CharField(widget=forms.Textarea(attrs={"rows": 6}), help_text="One class a line, in order.")
+    size = forms.IntegerField(min_value=16, max_value=1024, initial=224, label="Input size in pixels")
+    mean = forms.CharField(initial="0.485 0.456 0.406")
+    std = forms.CharField(initial="0.229 0.224 0.225")
+    interpolation = forms.ChoiceField(choices=[(name, name) for name in ("bicubic", "bilinear", "nearest", "lanczos")])
+    crop_fraction = forms.FloatField(min_value=0.5, max_value=1, initial=0.875)
+
+    def _three(self, name: str) -> list[float]:
+        try:
+            values = [float(part) for part in self.cleaned_data[name].replace(",", " ").split()]
+        except ValueError as error:
+            raise forms.ValidationError("Three numbers, please.") from error
+        if len(values) != 3:
+            raise forms.ValidationError("Three numbers, please: red, green, blue.")
+        return values
+
+    def clean_mean(self) -> list[float]:
+        return self._three("mean")
+
+    def clean_std(self) -> list[float]:
+        return self._three("std")
+
+
+class ReasonForm(forms.Form):
+    reason = forms.CharField(max_length=300)

@@ -1,0 +1,15 @@
+from models_catalog.models.licensing import AccessRequest, Download, Grant, LicenseTerms, Order
+from models_catalog.models.lineage import LineageEdge
+from models_catalog.models.listings import Artifact, Listing, Release
+
+__all__ = [
+    "AccessRequest",
+    "Artifact",
+    "Download",
+    "Grant",
+    "LicenseTerms",
+    "LineageEdge",
+    "Listing",
+    "Order",
+    "Release",
+]

@@ -1,0 +1,177 @@
+"""Terms as rows, and who accepted them: grants, orders, requests, downloads."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+
+from django.contrib.auth.models import AnonymousUser
+from django.db import models
+from django.db.models import Q
+
+from marketplace.accounts.models import Namespace, User
+from models_catalog import terms as values
+
+_ANSWERS = [(answer.value, answer.value.capitalize()) for answer in values.Answer]
+
+
+class LicenseTerms(models.Model):
+    """An immutable set of terms. `document` is the truth; the other columns are for search and facets."""
+
+    terms_hash = models.CharField(max_length=64, unique=True)
+    name = models.CharField(max_length=120)
+    license_id = models.CharField(max_length=60)
+    kind = models.CharField(max_length=20)
+    document = models.JSONField()
+    commercial_use = models.CharField(max_length=5, choices=_ANSWERS)
+    fine_tune = models.CharField(max_length=5, choices=_ANSWERS)
+    share_derivatives = models.CharField(max_length=5, choices=_ANSWERS)
+    sell_derivatives = models.CharField(max_length=5, choices=_ANSWERS)
+    host_as_service = models.CharField(max_length=5, choices=_ANSWERS)
+    manual_approval = models.BooleanField(default=False)
+    price_minor = models.PositiveBigIntegerField(default=0)
+    currency = models.CharField(max_length=3)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def value(self) -> values.Terms:
+        return values.from_json(self.document)
+
+    @property
+    def plain(self) -> values.PlainWords:
+        return values.in_plain_words(self.value)
+
+
+class GrantQuerySet(models.QuerySet["Grant"]):
+    def visible_to(self, user: User | AnonymousUser) -> GrantQuerySet:
+        mine = Namespace.objects.of(user)
+        return self.filter(Q(licensee__in=mine) | Q(listing__namespace__in=mine)).distinct()
+
+    def active(self, now: datetime) -> GrantQuerySet:
+        return self.filter(Q(expires_at__isnull=True) | Q(expires_at__gt=now), revoked_at__isnull=True)
+
+    def held_by(self, user: User | AnonymousUser) -> GrantQuerySet:
+        return self.filter(licensee__in=Namespace.objects.of(user))
+
+
+class Grant(models.Model):
+    """A licence that was accepted: terms frozen at that time, for a person's or organisation's namespace."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    licensee = models.ForeignKey(Namespace, on_delete=models.PROTECT, related_name="grants")
+    listing = models.ForeignKey("Listing", on_delete=models.PROTECT, related_name="grants")
+    terms = models.ForeignKey(LicenseTerms, on_delete=models.PROTECT, related_name="grants")
+    accepted_by = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+")
+    accepted_at = models.DateTimeField()
+    accepted_text_sha256 = models.CharField(max_length=64)
+    order = models.OneToOneField("Order", null=True, blank=True, on_delete=models.PROTECT, related_name="grant")
+    expires_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+
+    objects = GrantQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-accepted_at"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["licensee", "listing", "terms"],
+                condition=Q(revoked_at__isnull=True),
+                name="models_catalog_grant_once",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.licensee} holds {self.listing} under {self.terms}"
+
+
+class OrderStatus(models.TextChoices):
+    PENDING = "pending", "Waiting for payment"
+    PAID = "paid", "Paid"
+    CANCELED = "canceled", "Canceled"
+
+
+class OrderQuerySet(models.QuerySet["Order"]):
+    def visible_to(self, user: User | AnonymousUser) -> OrderQuerySet:
+        mine = Namespace.objects.of(user)
+        return self.filter(Q(buyer__in=mine) | Q(listing__namespace__in=mine)).distinct()
+
+
+class Order(models.Model):
+    """What was agreed to be paid; a grant follows once it is."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    buyer = models.ForeignKey(Namespace, on_delete=models.PROTECT, related_name="orders")
+    listing = models.ForeignKey("Listing", on_delete=models.PROTECT, related_name="orders")
+    terms = models.ForeignKey(LicenseTerms, on_delete=models.PROTECT, related_name="+")
+    placed_by = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+")
+    placed_at = models.DateTimeField()
+    amount_minor = models.PositiveBigIntegerField()
+    currency = models.CharField(max_length=3)
+    provider = models.CharField(max_length=20)
+    status = models.CharField(max_length=10, choices=OrderStatus.choices, default=OrderStatus.PENDING)
+    settled_by = models.ForeignKey(User, null=True, on_delete=models.PROTECT, related_name="+")
+    settled_at = models.DateTimeField(null=True, blank=True)
+
+    objects = OrderQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-placed_at"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["buyer", "listing", "terms"],
+                condition=Q(status="pending"),
+                name="models_catalog_order_pending_once",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"Order {str(self.id)[:8]}"
+
+
+class RequestStatus(models.TextChoices):
+    PENDING = "pending", "Waiting for the vendor"
+    APPROVED = "approved", "Approved"
+    REJECTED = "rejected", "Rejected"
+
+
+class AccessRequest(models.Model):
+    """Asks a vendor for terms that need their approval."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    requester = models.ForeignKey(Namespace, on_delete=models.PROTECT, related_name="access_requests")
+    listing = models.ForeignKey("Listing", on_delete=models.CASCADE, related_name="access_requests")
+    terms = models.ForeignKey(LicenseTerms, on_delete=models.PROTECT, related_name="+")
+    requested_by = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+")
+    reason = models.TextField(max_length=2000)
+    status = models.CharField(max_length=10, choices=RequestStatus.choices, default=RequestStatus.PENDING)
+    answer = models.CharField(max_length=500, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    decided_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-created_at"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["requester", "listing"],
+                condition=Q(status="pending"),
+                name="models_catalog_access_request_pending_once",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.requester} asks for {self.listing}"
+
+
+class Download(models.Model):
+    """One file served to somebody: the licence's proof and the vendor's statistics."""
+
+    artifact = models.ForeignKey("Artifact", on_delete=models.PROTECT, related_name="downloads")
+    user = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
+    client = models.CharField(max_length=20)
+    at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return f"{self.artifact} at {self.at:%Y-%m-%d}"

@@ -1,0 +1,44 @@
+"""What a release was made from, frozen when it is made."""
+
+from __future__ import annotations
+
+from django.db import models
+
+from models_catalog.models.licensing import Grant, LicenseTerms
+from models_catalog.models.listings import Release
+
+
+class Relation(models.TextChoices):
+    FINETUNE = "finetune", "Fine-tuned from"
+    ADAPTER = "adapter", "Adapter of"
+    MERGE = "merge", "Merged from"
+    QUANTIZED = "quantized", "Quantized from"
+    TRAINED_ON = "trained_on", "Trained on"
+
+
+class LineageEdge(models.Model):
+    """`child` comes from `parent` (a release) or from a dataset, told by its digest and name only: data
+    stays private even where its derivative is public."""
+
+    child = models.ForeignKey(Release, on_delete=models.CASCADE, related_name="parent_edges")
+    parent = models.ForeignKey(Release, null=True, blank=True, on_delete=models.PROTECT, related_name="child_edges")
+    relation = models.CharField(max_length=12, choices=Relation.choices)
+    grant = models.ForeignKey(Grant, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
+    terms = models.ForeignKey(LicenseTerms, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
+    parent_manifest_sha256 = models.CharField(max_length=64, blank=True)
+    dataset_name = models.CharField(max_length=120, blank=True)
+    dataset_sha256 = models.CharField(max_length=64, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["child", "parent", "relation", "dataset_sha256"], name="models_catalog_lineage_edge_once"
+            ),
+            models.CheckConstraint(
+                condition=models.Q(parent__isnull=False) ^ ~models.Q(dataset_sha256=""),
+                name="models_catalog_lineage_edge_one_parent",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.child} {self.relation} {self.parent or self.dataset_name}"

@@ -1,0 +1,192 @@
+"""Listings, their immutable releases and the files of a release."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.auth.models import AnonymousUser
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Lower
+
+from finetuning.engine.spec import Framework, Task
+from marketplace.accounts.models import Namespace, User
+from marketplace.accounts.models.people import validate_name
+from models_catalog.models.licensing import LicenseTerms
+
+TASKS = [(task.value, task.value.replace("-", " ").capitalize()) for task in Task]
+FRAMEWORKS = [
+    (Framework.TORCHVISION.value, "torchvision"),
+    (Framework.TIMM.value, "timm"),
+    (Framework.TRANSFORMERS.value, "Transformers"),
+    (Framework.KERAS.value, "Keras"),
+]
+
+
+class ListingQuerySet(models.QuerySet["Listing"]):
+    def live(self) -> ListingQuerySet:
+        return self.filter(latest_release__isnull=False)
+
+    def managed_by(self, user: User | AnonymousUser) -> ListingQuerySet:
+        return self.filter(namespace__in=Namespace.objects.writable_by(user))
+
+    def visible_to(self, user: User | AnonymousUser) -> ListingQuerySet:
+        """Published listings for everybody; drafts for the members of their namespace; and what was bought
+        stays visible to its buyer."""
+        if not user.is_authenticated:
+            return self.live()
+        if user.is_staff:
+            return self
+        mine = Namespace.objects.of(user)
+        granted = Q(grants__licensee__in=mine)
+        return self.filter(Q(latest_release__isnull=False) | Q(namespace__in=mine) | granted).distinct()
+
+
+class Listing(models.Model):
+    """The thing in the catalog. What it is lies here; what can be had of it lies in its releases."""
+
+    namespace = models.ForeignKey(Namespace, on_delete=models.PROTECT, related_name="listings")
+    name = models.CharField(max_length=96, validators=[validate_name])
+    title = models.CharField(max_length=120)
+    summary = models.CharField(max_length=300, blank=True)
+    task = models.CharField(max_length=30, choices=TASKS)
+    framework = models.CharField(max_length=20, choices=FRAMEWORKS)
+    architecture = models.CharField(max_length=100)
+    accuracy = models.FloatField(null=True, blank=True)  # published headline metric, 0..1
+    accuracy_metric = models.CharField(max_length=80, blank=True)
+    accuracy_source = models.CharField(max_length=300, blank=True)
+    latest_release = models.ForeignKey("Release", null=True, blank=True, on_delete=models.PROTECT, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    objects = ListingQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint("namespace", Lower("name"), name="models_catalog_listing_once"),
+            models.CheckConstraint(
+                condition=Q(accuracy__isnull=True) | Q(accuracy__gte=0, accuracy__lte=1),
+                name="models_catalog_listing_accuracy",
+            ),
+        ]
+        indexes = [models.Index(fields=["task", "framework"], name="models_catalog_listing_facets")]
+
+    def __str__(self) -> str:
+        return f"{self.namespace.name}/{self.name}"
+
+
+class ReleaseStatus(models.TextChoices):
+    DRAFT = "draft", "Draft"
+    VERIFYING = "verifying", "Verifying"
+    READY = "ready", "Verified, not published"
+    REJECTED = "rejected", "Rejected"
+    PUBLISHED = "published", "Published"
+    YANKED = "yanked", "Withdrawn"
+
+
+# status -> where it may come from; transition() below is the only writer of `status`.
+SOURCES: dict[str, tuple[str, ...]] = {
+    ReleaseStatus.DRAFT: (ReleaseStatus.REJECTED, ReleaseStatus.READY),
+    ReleaseStatus.VERIFYING: (ReleaseStatus.DRAFT, ReleaseStatus.REJECTED),
+    ReleaseStatus.READY: (ReleaseStatus.VERIFYING,),
+    ReleaseStatus.REJECTED: (ReleaseStatus.VERIFYING,),
+    ReleaseStatus.PUBLISHED: (ReleaseStatus.READY,),
+    ReleaseStatus.YANKED: (ReleaseStatus.PUBLISHED,),
+}
+EDITABLE = (ReleaseStatus.DRAFT, ReleaseStatus.REJECTED)
+
+
+class ReleaseQuerySet(models.QuerySet["Release"]):
+    def visible_to(self, user: User | AnonymousUser) -> ReleaseQuerySet:
+        """Published ones for all; every state for the namespace's members; yanked ones for their licensees."""
+        published = Q(status=ReleaseStatus.PUBLISHED)
+        if not user.is_authenticated:
+            return self.filter(published)
+        if user.is_staff:
+            return self
+        mine = Namespace.objects.of(user)
+        kept = Q(status=ReleaseStatus.YANKED, listing__grants__licensee__in=mine)
+        return self.filter(published | Q(listing__namespace__in=mine) | kept).distinct()
+
+    def transition(self, pk: int, *, to: str, **fields: Any) -> bool:
+        """Compare-and-swap of the status: False where the row was not in a state that leads to `to`."""
+        return self.filter(pk=pk, status__in=SOURCES[to]).update(status=to, **fields) == 1
+
+
+class Release(models.Model):
+    """One immutable version: a tree of files. Editable until it is submitted, frozen once published."""
+
+    listing = models.ForeignKey(Listing, on_delete=models.CASCADE, related_name="releases")
+    version = models.CharField(max_length=40)
+    status = models.CharField(max_length=12, choices=ReleaseStatus.choices, default=ReleaseStatus.DRAFT)
+    terms = models.ForeignKey(LicenseTerms, on_delete=models.PROTECT, related_name="releases")
+    notes = models.CharField(max_length=300, blank=True)
+    manifest_sha256 = models.CharField(max_length=64, blank=True)
+    # Weights that this server fetches on demand: their address and the digest's prefix that it publishes.
+    remote_url = models.URLField(max_length=500, blank=True)
+    remote_sha256_prefix = models.CharField(max_length=64, blank=True)
+    # As measured by the verify job; for remote weights as their source publishes them.
+    parameters = models.BigIntegerField(null=True, blank=True)
+    gflops = models.FloatField(null=True, blank=True)
+    input_size = models.PositiveIntegerField(null=True, blank=True)
+    preprocessing = models.JSONField(default=dict, blank=True)
+    labels = models.JSONField(default=list, blank=True)
+    report = models.JSONField(default=dict, blank=True)
+    metrics = models.JSONField(default=dict, blank=True)  # evaluation of a derivative, with its intervals
+    publish_when_verified = models.BooleanField(default=False)
+    yanked_reason = models.CharField(max_length=300, blank=True)
+    created_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+    published_at = models.DateTimeField(null=True, blank=True)
+
+    objects = ReleaseQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-published_at", "-id"]
+        constraints = [
+            models.UniqueConstraint(fields=["listing", "version"], name="models_catalog_release_version_once"),
+            models.CheckConstraint(condition=Q(status__in=ReleaseStatus.values), name="models_catalog_release_status"),
+            models.CheckConstraint(
+                condition=~Q(status__in=["published", "yanked"]) | ~Q(manifest_sha256=""),
+                name="models_catalog_release_published_manifest",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.listing}@{self.version}"
+
+    @property
+    def sha(self) -> str:
+        """The revision as Hub clients write it."""
+        return self.manifest_sha256[:40]
+
+    @property
+    def is_live(self) -> bool:
+        return self.status == ReleaseStatus.PUBLISHED
+
+    @property
+    def is_editable(self) -> bool:
+        return self.status in EDITABLE
+
+    @property
+    def is_remote(self) -> bool:
+        """True while the weights are not on this server."""
+        return bool(self.remote_url)
+
+
+class Artifact(models.Model):
+    """One file of a release."""
+
+    release = models.ForeignKey(Release, on_delete=models.CASCADE, related_name="artifacts")
+    path = models.CharField(max_length=200)
+    sha256 = models.CharField(max_length=64)
+    bytes = models.BigIntegerField()
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["path"]
+        constraints = [models.UniqueConstraint(fields=["release", "path"], name="models_catalog_artifact_path_once")]
+        indexes = [models.Index(fields=["sha256"], name="models_catalog_artifact_sha256")]
+
+    def __str__(self) -> str:
+        return self.path

@@ -1,0 +1,234 @@
+"""Reads that pages and the API share; everything that a page shows is fetched here, in constant queries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import django_filters
+from django.contrib.auth.models import AnonymousUser
+from django.db.models import Count, F, Prefetch, Q, QuerySet
+from django.forms import CheckboxSelectMultiple
+
+from marketplace.accounts.models import User
+from models_catalog.models import Grant, LineageEdge, Listing, Release
+from models_catalog.models.licensing import AccessRequest, Order
+from models_catalog.models.listings import FRAMEWORKS, TASKS
+from models_catalog.terms import Answer
+
+RIGHTS = [
+    ("commercial_use", "Commercial use"),
+    ("fine_tune", "Fine-tuning"),
+    ("share_derivatives", "Sharing derivatives"),
+    ("sell_derivatives", "Selling derivatives"),
+    ("host_as_service", "Hosting as a service"),
+]
+PRICES = [("free", "Free"), ("paid", "Paid")]
+SIZES = [("tiny", "Up to 5 M"), ("small", "5 to 25 M"), ("medium", "25 to 100 M"), ("large", "Over 100 M")]
+_SIZE_BOUNDS = {"tiny": (0, 5e6), "small": (5e6, 25e6), "medium": (25e6, 100e6), "large": (100e6, 1e15)}
+SORTS = [
+    ("newest", "Newest"),
+    ("licensed", "Most licensed"),
+    ("accuracy", "Best accuracy"),
+    ("smallest", "Smallest"),
+    ("price", "Lowest price"),
+    ("name", "Name"),
+]
+_ORDERINGS: dict[str, list[Any]] = {
+    "newest": ["-latest_release__published_at", "-id"],
+    "licensed": ["-licenses", "-id"],
+    "accuracy": [F("accuracy").desc(nulls_last=True), "-id"],
+    "smallest": [F("latest_release__parameters").asc(nulls_last=True), "-id"],
+    "price": ["latest_release__terms__price_minor", "-id"],
+    "name": ["name", "-id"],
+}
+
+
+class ListingFilter(django_filters.FilterSet):
+    """The catalog's facets, for the page and the API alike."""
+
+    q = django_filters.CharFilter(method="matching", label="Search")
+    search = django_filters.CharFilter(method="matching", label="Search")
+    task = django_filters.MultipleChoiceFilter(choices=TASKS, widget=CheckboxSelectMultiple)
+    framework = django_filters.MultipleChoiceFilter(choices=FRAMEWORKS, widget=CheckboxSelectMultiple)
+    right = django_filters.MultipleChoiceFilter(
+        choices=RIGHTS, method="with_rights", label="License allows", widget=CheckboxSelectMultiple
+    )
+    price = django_filters.MultipleChoiceFilter(
+        choices=PRICES, method="with_price", label="Price", widget=CheckboxSelectMultiple
+    )
+    size = django_filters.MultipleChoiceFilter(
+        choices=SIZES, method="with_size", label="Parameters", widget=CheckboxSelectMultiple
+    )
+    vendor = django_filters.CharFilter(field_name="namespace__name", lookup_expr="iexact")
+    here = django_filters.BooleanFilter(
+        field_name="latest_release__remote_url", method="on_server", label="On this server"
+    )
+
+    class Meta:
+        model = Listing
+        fields: list[str] = []
+
+    def matching(self, queryset: QuerySet[Listing], _name: str, value: str) -> QuerySet[Listing]:
+        for word in value.split()[:8]:
+            queryset = queryset.filter(
+                Q(name__icontains=word)
+                | Q(title__icontains=word)
+                | Q(summary__icontains=word)
+                | Q(architecture__icontains=word)
+                | Q(namespace__name__icontains=word)
+            )
+        return queryset
+
+    def with_rights(self, queryset: QuerySet[Listing], _name: str, value: list[str]) -> QuerySet[Listing]:
+        """Only models whose licence allows every right that is ticked."""
+        return queryset.filter(**{f"latest_release__terms__{right}": Answer.ALLOW.value for right in value})
+
+    def with_price(self, queryset: QuerySet[Listing], _name: str, value: list[str]) -> QuerySet[Listing]:
+        if set(value) == {"free"}:
+            return queryset.filter(latest_release__terms__price_minor=0)
+        return queryset.filter(latest_release__terms__price_minor__gt=0) if set(value) == {"paid"} else queryset
+
+    def with_size(self, queryset: QuerySet[Listing], _name: str, value: list[str]) -> QuerySet[Listing]:
+        condition = Q()
+        for size in value:
+            low, high = _SIZE_BOUNDS[size]
+            condition |= Q(latest_release__parameters__gte=low, latest_release__parameters__lt=high)
+        return queryset.filter(condition) if value else queryset
+
+    def on_server(self, queryset: QuerySet[Listing], _name: str, value: bool) -> QuerySet[Listing]:  # noqa: FBT001 - django-filter's signature
+        here = Q(latest_release__remote_url="")
+        return queryset.filter(here if value else ~here)
+
+
+def catalog(user: User | AnonymousUser) -> QuerySet[Listing]:
+    """Published listings that the user can see, with what a card shows."""
+    return (
+        Listing.objects.visible_to(user)
+        .filter(latest_release__isnull=False)
+        .select_related("namespace__organization", "latest_release__terms")
+        .annotate(licenses=Count("grants", distinct=True))
+    )
+
+
+def order_catalog(listings: QuerySet[Listing], sort: str) -> QuerySet[Listing]:
+    return listings.order_by(*_ORDERINGS.get(sort, _ORDERINGS["newest"]))
+
+
+def listing_of(user: User | AnonymousUser, namespace: str, name: str) -> QuerySet[Listing]:
+    """The listing by its name, as a queryset so that the caller turns absence into 404."""
+    return (
+        Listing.objects.visible_to(user)
+        .select_related("namespace__organization", "latest_release__terms")
+        .filter(namespace__name__iexact=namespace, name__iexact=name)
+    )
+
+
+def release_with_files(user: User | AnonymousUser, listing: Listing, version: str = "") -> Release | None:
+    """The release by version, or without one the newest that is published, else the newest that is visible."""
+    releases = (
+        Release.objects.visible_to(user)
+        .filter(listing=listing)
+        .select_related("listing__namespace__organization", "terms")
+        .prefetch_related(
+            "artifacts",
+            Prefetch(
+                "parent_edges",
+                queryset=LineageEdge.objects.select_related("parent__listing__namespace", "terms"),
+            ),
+        )
+    )
+    if version:
+        return releases.filter(version=version).first()
+    if listing.latest_release_id:
+        return releases.filter(pk=listing.latest_release_id).first()
+    return releases.order_by("-id").first()
+
+
+def active_grant(user: User | AnonymousUser, listing: Listing, now: datetime) -> Grant | None:
+    """The grant under which the user, alone or as a member, may use the listing."""
+    return (
+        Grant.objects.active(now).held_by(user).filter(listing=listing).select_related("terms").order_by("-accepted_at")
+    ).first()
+
+
+@dataclass(frozen=True, slots=True)
+class LineageNode:
+    release: Release | None
+    title: str
+    relation: str
+    depth: int
+    is_current: bool = False
+
+
+MAX_LINEAGE = 200
+
+
+def lineage(release: Release) -> list[LineageNode]:
+    """Ancestors from the root down, the release itself, then its published children; breadth first, bounded."""
+    ancestors: list[LineageNode] = []
+    frontier, depth, seen = [release.pk], 1, {release.pk}
+    while frontier and len(ancestors) < MAX_LINEAGE:
+        edges = LineageEdge.objects.filter(child__in=frontier).select_related("parent__listing__namespace")
+        frontier = []
+        for edge in edges:
+            title = str(edge.parent.listing) if edge.parent else edge.dataset_name
+            ancestors.append(LineageNode(edge.parent, title, edge.get_relation_display(), -depth))
+            if edge.parent_id and edge.parent_id not in seen:
+                seen.add(edge.parent_id)
+                frontier.append(edge.parent_id)
+        depth += 1
+    children = [
+        LineageNode(edge.child, str(edge.child.listing), edge.get_relation_display(), 1)
+        for edge in release.child_edges.filter(child__status="published").select_related("child__listing__namespace")[
+            :MAX_LINEAGE
+        ]
+    ]
+    own = LineageNode(release, str(release.listing), "", 0, is_current=True)
+    return [*sorted(ancestors, key=lambda node: node.depth), own, *children]
+
+
+def licenses_of(user: User) -> QuerySet[Grant]:
+    return (
+        Grant.objects.held_by(user)
+        .select_related("listing__namespace", "listing__latest_release", "terms", "licensee", "accepted_by", "order")
+        .order_by("-accepted_at")
+    )
+
+
+def open_orders_of(user: User) -> QuerySet[Order]:
+    return Order.objects.visible_to(user).select_related("listing__namespace", "terms", "buyer", "placed_by")
+
+
+@dataclass(frozen=True, slots=True)
+class VendorDesk:
+    listings: list[Listing]
+    requests: list[AccessRequest]
+    orders: list[Order]
+    grants: int
+    downloads: int
+
+
+def vendor_desk(user: User) -> VendorDesk:
+    """Everything that waits for a vendor, and their numbers."""
+    listings = list(
+        Listing.objects.managed_by(user)
+        .select_related("namespace", "latest_release__terms")
+        .annotate(
+            licenses=Count("grants", distinct=True),
+            downloads=Count("releases__artifacts__downloads", distinct=True),
+        )
+        .prefetch_related("releases")
+        .order_by("namespace__name", "name")
+    )
+    keys = [listing.pk for listing in listings]
+    requests = AccessRequest.objects.filter(listing__in=keys, status="pending")
+    orders = Order.objects.filter(listing__in=keys, status="pending")
+    return VendorDesk(
+        listings=list[Listing](listings),
+        requests=list(requests.select_related("listing__namespace", "requester", "requested_by", "terms")),
+        orders=list(orders.select_related("listing__namespace", "buyer", "terms")),
+        grants=sum(listing.licenses for listing in listings),  # type: ignore[attr-defined]  # annotated above
+        downloads=sum(listing.downloads for listing in listings),  # type: ignore[attr-defined]  # annotated above
+    )

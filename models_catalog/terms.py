@@ -1,0 +1,224 @@
+"""Licences as values: rights with deny as the default, obligations, restrictions and price. Pure.
+
+`derive` answers what a derivative must carry. The clauses follow each licence's own text; where the law is
+unsettled (are weights a derivative work?) this is the site's conservative policy, and says so.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class Answer(StrEnum):
+    ALLOW = "allow"
+    ASK = "ask"
+    DENY = "deny"
+
+    @property
+    def rank(self) -> int:
+        return (Answer.DENY, Answer.ASK, Answer.ALLOW).index(self)
+
+
+class Right(StrEnum):
+    USE = "use"
+    COMMERCIAL_USE = "commercial_use"
+    COMMERCIAL_OUTPUTS = "commercial_outputs"
+    HOST_AS_SERVICE = "host_as_service"
+    FINE_TUNE = "fine_tune"
+    SHARE_DERIVATIVES = "share_derivatives"
+    SELL_DERIVATIVES = "sell_derivatives"
+    REDISTRIBUTE = "redistribute"
+    SUBLICENSE = "sublicense"
+    TRAIN_OTHER_MODELS = "train_other_models_on_outputs"
+    PUBLISH_BENCHMARKS = "publish_benchmarks"
+
+
+WORDS = {
+    Right.USE: "Use the model",
+    Right.COMMERCIAL_USE: "Use it commercially",
+    Right.COMMERCIAL_OUTPUTS: "Use its outputs commercially",
+    Right.HOST_AS_SERVICE: "Offer it to others as a service",
+    Right.FINE_TUNE: "Fine-tune it",
+    Right.SHARE_DERIVATIVES: "Share what you fine-tune from it",
+    Right.SELL_DERIVATIVES: "Sell what you fine-tune from it",
+    Right.REDISTRIBUTE: "Pass on the original weights",
+    Right.SUBLICENSE: "Grant others a license of your own",
+    Right.TRAIN_OTHER_MODELS: "Train other models on its outputs",
+    Right.PUBLISH_BENCHMARKS: "Publish benchmark results",
+}
+
+
+class Attribution(StrEnum):
+    NONE = "none"
+    NOTICE = "notice"
+    DISPLAY = "display"
+
+
+class DerivativeTerms(StrEnum):
+    """What the parent demands of a derivative's licence, from the freest to the strictest."""
+
+    FREE = "free"
+    CARRY_RESTRICTIONS = "carry_restrictions"
+    SAME_OR_COMPATIBLE = "same_or_compatible"
+    SAME = "same"
+
+
+class Kind(StrEnum):
+    PERMISSIVE = "permissive"
+    SHARE_ALIKE = "share_alike"
+    NETWORK_COPYLEFT = "network_copyleft"
+    NONCOMMERCIAL = "noncommercial"
+    NO_DERIVATIVES = "no_derivatives"
+    RAIL = "rail"
+    COMMUNITY = "community"
+    PROPRIETARY = "proprietary"
+    UNKNOWN = "unknown"
+
+
+class Approval(StrEnum):
+    AUTOMATIC = "automatic"
+    MANUAL = "manual"
+
+
+def denied() -> dict[Right, Answer]:
+    return dict.fromkeys(Right, Answer.DENY)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """One immutable set of terms. Money in minor units of `currency`; royalty in hundredths of a percent."""
+
+    name: str
+    license_id: str  # as Hub clients write it, lower case; `other` for a vendor's own
+    spdx_id: str = ""
+    kind: Kind = Kind.UNKNOWN
+    text: str = ""
+    rights: dict[Right, Answer] = field(default_factory=denied)
+    attribution: Attribution = Attribution.NONE
+    attribution_text: str = ""
+    include_text: bool = False
+    state_changes: bool = False
+    derivative_terms: DerivativeTerms = DerivativeTerms.FREE
+    pass_to_users: bool = False
+    network_source: bool = False
+    prohibited_uses: tuple[str, ...] = ()
+    research_only: bool = False
+    approval: Approval = Approval.AUTOMATIC
+    price_minor: int = 0
+    currency: str = "EUR"
+    term_days: int = 0  # 0: without end
+    royalty_bps: int = 0
+
+    def answer(self, right: Right) -> Answer:
+        return self.rights.get(right, Answer.DENY)
+
+    def permits(self, right: Right) -> bool:
+        return self.answer(right) is Answer.ALLOW
+
+    @property
+    def text_sha256(self) -> str:
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+    @property
+    def terms_hash(self) -> str:
+        """SHA-256 of the canonical JSON of every clause; the licence's text counts by its own digest."""
+        document = {**as_json(self), "text": self.text_sha256}
+        canonical = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def as_json(terms: Terms) -> dict[str, object]:
+    """Returns JSON-ready clauses; `from_json` reads them back."""
+    document = dataclasses.asdict(terms)
+    return {**document, "rights": {right.value: terms.answer(right).value for right in Right}}
+
+
+def from_json(document: dict[str, object]) -> Terms:
+    """Reads what `as_json` wrote. Raises ValueError or TypeError for anything else."""
+    entries: dict[str, Any] = dict(document)
+    rights = entries.pop("rights")
+    if not isinstance(rights, dict):
+        raise TypeError("rights must be an object")
+    enums = {"kind": Kind, "attribution": Attribution, "derivative_terms": DerivativeTerms, "approval": Approval}
+    for name, kind in enums.items():
+        entries[name] = kind(entries[name])
+    uses = entries.pop("prohibited_uses", ())
+    return Terms(
+        rights={right: Answer(rights.get(right.value, Answer.DENY)) for right in Right},
+        prohibited_uses=tuple(uses) if isinstance(uses, list | tuple) else (),
+        **entries,
+    )
+
+
+def derive(parent: Terms) -> Terms:
+    """Returns the widest terms that a derivative of `parent` may carry.
+
+    What others may do with the child follows from the parent's `share_derivatives`, its price from
+    `sell_derivatives` (docs/architecture.md, "Terms"). Restrictions travel; nothing is ever widened.
+    """
+    shared = parent.answer(Right.SHARE_DERIVATIVES)
+    sold = min(shared, parent.answer(Right.SELL_DERIVATIVES), key=lambda answer: answer.rank)
+    rights = {
+        **{right: min(parent.answer(right), shared, key=lambda answer: answer.rank) for right in Right},
+        Right.REDISTRIBUTE: shared,
+        Right.SELL_DERIVATIVES: sold,
+    }
+    credit = parent.attribution_text or f"Based on a model under {parent.name}."
+    return dataclasses.replace(
+        parent,
+        rights=rights,
+        attribution_text="" if parent.attribution is Attribution.NONE else credit,
+        approval=Approval.AUTOMATIC,
+        price_minor=0,
+        term_days=0,
+    )
+
+
+def widenings(child: Terms, parent: Terms) -> list[Right]:
+    """Returns the rights that the child's terms would give beyond what `derive(parent)` allows."""
+    limit = derive(parent)
+    return [right for right in Right if child.answer(right).rank > limit.answer(right).rank]
+
+
+@dataclass(frozen=True, slots=True)
+class PlainWords:
+    """What a reader must know before accepting, one sentence each."""
+
+    may: list[str]
+    may_ask: list[str]
+    must: list[str]
+    may_not: list[str]
+
+
+def in_plain_words(terms: Terms) -> PlainWords:
+    def of(answer: Answer) -> list[str]:
+        return [WORDS[right] for right in Right if terms.answer(right) is answer]
+
+    must = []
+    if terms.attribution is Attribution.NOTICE:
+        must.append("Keep the copyright and license notices")
+    elif terms.attribution is Attribution.DISPLAY:
+        must.append("Give visible credit" + (f": “{terms.attribution_text}”" if terms.attribution_text else ""))
+    if terms.include_text:
+        must.append("Pass on the license text")
+    if terms.state_changes:
+        must.append("Say what you changed")
+    if terms.pass_to_users:
+        must.append("Bind your own users to the same use restrictions")
+    if terms.network_source:
+        must.append("Publish the weights and training configuration of what you serve")
+    must += {
+        DerivativeTerms.FREE: [],
+        DerivativeTerms.CARRY_RESTRICTIONS: ["Carry these restrictions into the terms of a derivative"],
+        DerivativeTerms.SAME_OR_COMPATIBLE: ["License a shared derivative under the same or compatible terms"],
+        DerivativeTerms.SAME: ["License a shared derivative under the same terms"],
+    }[terms.derivative_terms]
+    may_not = of(Answer.DENY) + [f"Use it for {use}" for use in terms.prohibited_uses]
+    if terms.research_only:
+        may_not.append("Use it for anything but research")
+    return PlainWords(may=of(Answer.ALLOW), may_ask=of(Answer.ASK), must=must, may_not=may_not)

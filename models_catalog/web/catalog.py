@@ -1,0 +1,120 @@
+"""Browsing: the catalog, a model's page, comparison, downloads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.paginator import Paginator
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
+from django.shortcuts import get_object_or_404, render
+from django.utils import timezone
+from django.utils.safestring import SafeString, mark_safe
+
+from finetuning.engine.spec import CARD_FILE
+from marketplace import downloads, storage
+from marketplace.decisions import require
+from models_catalog import cards, policies, selectors
+from models_catalog.models import Listing, Release
+from models_catalog.services import licensing
+
+PAGE_SIZE = 24
+MAX_COMPARED = 4
+
+
+def find(request: HttpRequest, namespace: str, name: str, version: str = "") -> Release:
+    """Returns the release that the address names, or raises Http404."""
+    listing = get_object_or_404(selectors.listing_of(request.user, namespace, name))
+    release = selectors.release_with_files(request.user, listing, version)
+    if release is None:
+        raise Http404
+    return release
+
+
+def catalog(request: HttpRequest) -> HttpResponse:
+    found = selectors.ListingFilter(request.GET, queryset=selectors.catalog(request.user))
+    rows = found.qs if found.is_valid() else selectors.catalog(request.user)
+    sort = request.GET.get("sort", "newest")
+    page = Paginator(selectors.order_catalog(rows, sort), PAGE_SIZE).get_page(request.GET.get("page"))
+    query = request.GET.copy()
+    query.pop("page", None)
+    context = {"filter": found, "page": page, "sort": sort, "sorts": selectors.SORTS, "query": query.urlencode()}
+    return render(request, "models_catalog/catalog.html", context)
+
+
+def compare(request: HttpRequest) -> HttpResponse:
+    releases = []
+    for identifier in dict.fromkeys(request.GET.getlist("model")[:MAX_COMPARED]):
+        namespace, _, name = identifier.partition("/")
+        releases.append(find(request, namespace, name))
+    return render(request, "models_catalog/compare.html", {"releases": releases, "rows": _rows(releases)})
+
+
+def _rows(releases: list[Release]) -> list[tuple[str, list[Any], bool]]:
+    def row(title: str, values: list[Any]) -> tuple[str, list[Any], bool]:
+        return title, values, len(set(map(str, values))) > 1
+
+    listings = [release.listing for release in releases]
+    return [
+        row("Task", [listing.get_task_display() for listing in listings]),
+        row("Framework", [listing.get_framework_display() for listing in listings]),
+        row("Architecture", [listing.architecture for listing in listings]),
+        row("Parameters", [f"{(release.parameters or 0) / 1e6:.2f} M" for release in releases]),
+        row("GFLOPs", [release.gflops or "–" for release in releases]),
+        row("Input size", [f"{release.input_size} px" if release.input_size else "–" for release in releases]),
+        row(
+            "Published accuracy",
+            [
+                f"{100 * listing.accuracy:.1f}% ({listing.accuracy_metric})" if listing.accuracy else "–"
+                for listing in listings
+            ],
+        ),
+        row("License", [release.terms.name for release in releases]),
+        *(
+            row(title, [getattr(release.terms, right).capitalize() for release in releases])
+            for right, title in selectors.RIGHTS
+        ),
+        row("Price (minor units)", [release.terms.price_minor or "Free" for release in releases]),
+    ]
+
+
+def listing(request: HttpRequest, namespace: str, name: str, version: str = "") -> HttpResponse:
+    release = find(request, namespace, name, version)
+    versions = Release.objects.visible_to(request.user).filter(listing=release.listing)
+    context = {
+        "release": release,
+        "listing": release.listing,
+        "card": card_html(release),
+        "plain": release.terms.plain,
+        "actions": policies.actions(request.user, release, now=timezone.now()),
+        "versions": versions,
+        "lineage": selectors.lineage(release),
+        "accuracy": release.metrics.get("metrics", {}).get("accuracy"),
+    }
+    return render(request, "models_catalog/listing.html", context)
+
+
+def card_html(release: Release) -> SafeString:
+    """Returns the rendered card; `cards.render` has sanitised it."""
+    file = next((item for item in release.artifacts.all() if item.path == CARD_FILE), None)
+    if file is None or not storage.exists(file.sha256):
+        return SafeString("")
+    with storage.open_blob(file.sha256) as content:
+        text = content.read(cards.MAX_CARD_BYTES).decode("utf-8", errors="replace")
+    return mark_safe(cards.render(text))  # noqa: S308 - sanitised by nh3
+
+
+def download(request: HttpRequest, namespace: str, name: str, version: str, path: str) -> HttpResponseBase:
+    release = find(request, namespace, name, version)
+    artifact = get_object_or_404(release.artifacts, path=path)
+    require(policies.may_download(request.user, release, now=timezone.now()))
+    filename = path.rpartition("/")[2]
+    response = downloads.blob_response(request, sha256=artifact.sha256, size=artifact.bytes, filename=filename)
+    if downloads.is_a_download(request, response):
+        licensing.record_download(artifact=artifact, user=request.user, client="browser")
+    return response
+
+
+def manageable(request: HttpRequest, namespace: str, name: str) -> Listing:
+    """Returns a listing of the user's own namespaces, or raises Http404."""
+    rows = Listing.objects.managed_by(request.user).select_related("namespace", "latest_release__terms")
+    return get_object_or_404(rows, namespace__name__iexact=namespace, name__iexact=name)

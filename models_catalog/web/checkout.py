@@ -1,0 +1,87 @@
+"""From reading the terms to holding a licence."""
+
+from __future__ import annotations
+
+import uuid
+
+from django.contrib.auth.decorators import login_required
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
+from django.views.decorators.http import require_POST
+
+from marketplace.errors import DomainError
+from marketplace.html import add_error
+from models_catalog import policies, selectors
+from models_catalog.forms import AcceptForm, AccessRequestForm
+from models_catalog.models import AccessRequest, Grant, Order, Release
+from models_catalog.services import licensing
+from models_catalog.web.catalog import find
+
+
+def checkout(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
+    release = find(request, namespace, name)
+    decision = policies.may_license(request.user, release, now=timezone.now())
+    asks = decision.code == "approval_needed"
+    form = (AccessRequestForm if asks else AcceptForm)(
+        request.POST or None, initial={"terms_hash": release.terms.terms_hash}
+    )
+    if request.method == "POST" and request.user.is_authenticated and form.is_valid():
+        try:
+            return _request_access(request, release, form) if asks else _accept(request, release, form)
+        except DomainError as error:
+            add_error(form, error)
+    context = {"release": release, "listing": release.listing, "plain": release.terms.plain, "form": form}
+    return render(request, "models_catalog/checkout.html", {**context, "decision": decision, "asks": asks})
+
+
+def _accept(request: HttpRequest, release: Release, form: AcceptForm) -> HttpResponse:
+    accepted = licensing.accept_terms(
+        user=request.user, release=release, terms_hash=form.cleaned_data["terms_hash"], now=timezone.now()
+    )
+    return redirect("order" if isinstance(accepted, Order) else "grant", accepted.pk)
+
+
+def _request_access(request: HttpRequest, release: Release, form: AccessRequestForm) -> HttpResponse:
+    licensing.request_access(user=request.user, release=release, reason=form.cleaned_data["reason"], now=timezone.now())
+    return redirect("licenses")
+
+
+@login_required
+def licenses(request: HttpRequest) -> HttpResponse:
+    context = {
+        "grants": selectors.licenses_of(request.user),
+        "orders": Order.objects.filter(placed_by=request.user, status="pending").select_related("listing__namespace"),
+        "requests": AccessRequest.objects.filter(requested_by=request.user).select_related("listing__namespace"),
+    }
+    return render(request, "models_catalog/licenses.html", context)
+
+
+@login_required
+def grant(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
+    rows = Grant.objects.visible_to(request.user).select_related("listing__namespace", "terms", "accepted_by")
+    return render(request, "models_catalog/grant.html", {"grant": get_object_or_404(rows, pk=pk)})
+
+
+@login_required
+def order(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
+    rows = Order.objects.visible_to(request.user).select_related("listing__namespace", "terms", "buyer")
+    row = get_object_or_404(rows, pk=pk)
+    context = {"order": row, "settle": policies.may_bill(request.user, row.listing)}
+    return render(request, "models_catalog/order.html", context)
+
+
+@login_required
+@require_POST
+def order_settle(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
+    row = get_object_or_404(Order.objects.visible_to(request.user), pk=pk)
+    licensing.settle_order(order=row, actor=request.user, now=timezone.now())
+    return redirect("order", pk)
+
+
+@login_required
+@require_POST
+def order_cancel(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
+    row = get_object_or_404(Order.objects.visible_to(request.user), pk=pk)
+    licensing.cancel_order(order=row, actor=request.user, now=timezone.now())
+    return redirect("order", pk)

@@ -1,0 +1,173 @@
+"""The vendor's desk: drafts, files, verification, publication, withdrawal, requests."""
+
+from __future__ import annotations
+
+import uuid
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
+from django.utils import timezone
+from django.views.decorators.http import require_POST
+
+from finetuning.engine.spec import CARD_FILE, CONFIG_FILE
+from marketplace import storage
+from marketplace.decisions import require
+from marketplace.errors import DomainError
+from marketplace.html import add_error, form_errors, wants_json
+from models_catalog import policies, selectors
+from models_catalog.api.views import MAX_ARTIFACT_BYTES, terms_for
+from models_catalog.forms import ArtifactForm, CardForm, ConfigForm, ListingForm, ReasonForm, ReleaseForm
+from models_catalog.models import AccessRequest, Release
+from models_catalog.services import licensing, publishing
+from models_catalog.web.catalog import manageable
+
+
+@login_required
+def desk(request: HttpRequest) -> HttpResponse:
+    return render(request, "models_catalog/vendor_desk.html", {"desk": selectors.vendor_desk(request.user)})
+
+
+@login_required
+def listing_new(request: HttpRequest) -> HttpResponse:
+    form = ListingForm(request.POST or None, user=request.user)
+    if request.method == "POST" and form.is_valid():
+        try:
+            listing = publishing.create_listing(user=request.user, **form.cleaned_data)
+            return redirect("vendor_listing", listing.namespace.name, listing.name)
+        except DomainError as error:
+            add_error(form, error)
+    return render(request, "models_catalog/vendor_form.html", {"form": form, "title": "New listing"})
+
+
+@login_required
+def listing(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
+    row = manageable(request, namespace, name)
+    form = ReleaseForm(request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        fields = form.cleaned_data
+        value = terms_for(license_id=fields["license"], price_minor=form.price_minor, currency="EUR")
+        try:
+            release = publishing.draft(
+                user=request.user,
+                listing=row,
+                version=fields["version"],
+                terms=licensing.terms_row(value),
+                notes=fields["notes"],
+            )
+            return redirect("vendor_release", row.namespace.name, row.name, release.version)
+        except DomainError as error:
+            add_error(form, error)
+    releases = row.releases.select_related("terms").order_by("-id")
+    return render(request, "models_catalog/vendor_listing.html", {"listing": row, "releases": releases, "form": form})
+
+
+def _release(request: HttpRequest, namespace: str, name: str, version: str) -> Release:
+    release = selectors.release_with_files(request.user, manageable(request, namespace, name), version)
+    if release is None:
+        raise Http404
+    return release
+
+
+def _back(release: Release) -> str:
+    return reverse("vendor_release", args=[release.listing.namespace.name, release.listing.name, release.version])
+
+
+@login_required
+def release(request: HttpRequest, namespace: str, name: str, version: str) -> HttpResponse:
+    row = _release(request, namespace, name, version)
+    now = timezone.now()
+    context = {
+        "release": row,
+        "listing": row.listing,
+        "problems": row.report.get("problems", []),
+        "upload": ArtifactForm(),
+        "config": ConfigForm(),
+        "card": CardForm(initial={"text": _card_text(row)}),
+        "publish": policies.may_publish(request.user, row),
+        "yank": policies.may_yank(request.user, row),
+        "now": now,
+    }
+    fragment = request.headers.get("HX-Request") == "true"
+    template = "models_catalog/_release_state.html" if fragment else "models_catalog/vendor_release.html"
+    return render(request, template, context)
+
+
+def _card_text(row: Release) -> str:
+    file = next((item for item in row.artifacts.all() if item.path == CARD_FILE), None)
+    if file is None:
+        return f"# {row.listing.title}\n\n## Intended use\n\n## Limits\n"
+    with storage.open_blob(file.sha256) as content:
+        return content.read().decode("utf-8", errors="replace")
+
+
+@login_required
+@require_POST
+def artifact(request: HttpRequest, namespace: str, name: str, version: str) -> HttpResponse:
+    row = _release(request, namespace, name, version)
+    form = ArtifactForm(request.POST, request.FILES)
+    if not form.is_valid():
+        return form_errors(form)
+    upload = form.cleaned_data["file"]
+    path = form.cleaned_data["path"] or upload.name
+    require(policies.may_edit_release(request.user, row))
+    publishing.check_path(path)
+    blob = storage.put(upload, max_bytes=MAX_ARTIFACT_BYTES)
+    publishing.attach_artifact(user=request.user, release=row, path=path, blob=blob)
+    return JsonResponse({"location": _back(row)}) if wants_json(request) else redirect(_back(row))
+
+
+@login_required
+@require_POST
+def text(request: HttpRequest, namespace: str, name: str, version: str, kind: str) -> HttpResponse:
+    """Writes the card, or a config.json from the form."""
+    row = _release(request, namespace, name, version)
+    form = CardForm(request.POST) if kind == "card" else ConfigForm(request.POST)
+    if not form.is_valid():
+        messages.error(request, "; ".join(f"{field}: {errors[0]}" for field, errors in form.errors.items()))
+        return redirect(_back(row))
+    fields = dict(form.cleaned_data)
+    if kind == "card":
+        texts = [(CARD_FILE, fields["text"])]
+    else:
+        labels = [line.strip() for line in fields.pop("labels").splitlines() if line.strip()]
+        architecture = row.listing.architecture
+        texts = [(CONFIG_FILE, publishing.timm_config(architecture=architecture, labels=labels, preprocessing=fields))]
+    publishing.attach_texts(user=request.user, release=row, texts=texts)
+    return redirect(_back(row))
+
+
+@login_required
+@require_POST
+def act(request: HttpRequest, namespace: str, name: str, version: str, verb: str) -> HttpResponse:
+    """submit, publish or yank."""
+    row = _release(request, namespace, name, version)
+    if verb == "submit":
+        publishing.submit(user=request.user, release=row)
+    elif verb == "publish":
+        publishing.publish(user=request.user, release=row, now=timezone.now())
+    else:
+        form = ReasonForm(request.POST)
+        reason = form.cleaned_data["reason"] if form.is_valid() else ""
+        publishing.yank(user=request.user, release=row, reason=reason, now=timezone.now())
+    return redirect(_back(row))
+
+
+@login_required
+@require_POST
+def request_decide(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
+    get_object_or_404(AccessRequest.objects.filter(listing__in=_managed(request)), pk=pk)
+    licensing.decide_request(
+        request_id=pk,
+        actor=request.user,
+        approve=request.POST.get("decision") == "approve",
+        answer=request.POST.get("answer", ""),
+        now=timezone.now(),
+    )
+    return redirect("vendor_desk")
+
+
+def _managed(request: HttpRequest) -> list[int]:
+    return [row.pk for row in selectors.vendor_desk(request.user).listings]
