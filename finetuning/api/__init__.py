@@ -1,0 +1,1 @@
+"""Datasets, runs and predictions under /api/v1/."""

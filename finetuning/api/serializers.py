@@ -1,0 +1,132 @@
+"""Shapes of the API of datasets and runs; the hyper-parameters' fields come from the engine's spec."""
+
+from __future__ import annotations
+
+import dataclasses
+from enum import StrEnum
+from typing import Any, get_type_hints
+
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+from finetuning.engine.spec import Hyper, Strategy
+from finetuning.models import Dataset, Run
+from models_catalog.models.listings import TASKS
+
+
+def hyper_serializer() -> type[serializers.Serializer[Any]]:
+    """Returns a serializer with one optional field for each entry of Hyper."""
+    hints = get_type_hints(Hyper)
+    fields = {entry.name: _field(entry, hints[entry.name]) for entry in dataclasses.fields(Hyper)}
+    return type("HyperInput", (serializers.Serializer,), fields)
+
+
+def _field(entry: dataclasses.Field[Any], kind: type[Any]) -> serializers.Field[Any, Any, Any, Any]:
+    shared: dict[str, Any] = {"required": False, "help_text": entry.metadata["help_text"]}
+    if issubclass(kind, StrEnum):
+        return serializers.ChoiceField(choices=[item.value for item in kind], **shared)
+    if kind is bool:
+        return serializers.BooleanField(**shared)
+    low, high = entry.metadata["minimum"], entry.metadata["maximum"]
+    number = serializers.IntegerField if kind is int else serializers.FloatField
+    return number(min_value=low, max_value=high, **shared)
+
+
+HyperInput = hyper_serializer()
+
+
+class ProblemOutput(serializers.Serializer[Any]):
+    code = serializers.CharField()
+    message = serializers.CharField()
+    items = serializers.ListField(child=serializers.CharField())
+
+
+class DatasetInput(serializers.Serializer[Any]):
+    name = serializers.CharField(max_length=120)
+    task = serializers.ChoiceField(choices=TASKS)
+    file = serializers.FileField()
+    owner = serializers.CharField(max_length=96, required=False)
+
+
+class DatasetOutput(serializers.Serializer[Any]):
+    id = serializers.UUIDField(source="uid")
+    owner = serializers.CharField(source="owner.name")
+    name = serializers.CharField()
+    task = serializers.CharField()
+    status = serializers.ChoiceField(choices=["checking", "valid", "invalid"])
+    problems = ProblemOutput(many=True)
+    bytes = serializers.IntegerField(source="upload_bytes")
+    sha256 = serializers.CharField(source="upload_sha256")
+    report = serializers.SerializerMethodField()
+    created_at = serializers.DateTimeField()
+
+    @extend_schema_field(serializers.DictField(allow_null=True))
+    def get_report(self, dataset: Dataset) -> dict[str, Any] | None:
+        versions = list(dataset.versions.all())
+        return versions[0].report if versions else None
+
+
+class RunInput(serializers.Serializer[Any]):
+    listing = serializers.RegexField(r"^[^/\s]+/[^/\s]+$", help_text="namespace/name")
+    version = serializers.CharField(max_length=40, required=False, help_text="Default: the newest release")
+    dataset = serializers.UUIDField()
+    strategy = serializers.ChoiceField(choices=[item.value for item in Strategy], default=Strategy.HEAD.value)
+    hyper = HyperInput(required=False)
+
+
+class RunOutput(serializers.Serializer[Any]):
+    id = serializers.UUIDField(source="uid")
+    owner = serializers.CharField(source="owner.name")
+    status = serializers.ChoiceField(choices=["queued", "starting", "running", "succeeded", "failed", "canceled"])
+    listing = serializers.CharField(source="release.listing.__str__")
+    version = serializers.CharField(source="release.version")
+    dataset = serializers.UUIDField(source="dataset_version.dataset.uid")
+    strategy = serializers.CharField()
+    hyper = serializers.DictField()
+    progress = serializers.DictField()
+    failure = serializers.SerializerMethodField()
+    evaluation = serializers.SerializerMethodField()
+    derivative = serializers.SerializerMethodField()
+    created_at = serializers.DateTimeField()
+    started_at = serializers.DateTimeField(allow_null=True)
+    finished_at = serializers.DateTimeField(allow_null=True)
+
+    @extend_schema_field(serializers.DictField(allow_null=True))
+    def get_failure(self, run: Run) -> dict[str, str] | None:
+        return {"code": run.failure_code, "message": run.failure_message} if run.failure_code else None
+
+    @extend_schema_field(serializers.DictField(allow_null=True))
+    def get_evaluation(self, run: Run) -> dict[str, Any] | None:
+        return run.evaluation or None
+
+    @extend_schema_field(serializers.CharField(allow_null=True))
+    def get_derivative(self, run: Run) -> str | None:
+        return str(run.derivative.listing) if run.derivative else None
+
+
+class PublishInput(serializers.Serializer[Any]):
+    namespace = serializers.CharField(max_length=96)
+    name = serializers.CharField(max_length=96)
+    version = serializers.CharField(max_length=40, required=False, default="1.0")
+    title = serializers.CharField(max_length=120, required=False, allow_blank=True, default="")
+    summary = serializers.CharField(max_length=300, required=False, allow_blank=True, default="")
+    price_minor = serializers.IntegerField(min_value=0, max_value=10**9, required=False, default=0)
+
+
+class EventsOutput(serializers.Serializer[Any]):
+    status = serializers.CharField()
+    status_title = serializers.CharField()
+    stage = serializers.CharField(allow_blank=True)
+    progress = serializers.DictField()
+    elapsed_seconds = serializers.FloatField()
+    remaining_seconds = serializers.FloatField(allow_null=True)
+    points = serializers.ListField(child=serializers.DictField())
+    log = serializers.ListField(child=serializers.DictField())
+    cursor = serializers.IntegerField()
+    terminal = serializers.BooleanField()
+
+
+class PredictionOutput(serializers.Serializer[Any]):
+    predictions = serializers.ListField(child=serializers.DictField())
+    milliseconds = serializers.FloatField()
+    warm = serializers.BooleanField()

@@ -1,0 +1,16 @@
+"""Mounted at /api/v1/."""
+
+from django.urls import path
+
+from finetuning.api import views
+
+urlpatterns = [
+    path("datasets/", views.DatasetsView.as_view(), name="api_datasets"),
+    path("datasets/<str:uid>/", views.DatasetView.as_view(), name="api_dataset"),
+    path("runs/", views.RunsView.as_view(), name="api_runs"),
+    path("runs/<str:uid>/", views.RunView.as_view(), name="api_run"),
+    path("runs/<str:uid>/events/", views.RunEvents.as_view(), name="api_run_events"),
+    path("runs/<str:uid>/cancel/", views.RunCancel.as_view(), name="api_run_cancel"),
+    path("runs/<str:uid>/publish/", views.RunPublish.as_view(), name="api_run_publish"),
+    path("predict/<str:namespace>/<str:name>/", views.Predict.as_view(), name="api_predict"),
+]

@@ -1,0 +1,174 @@
+"""Thin views of datasets, runs and predictions."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+from django.http import Http404
+from django.shortcuts import get_object_or_404
+from django.utils import timezone
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.parsers import MultiPartParser
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from finetuning import selectors
+from finetuning.api import serializers as shapes
+from finetuning.models import Dataset, Run
+from finetuning.services import datasets, derivatives, playground, runs
+from marketplace.accounts.services import people
+from marketplace.api import RawBody, View
+from marketplace.errors import Invalid
+from models_catalog.api.views import find_release, namespace_named
+
+
+def _checked(serializer: Any) -> dict[str, Any]:
+    serializer.is_valid(raise_exception=True)
+    return dict(serializer.validated_data)
+
+
+def find_dataset(request: Request, uid: str) -> Dataset:
+    return get_object_or_404(selectors.datasets_of(request.user), uid=datasets.parse_uid(uid) or _absent())
+
+
+def find_run(request: Request, uid: str) -> Run:
+    return get_object_or_404(selectors.runs_of(request.user), uid=datasets.parse_uid(uid) or _absent())
+
+
+def _absent() -> NoReturn:
+    raise Http404
+
+
+class DatasetsView(View):
+    read_scope, write_scope = "datasets:read", "datasets:write"
+    parser_classes = [MultiPartParser]
+
+    @extend_schema(summary="Your datasets", responses=shapes.DatasetOutput(many=True))
+    def get(self, request: Request) -> Response:
+        return self.paginated(selectors.datasets_of(request.user), shapes.DatasetOutput)
+
+    @extend_schema(
+        summary="Upload a dataset",
+        request={"multipart/form-data": shapes.DatasetInput},
+        responses={201: shapes.DatasetOutput},
+    )
+    def post(self, request: Request) -> Response:
+        fields = _checked(shapes.DatasetInput(data=request.data))
+        owner = namespace_named(fields["owner"]) if "owner" in fields else people.namespace_of(request.user)
+        upload = fields["file"]
+        dataset = datasets.receive(
+            user=request.user,
+            owner=owner,
+            name=fields["name"],
+            task=fields["task"],
+            stream=upload,
+            filename=upload.name,
+        )
+        return Response(shapes.DatasetOutput(dataset).data, status=201)
+
+
+class DatasetView(View):
+    read_scope, write_scope = "datasets:read", "datasets:write"
+
+    @extend_schema(summary="A dataset, its state and its report", responses=shapes.DatasetOutput)
+    def get(self, request: Request, uid: str) -> Response:
+        return Response(shapes.DatasetOutput(find_dataset(request, uid)).data)
+
+    @extend_schema(summary="Delete a dataset", responses={204: None})
+    def delete(self, request: Request, uid: str) -> Response:
+        datasets.delete(user=request.user, dataset=find_dataset(request, uid), now=timezone.now())
+        return Response(status=204)
+
+
+class RunsView(View):
+    read_scope, write_scope = "runs:read", "runs:write"
+
+    @extend_schema(summary="Your runs", responses=shapes.RunOutput(many=True))
+    def get(self, request: Request) -> Response:
+        return self.paginated(selectors.runs_of(request.user), shapes.RunOutput)
+
+    @extend_schema(summary="Launch a fine-tune", request=shapes.RunInput, responses={201: shapes.RunOutput})
+    def post(self, request: Request) -> Response:
+        fields = _checked(shapes.RunInput(data=request.data))
+        namespace, _, name = fields["listing"].partition("/")
+        run = runs.launch(
+            user=request.user,
+            release=find_release(request, namespace, name, fields.get("version", "")),
+            dataset=find_dataset(request, str(fields["dataset"])),
+            strategy=fields["strategy"],
+            hyper=dict(fields.get("hyper", {})),
+            now=timezone.now(),
+        )
+        return Response(shapes.RunOutput(run).data, status=201)
+
+
+class RunView(View):
+    read_scope, write_scope = "runs:read", "runs:write"
+
+    @extend_schema(summary="A run with its evaluation", responses=shapes.RunOutput)
+    def get(self, request: Request, uid: str) -> Response:
+        return Response(shapes.RunOutput(find_run(request, uid)).data)
+
+
+class RunEvents(View):
+    read_scope, write_scope = "runs:read", "runs:write"
+
+    @extend_schema(
+        summary="What happened since a cursor",
+        parameters=[OpenApiParameter("after", int, description="The cursor of the last answer")],
+        responses=shapes.EventsOutput,
+    )
+    def get(self, request: Request, uid: str) -> Response:
+        after = request.query_params.get("after", "0")
+        if not after.isdecimal() or len(after) > 18:
+            raise Invalid("bad_cursor", "`after` is the cursor of an earlier answer, a whole number.", field="after")
+        return Response(selectors.run_progress(find_run(request, uid), after=int(after)))
+
+
+class RunCancel(View):
+    read_scope, write_scope = "runs:read", "runs:write"
+
+    @extend_schema(summary="Cancel a run", request=None, responses=shapes.RunOutput)
+    def post(self, request: Request, uid: str) -> Response:
+        run = runs.request_cancel(user=request.user, run=find_run(request, uid), now=timezone.now())
+        return Response(shapes.RunOutput(run).data)
+
+
+class RunPublish(View):
+    read_scope, write_scope = "runs:read", "runs:write"
+
+    @extend_schema(
+        summary="Publish the result as a derivative", request=shapes.PublishInput, responses={201: OpenApiTypes.OBJECT}
+    )
+    def post(self, request: Request, uid: str) -> Response:
+        fields = _checked(shapes.PublishInput(data=request.data))
+        namespace = namespace_named(fields.pop("namespace"))
+        release = derivatives.publish(
+            user=request.user, run=find_run(request, uid), namespace=namespace, now=timezone.now(), **fields
+        )
+        return Response(
+            {"listing": str(release.listing), "version": release.version, "status": release.status}, status=201
+        )
+
+
+class Predict(View):
+    read_scope = write_scope = "predict"
+    parser_classes = [MultiPartParser, RawBody]
+
+    @extend_schema(
+        summary="Classify an image (the body) with a model that you may use",
+        request={"application/octet-stream": OpenApiTypes.BINARY},
+        parameters=[OpenApiParameter("top", int), OpenApiParameter("version", str)],
+        responses=shapes.PredictionOutput,
+    )
+    def post(self, request: Request, namespace: str, name: str) -> Response:
+        release = find_release(request, namespace, name, request.query_params.get("version", ""))
+        top = request.query_params.get("top", "5")
+        upload = request.FILES.get("file") or request.FILES.get("image") or request.data  # RawBody's stream
+        content = playground.read_image(upload)
+        return Response(
+            playground.predict(
+                user=request.user, release=release, content=content, top=int(top) if top.isdecimal() else 5
+            )
+        )

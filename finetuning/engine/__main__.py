@@ -1,0 +1,123 @@
+"""`python -m finetuning.engine VERB RUN_DIR`: the contract of docs/engine.md, whatever the verb does."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import importlib
+import os
+import signal
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+from finetuning.engine import results
+from finetuning.engine import spec as specs
+from finetuning.engine.events import EventWriter, Kind
+from finetuning.engine.failures import EXIT_APP, EXIT_BUSY, EXIT_STOPPED, EXIT_USER, EngineFailure
+from finetuning.engine.problems import Rejected
+from finetuning.engine.stopping import Stopped, watch_for_stop
+
+_PR_SET_PDEATHSIG = 1
+_LOCK_WAIT_SECONDS = 5.0
+
+
+def main(arguments: list[str]) -> int:
+    if len(arguments) != 2 or arguments[0] not in tuple(specs.Verb):
+        print(f"usage: python -m finetuning.engine {{{','.join(specs.Verb)}}} RUN_DIR", file=sys.stderr)
+        return 64
+    _die_with_parent()
+    verb, run_dir = specs.Verb(arguments[0]), Path(arguments[1]).resolve()
+    lock = _lock(run_dir)
+    if lock is None:
+        return EXIT_BUSY
+    if results.finished(run_dir, verb):  # an earlier attempt finished: never work twice
+        return 0
+    with EventWriter(run_dir / specs.EVENTS_FILE) as events:
+        events.emit(Kind.STARTED, pid=os.getpid(), engine=specs.FORMAT)
+        return _guarded(verb, run_dir, events)
+
+
+def _die_with_parent() -> None:
+    """Ends this process when its supervisor dies; a parent that died before the call is noticed too."""
+    expected = os.environ.get("ENGINE_PARENT_PID")
+    if expected and sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != int(expected):
+            os._exit(EXIT_APP)
+
+
+def _lock(run_dir: Path) -> int | None:
+    """Returns the held lock's descriptor, or None where another engine keeps the directory."""
+    descriptor = os.open(run_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    deadline = time.monotonic() + _LOCK_WAIT_SECONDS
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                return None
+            time.sleep(0.1)
+        else:
+            return descriptor
+
+
+def _guarded(verb: specs.Verb, run_dir: Path, events: EventWriter) -> int:
+    """Runs the verb and turns every way of failing into one event and one exit code."""
+    try:
+        watch_for_stop()
+        _work(verb, run_dir, events)
+    except Stopped:
+        events.log("Stopped as asked.")
+        return EXIT_STOPPED
+    except specs.SpecError as error:
+        return _failed(events, "user:bad_spec", str(error), (), EXIT_USER)
+    except Rejected as error:
+        first = error.problems[0]
+        return _failed(events, f"user:{first.code}", first.message, first.items, EXIT_USER)
+    except EngineFailure as error:
+        return _failed(events, error.qualified_code, error.message, error.items, error.exit_code)
+    except MemoryError:
+        return _failed(events, "app:out_of_memory", "The memory of this server did not suffice.", (), EXIT_APP)
+    except Exception as error:  # the process's boundary: the traceback goes to the operator's log
+        traceback.print_exc()
+        if "out of memory" in str(error).lower():
+            message = "The memory did not suffice. Try a smaller batch."
+            return _failed(events, "app:out_of_memory", message, (), EXIT_APP)
+        return _failed(events, "app:internal", "The engine met an error of its own.", (), EXIT_APP)
+    return 0
+
+
+def _failed(events: EventWriter, code: str, message: str, items: Any, exit_code: int) -> int:
+    events.emit(Kind.FAILED, code=code, message=message, items=list(items))
+    return exit_code
+
+
+def _work(verb: specs.Verb, run_dir: Path, events: EventWriter) -> None:
+    started = time.monotonic()
+    spec = specs.read(run_dir)
+    if not isinstance(spec, specs.type_of_verb[verb]):
+        raise specs.SpecError(f"spec.json is not for the verb {verb}.", "verb")
+    (run_dir / specs.OUTPUTS_DIR).mkdir(exist_ok=True)
+    # Imported late: `started` must reach the reader before torch, which takes seconds, is loaded.
+    machine = _machine(spec) if verb is not specs.Verb.INSPECT else {}
+    part = importlib.import_module(f"finetuning.engine.{verb.value}").run(spec, run_dir, events)
+    seconds = time.monotonic() - started
+    results.write(run_dir, verb=verb, part={**machine, **part}, seconds=seconds)
+    events.emit(Kind.FINISHED, seconds=round(seconds, 3))
+
+
+def _machine(spec: Any) -> dict[str, Any]:
+    """Prepares torch as the spec asks, and says what the verb computes on."""
+    machine = importlib.import_module("finetuning.engine.runtime").prepare(
+        device=getattr(spec, "device", "auto"),
+        threads=getattr(spec, "threads", 0),
+        seed=getattr(getattr(spec, "hyper", spec), "seed", 0),
+    )
+    return {"device": str(machine.device), "threads": machine.threads}
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,131 @@
+"""How weights become a module with a replaceable head. One module a framework, the same functions in each."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from finetuning.engine import weights
+from finetuning.engine.failures import UserFault
+from finetuning.engine.frameworks import timm_models, torchvision_models, transformers_models
+from finetuning.engine.frameworks.loaded import Loaded
+from finetuning.engine.problems import reject
+from finetuning.engine.spec import CONFIG_FILE, WEIGHTS_FILE, Framework, WeightsSpec
+
+__all__ = ["Loaded", "build", "features", "head_of", "load", "replace_head", "stages", "write_release"]
+
+_MODULES: dict[Framework, ModuleType] = {
+    Framework.TIMM: timm_models,
+    Framework.TORCHVISION: torchvision_models,
+    Framework.TRANSFORMERS: transformers_models,
+}
+
+
+def _module_of(framework: Framework) -> ModuleType:
+    if framework not in _MODULES:
+        raise UserFault("framework_unsupported", f"This engine does not read {framework} models yet.")
+    return _MODULES[framework]
+
+
+def read_config(directory: Path) -> dict[str, Any]:
+    """Returns `config.json`. Rejects (`config_missing`, `config_invalid`)."""
+    path = directory / CONFIG_FILE
+    if not path.is_file():
+        raise reject("config_missing", f"Upload {CONFIG_FILE}: it names the architecture, labels and preprocessing.")
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, ValueError, RecursionError):
+        raise reject("config_invalid", f"{CONFIG_FILE} is not JSON.") from None
+    if not isinstance(document, dict):
+        raise reject("config_invalid", f"{CONFIG_FILE} must hold an object.")
+    return document
+
+
+def build(framework: Framework, architecture: str, config: dict[str, Any]) -> Loaded:
+    """Returns the architecture with random weights, its labels and preprocessing from the config."""
+    loaded: Loaded = _module_of(framework).build(architecture, config)
+    return loaded
+
+
+def load(spec: WeightsSpec, run_dir: Path) -> Loaded:
+    """Returns the release's weights in their architecture, strictly loaded, in eval mode, float32.
+
+    Rejects everything that docs/engine.md lists under `verify`."""
+    directory = run_dir / spec.directory
+    loaded = build(spec.framework, spec.architecture, read_config(directory))
+    if not (directory / WEIGHTS_FILE).is_file():
+        raise reject("weights_missing", f"Upload {WEIGHTS_FILE}.")
+    tensors = weights.load_tensors(directory / WEIGHTS_FILE)
+    for name in getattr(_module_of(spec.framework), "FORMER_BUFFERS", ()):
+        tensors.pop(name, None)
+    weights.load_strictly(loaded.module, tensors)
+    loaded.module.eval()
+    return loaded
+
+
+def head_of(loaded: Loaded) -> nn.Linear:
+    """Returns the classifier, the last linear layer."""
+    head = loaded.module.get_submodule(loaded.head_path)
+    if not isinstance(head, nn.Linear):
+        raise UserFault("head_unsupported", "This architecture's head is not a linear layer, so it cannot be replaced.")
+    return head
+
+
+def replace_head(loaded: Loaded, labels: Sequence[str], weight: Tensor, bias: Tensor) -> Loaded:
+    """Returns a copy with a new classifier: weight (C, D), bias (C,), and its labels."""
+    module = copy.deepcopy(loaded.module)
+    head = nn.Linear(weight.shape[1], weight.shape[0])
+    with torch.no_grad():
+        head.weight.copy_(weight)
+        head.bias.copy_(bias)
+    parent, _, name = loaded.head_path.rpartition(".")
+    setattr(module.get_submodule(parent), name, head)
+    if hasattr(module, "num_classes"):
+        setattr(module, "num_classes", weight.shape[0])  # noqa: B010 - not a parameter, so torch has no type for it
+    return loaded.changed(module=module.eval(), labels=tuple(labels))
+
+
+def features(loaded: Loaded, images: Tensor) -> Tensor:
+    """Returns what the classifier reads: (N, 3, S, S) -> (N, D). Dropout before it is off in eval mode."""
+    result: Tensor = loaded.module.__class__.forward(_Headless.of(loaded), images)
+    return result
+
+
+class _Headless:
+    """Makes a module whose classifier passes its input through."""
+
+    @staticmethod
+    def of(loaded: Loaded) -> nn.Module:
+        if loaded.headless is None:
+            module = copy.deepcopy(loaded.module)
+            parent, _, name = loaded.head_path.rpartition(".")
+            setattr(module.get_submodule(parent), name, nn.Identity())
+            loaded.headless = module.eval()
+        return loaded.headless
+
+
+def headless(loaded: Loaded) -> nn.Module:
+    """Returns the module up to the classifier's input, sharing nothing with the original."""
+    return _Headless.of(loaded)
+
+
+def stages(loaded: Loaded) -> list[tuple[str, list[nn.Module]]]:
+    """Returns the parts from the stem to the head, for freezing and layer-wise rates."""
+    parts: list[tuple[str, list[nn.Module]]] = _module_of(loaded.framework).stages(loaded)
+    return parts
+
+
+def write_release(directory: Path, loaded: Loaded) -> None:
+    """Writes `config.json` and `model.safetensors` so that strict `load` and the framework's own client
+    read them."""
+    directory.mkdir(parents=True, exist_ok=True)
+    config = _module_of(loaded.framework).config(loaded)
+    (directory / CONFIG_FILE).write_text(json.dumps(config, indent=1, ensure_ascii=False), encoding="utf-8")
+    weights.save_tensors(directory / WEIGHTS_FILE, dict(loaded.module.state_dict()))

@@ -1,0 +1,84 @@
+"""A module with what is needed to use it."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from finetuning.engine.problems import reject
+from finetuning.engine.spec import Framework, Preprocessing, SpecError, Task
+
+MAX_CLASSES = 50_000
+
+
+@dataclass(slots=True, kw_only=True)
+class Loaded:
+    """`head_path` is the classifier's dotted name, empty where there is none."""
+
+    module: nn.Module
+    framework: Framework
+    architecture: str
+    task: Task
+    labels: tuple[str, ...] = ()
+    preprocessing: Preprocessing | None = None
+    head_path: str = ""
+    config: dict[str, Any] = field(default_factory=dict)
+    headless: nn.Module | None = None
+
+    def changed(self, *, module: nn.Module, labels: tuple[str, ...]) -> Loaded:
+        return dataclasses.replace(self, module=module, labels=labels, headless=None)
+
+
+def labels_in(config: dict[str, Any]) -> tuple[str, ...]:
+    """Returns `label_names` of a hub config. Rejects (`config_invalid`) what is no list of names."""
+    labels = config.get("label_names")
+    classes = config.get("num_classes", len(labels) if isinstance(labels, list) else None)
+    if not isinstance(classes, int) or not 1 <= classes <= MAX_CLASSES:
+        raise reject("config_invalid", "config.json needs num_classes, a number from 1 to 50,000.")
+    if labels is None:
+        return tuple(f"class {index}" for index in range(classes))
+    if not isinstance(labels, list) or not all(isinstance(item, str) for item in labels) or len(labels) != classes:
+        raise reject("config_invalid", f"config.json: label_names must be a list of {classes} names.")
+    return tuple(labels)
+
+
+def preprocessing_in(config: dict[str, Any]) -> Preprocessing:
+    """Returns `pretrained_cfg` of a hub config as Preprocessing. Rejects (`config_invalid`)."""
+    entry = config.get("pretrained_cfg") or {}
+    try:
+        size = entry.get("input_size", [3, 224, 224])[-1]
+        return Preprocessing(
+            size=int(size),
+            mean=tuple(float(value) for value in entry.get("mean", (0.485, 0.456, 0.406))),
+            std=tuple(float(value) for value in entry.get("std", (0.229, 0.224, 0.225))),
+            interpolation=str(entry.get("interpolation", "bilinear")),
+            crop_fraction=float(entry.get("crop_pct", 0.875)),
+        )
+    except (AttributeError, IndexError, TypeError, ValueError, SpecError) as error:
+        raise reject("config_invalid", f"config.json: pretrained_cfg cannot be read: {error}") from error
+
+
+def hub_config(loaded: Loaded) -> dict[str, Any]:
+    """Returns the document that timm reads from a hub, with the labels inside."""
+    prep = loaded.preprocessing or Preprocessing()
+    kept = {key: value for key, value in loaded.config.items() if key in {"num_features", "global_pool"}}
+    return {
+        "architecture": loaded.architecture,
+        "num_classes": len(loaded.labels),
+        **kept,
+        "label_names": list(loaded.labels),
+        "pretrained_cfg": {
+            "input_size": [3, prep.size, prep.size],
+            "fixed_input_size": False,
+            "mean": list(prep.mean),
+            "std": list(prep.std),
+            "interpolation": prep.interpolation,
+            "crop_pct": prep.crop_fraction,
+            "crop_mode": "center",
+            "num_classes": len(loaded.labels),
+            "classifier": loaded.head_path,
+        },
+    }

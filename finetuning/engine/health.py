@@ -1,0 +1,281 @@
+"""The health report of a data set: what was counted, and what its owner should do about it."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import statistics
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from finetuning.engine.packs import Item
+from finetuning.engine.spec import Split
+
+GOOD, NOTICE, WARNING = "good", "notice", "warning"
+_FEW_IMAGES, _ENOUGH_IMAGES = 20, 50
+_IMBALANCE_NOTICE, _IMBALANCE_WARNING = 3.0, 10.0
+_SMALL_SIDE = 32  # pixels: below it, most networks see a blur
+_SMALL_TEST = 200
+_TYPICAL_ACCURACY = 0.9
+_Z95 = 1.96
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """`severity` is good, notice or warning; `advice` says what to do."""
+
+    code: str
+    severity: str
+    count: int
+    title: str
+    advice: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """What inspecting found. `sizes` are the upload's (width, height); `exact` and `near` hold positions in
+    `items`; `notes` counts what was converted: {animated, rotated, misnamed, shrunk: n}."""
+
+    items: Sequence[Item]
+    labels: Sequence[str]
+    sizes: Sequence[tuple[int, int]]
+    modes: Counter[str]
+    notes: Counter[str]
+    skipped: dict[str, int]
+    corrupt: list[dict[str, str]]
+    exact: list[list[int]]
+    near: list[list[int]]
+    split_source: str
+
+
+def report(survey: Survey) -> dict[str, Any]:
+    """Returns the report, JSON-ready, as `docs/engine.md` has it."""
+    items = survey.items
+    classes = class_counts(items, survey.labels)
+    splits = Counter(item.split for item in items)
+    leaks = leakage(survey)
+    return {
+        "images": len(items),
+        "labels": list(survey.labels),
+        "classes": classes,
+        "splits": {split.value: splits[split] for split in Split},
+        "sizes": _sizes(survey.sizes),
+        "modes": dict(sorted(survey.modes.items())),
+        "imbalance_ratio": imbalance_ratio(classes),
+        "skipped": survey.skipped,
+        "corrupt": survey.corrupt,
+        "duplicates": {
+            "exact": [[items[at].index for at in group] for group in survey.exact],
+            "near": [[items[at].index for at in group] for group in survey.near],
+        },
+        "leakage": leaks,
+        "findings": [asdict(finding) for finding in findings(survey, classes, len(leaks))],
+        "split_source": survey.split_source,
+        "digest": digest(items, survey.labels),
+    }
+
+
+def class_counts(items: Sequence[Item], labels: Sequence[str]) -> list[dict[str, Any]]:
+    counts = Counter((item.label, item.split) for item in items)
+    return [
+        {
+            "label": label,
+            "images": sum(counts[position, split] for split in Split),
+            **{split.value: counts[position, split] for split in Split},
+        }
+        for position, label in enumerate(labels)
+    ]
+
+
+def imbalance_ratio(classes: list[dict[str, Any]]) -> float:
+    """Returns the largest class's number of images over the smallest's."""
+    numbers: list[int] = [entry["images"] for entry in classes]
+    return round(max(numbers) / min(numbers), 2)
+
+
+def digest(items: Sequence[Item], labels: Sequence[str]) -> str:
+    """Returns the identity of the data set: sha256 over the sorted pixels, labels and splits."""
+    identities = sorted(f"{item.pixel_sha256} {item.split.value} {labels[item.label]}\n" for item in items)
+    return hashlib.sha256("".join(identities).encode()).hexdigest()
+
+
+def leakage(survey: Survey) -> list[dict[str, Any]]:
+    """Returns for each test item one image of the training pack (training or validation) that shows the same
+    picture: `{train, test, kind}` by index."""
+    leaks: dict[int, dict[str, Any]] = {}
+    for kind, groups in (("exact", survey.exact), ("near", survey.near)):
+        for group in groups:
+            members = [survey.items[at] for at in group]
+            seen = next((item for item in members if item.split is not Split.TEST), None)
+            for item in members if seen else ():
+                if seen and item.split is Split.TEST:
+                    leaks.setdefault(item.index, {"train": seen.index, "test": item.index, "kind": kind})
+    return [leaks[index] for index in sorted(leaks)]
+
+
+def _sizes(sizes: Sequence[tuple[int, int]]) -> dict[str, Any]:
+    widths, heights = zip(*sizes, strict=True)
+    bins = Counter(int(math.log2(min(size))) for size in sizes)
+    return {
+        "width": _spread(widths),
+        "height": _spread(heights),
+        "histogram": [
+            {"low": 2**power, "high": 2 ** (power + 1), "images": bins[power]}
+            for power in range(min(bins), max(bins) + 1)
+        ],
+    }
+
+
+def _spread(values: Sequence[int]) -> dict[str, float]:
+    return {"min": min(values), "median": statistics.median(values), "max": max(values)}
+
+
+def findings(survey: Survey, classes: list[dict[str, Any]], leaks: int) -> list[Finding]:
+    """Returns the findings, the gravest first."""
+    order = {WARNING: 0, NOTICE: 1, GOOD: 2}
+    found = [
+        *_about_files(survey),
+        *_about_classes(survey, classes),
+        *_about_duplicates(survey),
+        *_about_splits(survey, classes, leaks),
+    ]
+    return sorted(found, key=lambda finding: order[finding.severity])
+
+
+def _about_files(survey: Survey) -> Iterator[Finding]:
+    if survey.corrupt:
+        yield Finding(
+            "corrupt_images",
+            WARNING,
+            len(survey.corrupt),
+            "Some files could not be read and were left out",
+            "Save these images again, or remove them from the zip.",
+        )
+    else:
+        yield Finding("all_readable", GOOD, len(survey.items), "Every image could be read", "")
+    if skipped := sum(survey.skipped.values()):
+        kinds = ", ".join(survey.skipped)
+        yield Finding(
+            "skipped_files",
+            NOTICE,
+            skipped,
+            f"Files were left out: {kinds}",
+            "Nothing to do unless you need them.",
+        )
+    titles = {
+        "animated": "Animated images: only the first frame is used",
+        "misnamed": "Image files whose ending does not match their format",
+        "rotated": "Photos were turned upright as their camera recorded",
+        "shrunk": "Very large images were made smaller",
+    }
+    for code, title in titles.items():
+        if count := survey.notes[code]:
+            yield Finding(code, NOTICE, count, title, "Nothing to do.")
+    if small := sum(min(size) < _SMALL_SIDE for size in survey.sizes):
+        yield Finding(
+            "small_images",
+            NOTICE,
+            small,
+            f"Images with a side under {_SMALL_SIDE} pixels",
+            "They will be enlarged. Use the originals if you have larger ones.",
+        )
+
+
+def _about_classes(survey: Survey, classes: list[dict[str, Any]]) -> Iterator[Finding]:
+    few = [entry for entry in classes if entry["images"] < _ENOUGH_IMAGES]
+    if few:
+        least = min(entry["images"] for entry in few)
+        yield Finding(
+            "few_images",
+            WARNING if least < _FEW_IMAGES else NOTICE,
+            len(few),
+            f"Classes with fewer than {_ENOUGH_IMAGES} images; the smallest has {least}",
+            f"Add images to these classes; {_ENOUGH_IMAGES} or more each give a steadier result.",
+        )
+    ratio = imbalance_ratio(classes)
+    if ratio > _IMBALANCE_NOTICE:
+        yield Finding(
+            "imbalance",
+            WARNING if ratio > _IMBALANCE_WARNING else NOTICE,
+            len(classes),
+            f"The largest class has {ratio:g} times the images of the smallest",
+            "Add images to the small classes, and judge the result by macro F1 rather than accuracy.",
+        )
+    else:
+        yield Finding("balanced", GOOD, len(classes), "The classes are balanced", "")
+    alike: dict[str, list[str]] = defaultdict(list)
+    for label in survey.labels:
+        alike["".join(label.casefold().split())].append(label)
+    if twins := [group for group in alike.values() if len(group) > 1]:
+        yield Finding(
+            "similar_labels",
+            WARNING,
+            len(twins),
+            f"Class names that differ only in case or spaces: {' / '.join(twins[0])}",
+            "Give them one name if they mean the same.",
+        )
+
+
+def _about_duplicates(survey: Survey) -> Iterator[Finding]:
+    extra = sum(len(group) - 1 for group in survey.exact)
+    if extra:
+        yield Finding(
+            "exact_duplicates",
+            NOTICE,
+            extra,
+            "Images that repeat another one exactly",
+            "Remove the copies: they add nothing and count twice.",
+        )
+    if survey.near:
+        yield Finding(
+            "near_duplicates",
+            NOTICE,
+            sum(len(group) - 1 for group in survey.near),
+            "Images that are nearly the same as another one",
+            "Look at these pairs; copies saved again or resized add little.",
+        )
+    if not extra and not survey.near:
+        yield Finding("no_duplicates", GOOD, len(survey.items), "No duplicates were found", "")
+    conflicts = [group for group in survey.exact if len({survey.items[at].label for at in group}) > 1]
+    if conflicts:
+        yield Finding(
+            "label_conflict",
+            WARNING,
+            len(conflicts),
+            "The same image appears in two classes",
+            "Decide which class is right and remove the other copy.",
+        )
+
+
+def _about_splits(survey: Survey, classes: list[dict[str, Any]], leaks: int) -> Iterator[Finding]:
+    if leaks:
+        yield Finding(
+            "leakage",
+            WARNING,
+            leaks,
+            "Test images that also appear among the training images",
+            "Remove them from one side: they make the result look better than it is.",
+        )
+    else:
+        yield Finding("no_leakage", GOOD, 0, "No test image appears among the training images", "")
+    tests = sum(entry["test"] for entry in classes)
+    missing = [entry for entry in classes if not entry["test"] or not entry["validation"]]
+    if missing:
+        yield Finding(
+            "class_without_split",
+            WARNING,
+            len(missing),
+            "Classes without a test or validation image",
+            "Give every class at least three different images, better fifty.",
+        )
+    if 0 < tests < _SMALL_TEST:
+        margin = 100 * _Z95 * math.sqrt(_TYPICAL_ACCURACY * (1 - _TYPICAL_ACCURACY) / tests)
+        yield Finding(
+            "small_test",
+            NOTICE,
+            tests,
+            f"With {tests} test images an accuracy of 90% is known to about \u00b1{margin:.1f} points",
+            "More images make smaller differences visible.",
+        )

@@ -1,0 +1,123 @@
+"""Packs: the only form in which checked images reach training, evaluation and display.
+
+A pack is a zip whose members are stored, not compressed, under generated names, `index.jsonl` first. So an
+image is one seek and one read, and any zip reader can open it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import zipfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from PIL import Image
+
+from finetuning.engine.spec import Split
+
+INDEX_MEMBER = "index.jsonl"
+_LOCAL_HEADER_BYTES = 30
+_NEVER = (1980, 1, 1, 0, 0, 0)  # zip's first date: equal items give equal packs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """One image. `index` counts from 1 over the whole upload and names its files (`000001.png`); `label` is
+    the position in the report's `labels`; `name` is the path in the upload: data, never a path on disk.
+    `sha256` is over the uploaded file, `pixel_sha256` over its decoded RGB pixels, `phash` 16 hex digits."""
+
+    index: int
+    file: str
+    name: str
+    label: int
+    split: Split
+    width: int
+    height: int
+    sha256: str
+    pixel_sha256: str
+    phash: str
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, line: str | bytes) -> Item:
+        entries: dict[str, Any] = json.loads(line)
+        return cls(**{**entries, "split": Split(entries["split"])})
+
+
+class PackReader:
+    """Reads a pack that `PackWriter` made. Holds no open file: an instance may be shared by threads, forked
+    and pickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        with zipfile.ZipFile(self.path) as archive:
+            self._spans = {
+                info.filename: (
+                    info.header_offset + _LOCAL_HEADER_BYTES + len(info.filename.encode()),
+                    info.file_size,
+                )
+                for info in archive.infolist()
+            }
+        self.items: list[Item] = [Item.from_json(line) for line in self._read(INDEX_MEMBER).splitlines()]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __reduce__(self) -> tuple[type[PackReader], tuple[Path]]:
+        return PackReader, (self.path,)
+
+    def content(self, item: Item) -> bytes:
+        """Returns the item's encoded image."""
+        return self._read(item.file)
+
+    def image(self, item: Item) -> Image.Image:
+        """Returns the decoded item, mode RGB, 8 bits a channel."""
+        with Image.open(io.BytesIO(self.content(item)), formats=("PNG", "JPEG")) as image:
+            return image.convert("RGB")
+
+    def images(self, items: Iterable[Item]) -> Iterator[Image.Image]:
+        """Yields the decoded items in the order given, one at a time in memory."""
+        return (self.image(item) for item in items)
+
+    def _read(self, member: str) -> bytes:
+        offset, size = self._spans[member]
+        with self.path.open("rb") as file:
+            file.seek(offset)
+            return file.read(size)
+
+
+class PackWriter:
+    """Writes a pack; `add` the images in the order of the items. The items are known before the images."""
+
+    def __init__(self, path: Path, items: Iterable[Item]) -> None:
+        self._archive = zipfile.ZipFile(path, "w", zipfile.ZIP_STORED)
+        self._store(INDEX_MEMBER, index_lines(items))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._archive.close()
+
+    def add(self, item: Item, content: bytes) -> None:
+        self._store(item.file, content)
+
+    def _store(self, member: str, content: bytes) -> None:
+        self._archive.writestr(zipfile.ZipInfo(member, date_time=_NEVER), content)
+
+
+def index_lines(items: Iterable[Item]) -> bytes:
+    """Returns `index.jsonl`: one item a line."""
+    return "".join(item.to_json() + "\n" for item in items).encode()

@@ -1,0 +1,31 @@
+"""From an RGB picture to the network's input, as the release says."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms import v2 as transforms
+from torchvision.transforms.v2 import functional
+
+from finetuning.engine.spec import Preprocessing
+
+
+def interpolation(spec: Preprocessing) -> InterpolationMode:
+    return InterpolationMode(spec.interpolation)
+
+
+def to_tensor(image: Image.Image, spec: Preprocessing) -> Tensor:
+    """Returns the normalised (3, H, W) float32 tensor of a picture of any size."""
+    scaled = functional.to_dtype(functional.pil_to_tensor(image), scale=True)
+    return functional.normalize(scaled, list(spec.mean), list(spec.std))
+
+
+def transform(spec: Preprocessing) -> Callable[[Image.Image], Tensor]:
+    """Returns the evaluation transform: PIL RGB -> (3, size, size) float32; the same as timm's."""
+    short_side = math.floor(spec.size / spec.crop_fraction)
+    crop = transforms.Compose([transforms.Resize(short_side, interpolation(spec)), transforms.CenterCrop(spec.size)])
+    return lambda image: to_tensor(crop(image), spec)

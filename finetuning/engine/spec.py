@@ -1,0 +1,439 @@
+"""The engine's inputs: one frozen dataclass for each verb, to and from JSON. Standard library only.
+
+Hyper-parameters, their ranges and their help texts live here once: forms, the API schema and the docs
+are generated from the `metadata` of `Hyper`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import types
+import typing
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+FORMAT = 1
+
+# The files of a run directory.
+SPEC_FILE = "spec.json"
+EVENTS_FILE = "events.jsonl"
+RESULT_FILE = "result.json"
+INPUTS_DIR = "inputs"
+OUTPUTS_DIR = "outputs"
+
+# The files of a release, as the clients of its framework expect them.
+CARD_FILE = "README.md"
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+GOLDEN_FILE = "golden.safetensors"
+
+
+class SpecError(ValueError):
+    """A spec that contradicts itself or the format. `field` names the offending entry."""
+
+    def __init__(self, message: str, field: str = "") -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class Verb(StrEnum):
+    INSPECT = "inspect"
+    VERIFY = "verify"
+    CONVERT = "convert"
+    ZOO = "zoo"
+    TRAIN = "train"
+    EVALUATE = "evaluate"
+    SERVE = "serve"
+
+
+class Task(StrEnum):
+    IMAGE_CLASSIFICATION = "image-classification"
+    OBJECT_DETECTION = "object-detection"
+    SEMANTIC_SEGMENTATION = "semantic-segmentation"
+    TEXT_CLASSIFICATION = "text-classification"
+
+
+class Framework(StrEnum):
+    TORCHVISION = "torchvision"
+    TIMM = "timm"
+    TRANSFORMERS = "transformers"
+    KERAS = "keras"
+
+
+class Strategy(StrEnum):
+    HEAD = "head"
+    FULL = "full"
+
+
+class Augmentation(StrEnum):
+    NONE = "none"
+    LIGHT = "light"
+
+
+class Split(StrEnum):
+    TRAIN = "train"
+    VALIDATION = "validation"
+    TEST = "test"
+
+
+def hyper_field(
+    default: Any,
+    *,
+    label: str,
+    help_text: str,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    strategies: tuple[Strategy, ...] = tuple(Strategy),
+    advanced: bool = False,
+) -> Any:
+    return field(
+        default=default,
+        metadata={
+            "label": label,
+            "help_text": help_text,
+            "minimum": minimum,
+            "maximum": maximum,
+            "strategies": strategies,
+            "advanced": advanced,
+        },
+    )
+
+
+_FULL = (Strategy.FULL,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hyper:
+    """The choices of one fine-tune. Numbers outside their range are refused, never clipped."""
+
+    epochs: int = hyper_field(
+        10,
+        label="Epochs",
+        help_text="How often every training image is seen. Early stopping may end the run sooner.",
+        minimum=1,
+        maximum=200,
+        strategies=_FULL,
+    )
+    batch_size: int = hyper_field(
+        32,
+        label="Batch size",
+        help_text="Images for each optimiser step. Smaller needs less memory and trains more noisily.",
+        minimum=2,
+        maximum=512,
+        strategies=_FULL,
+    )
+    learning_rate: float = hyper_field(
+        3e-4,
+        label="Learning rate",
+        help_text="Peak rate of the body; the head learns ten times as fast unless it starts from the probe.",
+        minimum=1e-7,
+        maximum=1.0,
+        strategies=_FULL,
+    )
+    weight_decay: float = hyper_field(
+        1e-3,
+        label="Weight decay",
+        help_text="AdamW's decoupled decay; norms and biases are left out of it.",
+        minimum=0.0,
+        maximum=1.0,
+        strategies=_FULL,
+        advanced=True,
+    )
+    label_smoothing: float = hyper_field(
+        0.0,
+        label="Label smoothing",
+        help_text="Share of each label spread over the other classes. 0.1 helps noisy labels.",
+        minimum=0.0,
+        maximum=0.5,
+        strategies=_FULL,
+        advanced=True,
+    )
+    augmentation: Augmentation = hyper_field(
+        Augmentation.LIGHT,
+        label="Augmentation",
+        help_text="Light: random crops of 60 to 100% of the image. None: every epoch sees the same pixels.",
+        strategies=_FULL,
+    )
+    horizontal_flip: bool = hyper_field(
+        False,
+        label="Mirroring is harmless",
+        help_text="Tick only if a mirrored image keeps its class; leave off for digits, text and signs.",
+        strategies=_FULL,
+    )
+    start_from_probe: bool = hyper_field(
+        True,
+        label="Start from the probe's head (LP-FT)",
+        help_text="Fit the head on frozen features first, then tune everything (Kumar et al., 2022).",
+        strategies=_FULL,
+        advanced=True,
+    )
+    patience: int = hyper_field(
+        3,
+        label="Early-stopping patience",
+        help_text="Stop after so many epochs without a lower validation loss; the best epoch is kept.",
+        minimum=1,
+        maximum=200,
+        strategies=_FULL,
+        advanced=True,
+    )
+    seed: int = hyper_field(
+        0,
+        label="Seed",
+        help_text="The same seed, data, weights and machine give the same result.",
+        minimum=0,
+        maximum=2**31 - 1,
+        advanced=True,
+    )
+
+    def __post_init__(self) -> None:
+        for entry in dataclasses.fields(self):
+            _check_range(entry, getattr(self, entry.name))
+
+
+def _check_range(entry: dataclasses.Field[Any], value: Any) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise SpecError(f"{entry.metadata['label']} must be a finite number.", entry.name)
+    low, high = entry.metadata["minimum"], entry.metadata["maximum"]
+    if low is not None and not low <= value <= high:
+        raise SpecError(f"{entry.metadata['label']} must be between {low:g} and {high:g}.", entry.name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preprocessing:
+    """How an RGB image becomes the network's input: resize the short side to size / crop_fraction, centre
+    crop to size x size, scale to [0, 1], subtract mean, divide by std (both per channel)."""
+
+    size: int = 224
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    interpolation: str = "bilinear"
+    crop_fraction: float = 0.875
+
+    def __post_init__(self) -> None:
+        if not 16 <= self.size <= 1024:
+            raise SpecError("The input size must be between 16 and 1024 pixels.", "size")
+        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+            raise SpecError("Mean and std need three numbers each, std above zero.", "mean")
+        if self.interpolation not in {"nearest", "bilinear", "bicubic", "lanczos"}:
+            raise SpecError("Interpolation must be nearest, bilinear, bicubic or lanczos.", "interpolation")
+        if not 0.5 <= self.crop_fraction <= 1.0:
+            raise SpecError("The crop fraction must be between 0.5 and 1.", "crop_fraction")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightsSpec:
+    """A release as the engine sees it; `directory` is relative to the run directory."""
+
+    task: Task
+    framework: Framework
+    architecture: str
+    directory: str = "inputs/release"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArchiveLimits:
+    """What an upload may contain. Defaults leave Pillow's own warning threshold (89 Mpx) far away."""
+
+    max_files: int = 20_000
+    max_total_bytes: int = 5 * 2**30
+    max_file_bytes: int = 64 * 2**20
+    max_ratio: float = 200.0
+    max_name_bytes: int = 200
+    max_depth: int = 8
+    max_pixels: int = 40_000_000
+    min_side: int = 2
+    max_label_characters: int = 100
+    max_bad_fraction: float = 0.01
+    min_images_per_class: int = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InspectSpec:
+    """Check an uploaded archive and turn it into packs. The archive lies at `archive`."""
+
+    task: Task = Task.IMAGE_CLASSIFICATION
+    archive: str = "inputs/upload"
+    salt: str = ""
+    validation_fraction: float = 0.15
+    test_fraction: float = 0.15
+    thumbnail_size: int = 96
+    limits: ArchiveLimits = ArchiveLimits()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifySpec:
+    weights: WeightsSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConvertSpec:
+    """Turn a pickle of tensors (`source`, a path in the run directory, or `url`) into a release directory
+    `outputs/release`. `labels` may be empty where the architecture's source carries them."""
+
+    task: Task
+    framework: Framework
+    architecture: str
+    source: str = ""
+    url: str = ""
+    source_sha256_prefix: str = ""
+    preprocessing: Preprocessing | None = None
+    labels: tuple[str, ...] = ()
+    labels_from: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ZooSpec:
+    """List what torchvision knows of its own pretrained weights."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainSpec:
+    """Fine-tune on a pack that holds the training and validation items only: the trainer never has the
+    test items."""
+
+    weights: WeightsSpec
+    strategy: Strategy
+    hyper: Hyper = Hyper()
+    labels: tuple[str, ...] = ()
+    pack: str = "inputs/train.pack"
+    device: str = "auto"
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        if len(self.labels) < 2:
+            raise SpecError("Fine-tuning needs at least two classes.", "labels")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluateSpec:
+    """Score a train run's outputs on the test pack. `train_outputs` is the `outputs` of the train run."""
+
+    strategy: Strategy
+    base: WeightsSpec
+    tuned: WeightsSpec
+    labels: tuple[str, ...] = ()
+    train_outputs: str = "inputs/train"
+    pack: str = "inputs/test.pack"
+    seed: int = 0
+    device: str = "auto"
+    threads: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServeSpec:
+    """Answer predictions on a Unix socket for the releases laid out below `releases`."""
+
+    socket: str
+    releases: str
+    capacity: int = 3
+    threads: int = 0
+
+
+type_of_verb: dict[Verb, type[Any]] = {
+    Verb.INSPECT: InspectSpec,
+    Verb.VERIFY: VerifySpec,
+    Verb.CONVERT: ConvertSpec,
+    Verb.ZOO: ZooSpec,
+    Verb.TRAIN: TrainSpec,
+    Verb.EVALUATE: EvaluateSpec,
+    Verb.SERVE: ServeSpec,
+}
+Spec = InspectSpec | VerifySpec | ConvertSpec | ZooSpec | TrainSpec | EvaluateSpec | ServeSpec
+
+
+def to_json(spec: Spec) -> dict[str, Any]:
+    """Returns the spec as JSON-ready values, with its verb and the format's number."""
+    verb = next(verb for verb, kind in type_of_verb.items() if isinstance(spec, kind))
+    return {"format": FORMAT, "verb": verb.value, **dataclasses.asdict(spec)}
+
+
+def from_json(document: dict[str, Any]) -> Spec:
+    """Builds the spec again. Raises SpecError for an unknown format, verb, field or value."""
+    entries = dict(document)
+    if entries.pop("format", None) != FORMAT:
+        raise SpecError(f"This engine reads format {FORMAT} only.", "format")
+    try:
+        verb = Verb(entries.pop("verb", ""))
+    except ValueError as error:
+        raise SpecError(f"Unknown verb; use one of {', '.join(Verb)}.", "verb") from error
+    spec: Spec = build(type_of_verb[verb], entries)
+    return spec
+
+
+def build(kind: type[Any], entries: dict[str, Any], path: str = "") -> Any:
+    """Returns `kind(**entries)` with every value checked and converted to its annotated type."""
+    hints = typing.get_type_hints(kind)
+    unknown = set(entries) - set(hints)
+    if unknown:
+        names = ", ".join(sorted(unknown))
+        raise SpecError(f"Unknown field: {names}.", path + names)
+    required = {
+        entry.name
+        for entry in dataclasses.fields(kind)
+        if entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING
+    }
+    if missing := required - set(entries):
+        names = ", ".join(sorted(missing))
+        raise SpecError(f"Missing field: {names}.", path + names)
+    return kind(**{name: _convert(hints[name], value, path + name) for name, value in entries.items()})
+
+
+def _convert(hint: Any, value: Any, path: str) -> Any:
+    if isinstance(hint, types.UnionType):  # only `X | None` occurs
+        return None if value is None else _convert(hint.__args__[0], value, path)
+    if typing.get_origin(hint) is tuple:
+        if not isinstance(value, list | tuple):
+            raise SpecError(f"{path} must be a list.", path)
+        return tuple(_convert(typing.get_args(hint)[0], item, path) for item in value)
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(value, dict):
+            raise SpecError(f"{path} must be an object.", path)
+        return build(typing.cast("type[Any]", hint), value, path + ".")
+    return _convert_scalar(hint, value, path)
+
+
+def _convert_scalar(hint: Any, value: Any, path: str) -> Any:
+    if issubclass(hint, StrEnum):
+        if value not in tuple(hint):
+            raise SpecError(f"{path} must be one of {', '.join(hint)}.", path)
+        return hint(value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        raise SpecError(f"{path} must be of type {hint.__name__}.", path)
+    return value
+
+
+def write(spec: Spec, run_dir: Path) -> None:
+    """Writes `spec.json`; the directory must exist."""
+    (run_dir / SPEC_FILE).write_text(json.dumps(to_json(spec), indent=1, sort_keys=True), encoding="utf-8")
+
+
+def read(run_dir: Path) -> Spec:
+    """Reads `spec.json`. Raises SpecError for anything that is not a spec of this format."""
+    try:
+        document = json.loads((run_dir / SPEC_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SpecError(f"{SPEC_FILE} cannot be read: {error}.") from error
+    if not isinstance(document, dict):
+        raise SpecError(f"{SPEC_FILE} must hold an object.")
+    return from_json(document)
+
+
+def canonical(document: Any) -> bytes:
+    """Returns the one byte string that digests of a JSON document are taken over."""
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def applicable(strategy: Strategy) -> list[dataclasses.Field[Any]]:
+    """Returns the hyper-parameters that the strategy reads, in the order of the form."""
+    return [entry for entry in dataclasses.fields(Hyper) if strategy in entry.metadata["strategies"]]
+
+
+def hyper_from(values: dict[str, Any]) -> Hyper:
+    """Builds `Hyper` from untrusted values. Raises SpecError with the field's name."""
+    return typing.cast("Hyper", build(Hyper, values))

@@ -1,0 +1,88 @@
+"""Reads the CSV that names each image's label, as spreadsheets and notebooks write it."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from finetuning.engine.problems import reject
+from finetuning.engine.spec import Split
+
+_FILE_COLUMNS = ("file", "filename", "file_name", "image", "path", "image_path")
+_LABEL_COLUMNS = ("label", "class", "target", "category")
+_SPLIT_COLUMNS = ("split", "subset", "set")
+_DELIMITERS = ",;\t|"
+SPLIT_OF_WORD = {
+    "train": Split.TRAIN,
+    "training": Split.TRAIN,
+    "val": Split.VALIDATION,
+    "valid": Split.VALIDATION,
+    "validation": Split.VALIDATION,
+    "test": Split.TEST,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One data row. `line` counts from 1, as an editor shows it; `split` is empty where none is given."""
+
+    line: int
+    file: str
+    label: str
+    split: str
+
+
+def read_table(content: bytes, name: str, *, max_rows: int) -> list[Row] | None:
+    """Returns the rows, or None where the table names no file and label column. Raises Rejected: `encoding`,
+    `bad_csv`, `too_many_rows`."""
+    text = _decode(content, name)
+    header, _, _ = text.lstrip("\r\n").partition("\n")
+    delimiter = max(_DELIMITERS, key=header.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        columns = [cell.strip().casefold() for cell in next(reader, [])]
+        file, label = _position(columns, _FILE_COLUMNS), _position(columns, _LABEL_COLUMNS)
+        if file is None or label is None:
+            return None
+        rows = []
+        for row in _rows(reader, file, label, _position(columns, _SPLIT_COLUMNS)):
+            rows.append(row)
+            if len(rows) > max_rows:
+                raise reject("too_many_rows", f"The table has more than {max_rows:,} rows.", [name])
+    except csv.Error as error:
+        raise reject(
+            "bad_csv",
+            f"The table cannot be read at line {reader.line_num} ({error}). Save it again as CSV.",
+            [name],
+        ) from error
+    return rows
+
+
+def _rows(reader: Iterator[list[str]], file: int, label: int, split: int | None) -> Iterator[Row]:
+    for number, cells in enumerate(reader, start=2):
+        if not any(cell.strip() for cell in cells):
+            continue
+        padded = [*(cell.strip() for cell in cells), *[""] * (max(file, label, split or 0) + 1)]
+        yield Row(number, padded[file], padded[label], padded[split] if split is not None else "")
+
+
+def _position(columns: list[str], names: tuple[str, ...]) -> int | None:
+    return next((columns.index(name) for name in names if name in columns), None)
+
+
+def _decode(content: bytes, name: str) -> str:
+    encoding = "utf-8-sig"
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        encoding = "utf-16"
+    elif content[1:2] == b"\0":  # Latin letters in UTF-16 without a byte order mark
+        encoding = "utf-16-le"
+    elif content[:1] == b"\0":
+        encoding = "utf-16-be"
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise reject("encoding", f"The table is not UTF-8 text (line {line}). Save it as CSV UTF-8.", [name]) from error

@@ -1,0 +1,84 @@
+"""Forms of datasets and runs; the fine-tune form's fields are generated from the engine's spec."""
+
+from __future__ import annotations
+
+import dataclasses
+from enum import StrEnum
+from typing import Any, get_type_hints
+
+from django import forms
+
+from finetuning.engine.spec import Hyper, Strategy, Task
+from finetuning.models import Dataset
+from finetuning.models.datasets import DatasetStatus
+from finetuning.selectors import datasets_of
+from marketplace.accounts.models import Namespace, User
+
+STRATEGIES = [
+    (Strategy.HEAD.value, "Head only: fast; the pretrained network stays as it is"),
+    (Strategy.FULL.value, "Full (LP-FT): every layer, started from the head-only solution"),
+]
+
+
+class DatasetForm(forms.Form):
+    name = forms.CharField(max_length=120)
+    task = forms.ChoiceField(choices=[(Task.IMAGE_CLASSIFICATION.value, "Image classification")])
+    file = forms.FileField(
+        label="Zip file",
+        help_text="Class folders with images, or images with a CSV of file and label. Train, validation and test "
+        "folders on top are respected.",
+    )
+
+
+class RunForm(forms.Form):
+    """One field for each entry of Hyper, beside the dataset and the strategy."""
+
+    dataset = forms.ModelChoiceField(Dataset.objects.none(), to_field_name="uid", empty_label=None)
+    strategy = forms.ChoiceField(choices=STRATEGIES, widget=forms.RadioSelect, initial=Strategy.HEAD.value)
+
+    def __init__(self, *args: Any, user: User, task: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        ready = datasets_of(user).filter(status=DatasetStatus.VALID, task=task)
+        self.fields["dataset"].queryset = ready  # type: ignore[attr-defined]  # ModelChoiceField's
+        hints = get_type_hints(Hyper)
+        for entry in dataclasses.fields(Hyper):
+            self.fields[entry.name] = _field(entry, hints[entry.name])
+
+    @property
+    def hyper(self) -> dict[str, Any]:
+        names = {entry.name for entry in dataclasses.fields(Hyper)}
+        return {name: value for name, value in self.cleaned_data.items() if name in names and value is not None}
+
+    def hyper_fields(self) -> list[forms.BoundField]:
+        return [self[entry.name] for entry in dataclasses.fields(Hyper)]
+
+
+def _field(entry: dataclasses.Field[Any], kind: type[Any]) -> forms.Field:
+    meta = entry.metadata
+    shared: dict[str, Any] = {"label": meta["label"], "help_text": meta["help_text"], "initial": entry.default}
+    if issubclass(kind, StrEnum):
+        return forms.ChoiceField(choices=[(item.value, item.value.capitalize()) for item in kind], **shared)
+    if kind is bool:
+        return forms.BooleanField(required=False, **shared)
+    number = forms.IntegerField if kind is int else forms.FloatField
+    widget = forms.NumberInput(attrs={} if kind is int else {"step": "any"})
+    return number(min_value=meta["minimum"], max_value=meta["maximum"], required=False, widget=widget, **shared)
+
+
+class PublishForm(forms.Form):
+    namespace = forms.ModelChoiceField(Namespace.objects.none(), to_field_name="name", label="Publish as")
+    name = forms.CharField(max_length=96, help_text="Letters, digits, '-', '_' and '.'.")
+    title = forms.CharField(max_length=120, required=False)
+    summary = forms.CharField(max_length=300, required=False)
+    version = forms.CharField(max_length=40, initial="1.0")
+    price = forms.DecimalField(min_value=0, max_value=10_000_000, decimal_places=2, required=False)
+
+    def __init__(self, *args: Any, user: User, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["namespace"].queryset = Namespace.objects.writable_by(user)  # type: ignore[attr-defined]  # ModelChoiceField's
+
+    @property
+    def fields_for_service(self) -> dict[str, Any]:
+        values = dict(self.cleaned_data)
+        price = values.pop("price") or 0
+        return {**values, "price_minor": int(price * 100)}

@@ -1,0 +1,63 @@
+"""Leases: who works on what, until when. At most one open attempt a subject, by constraint."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+
+from django.db import models
+from django.db.models import Q
+
+from finetuning.models.datasets import Dataset
+from finetuning.models.runs import Run
+from models_catalog.models import Release
+
+
+class AttemptQuerySet(models.QuerySet["Attempt"]):
+    def open(self) -> AttemptQuerySet:
+        return self.filter(ended_at__isnull=True)
+
+    def expired(self, now: datetime) -> AttemptQuerySet:
+        return self.open().filter(leased_until__lt=now)
+
+
+class Attempt(models.Model):
+    """One try at a run, an inspection or a verification. Its token is the right to write the outcome."""
+
+    run = models.ForeignKey(Run, null=True, on_delete=models.CASCADE, related_name="attempts")
+    dataset = models.ForeignKey(Dataset, null=True, on_delete=models.CASCADE, related_name="attempts")
+    release = models.ForeignKey(Release, null=True, on_delete=models.CASCADE, related_name="attempts")
+    number = models.PositiveIntegerField()
+    token = models.UUIDField(default=uuid.uuid4, unique=True)
+    slot = models.CharField(max_length=80)
+    leased_until = models.DateTimeField()
+    heartbeat_at = models.DateTimeField()
+    started_at = models.DateTimeField()
+    ended_at = models.DateTimeField(null=True, blank=True)
+    outcome = models.CharField(max_length=60, blank=True)
+    exit_code = models.IntegerField(null=True, blank=True)
+
+    objects = AttemptQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(run__isnull=False, dataset__isnull=True, release__isnull=True)
+                | Q(run__isnull=True, dataset__isnull=False, release__isnull=True)
+                | Q(run__isnull=True, dataset__isnull=True, release__isnull=False),
+                name="finetuning_attempt_one_subject",
+            ),
+            *(
+                models.UniqueConstraint(
+                    fields=[subject], condition=Q(ended_at__isnull=True), name=f"finetuning_attempt_open_{subject}"
+                )
+                for subject in ("run", "dataset", "release")
+            ),
+            *(
+                models.UniqueConstraint(fields=[subject, "number"], name=f"finetuning_attempt_number_{subject}")
+                for subject in ("run", "dataset", "release")
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"Attempt {self.number} of {self.run or self.dataset or self.release}"

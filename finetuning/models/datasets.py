@@ -1,0 +1,88 @@
+"""Uploads, and what inspection made of them."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from django.contrib.auth.models import AnonymousUser
+from django.db import models
+from django.db.models import Q
+
+from marketplace.accounts.models import Namespace, User
+from models_catalog.models.listings import TASKS
+
+
+class DatasetStatus(models.TextChoices):
+    CHECKING = "checking", "Checking"
+    VALID = "valid", "Ready"
+    INVALID = "invalid", "Cannot be used"
+
+
+SOURCES: dict[str, tuple[str, ...]] = {
+    DatasetStatus.VALID: (DatasetStatus.CHECKING,),
+    DatasetStatus.INVALID: (DatasetStatus.CHECKING,),
+}
+
+
+class DatasetQuerySet(models.QuerySet["Dataset"]):
+    def visible_to(self, user: User | AnonymousUser) -> DatasetQuerySet:
+        return self.filter(owner__in=Namespace.objects.of(user), deleted_at__isnull=True)
+
+    def transition(self, pk: int, *, to: str, **fields: Any) -> bool:
+        return self.filter(pk=pk, status__in=SOURCES[to]).update(status=to, **fields) == 1
+
+
+class Dataset(models.Model):
+    uid = models.UUIDField(unique=True, default=uuid.uuid4, editable=False)  # the id that people and clients see
+    owner = models.ForeignKey(Namespace, on_delete=models.PROTECT, related_name="datasets")
+    name = models.CharField(max_length=120)
+    task = models.CharField(max_length=30, choices=TASKS)
+    status = models.CharField(max_length=10, choices=DatasetStatus.choices, default=DatasetStatus.CHECKING)
+    upload_sha256 = models.CharField(max_length=64)
+    upload_bytes = models.BigIntegerField()
+    upload_name = models.CharField(max_length=255)
+    problems = models.JSONField(default=list)  # [{code, message, items}]
+    created_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+    deleted_at = models.DateTimeField(null=True, blank=True)
+
+    objects = DatasetQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-created_at"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["owner", "name"], condition=Q(deleted_at__isnull=True), name="finetuning_dataset_name_once"
+            ),
+            models.CheckConstraint(condition=Q(status__in=DatasetStatus.values), name="finetuning_dataset_status"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class DatasetVersion(models.Model):
+    """One immutable inspected state. The test pack is apart: a trainer is never given it."""
+
+    dataset = models.ForeignKey(Dataset, on_delete=models.PROTECT, related_name="versions")
+    number = models.PositiveIntegerField()
+    digest = models.CharField(max_length=64)
+    report = models.JSONField()
+    labels = models.JSONField()
+    images = models.PositiveIntegerField()
+    train_pack_sha256 = models.CharField(max_length=64)
+    test_pack_sha256 = models.CharField(max_length=64)
+    thumbnails_sha256 = models.CharField(max_length=64)
+    index_sha256 = models.CharField(max_length=64)
+    evaluations = models.PositiveIntegerField(default=0)  # how often the test split was looked at
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["-number"]
+        constraints = [
+            models.UniqueConstraint(fields=["dataset", "number"], name="finetuning_datasetversion_number_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.dataset} v{self.number}"

@@ -1,0 +1,119 @@
+"""Fine-tunes: the row is the truth, whatever the queue says."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from django.contrib.auth.models import AnonymousUser
+from django.db import models
+from django.db.models import Q
+
+from finetuning.engine.spec import Strategy
+from finetuning.models.datasets import DatasetVersion
+from marketplace.accounts.models import Namespace, User
+from models_catalog.models import Release
+
+
+class RunStatus(models.TextChoices):
+    QUEUED = "queued", "Queued"
+    STARTING = "starting", "Starting"
+    RUNNING = "running", "Running"
+    SUCCEEDED = "succeeded", "Done"
+    FAILED = "failed", "Failed"
+    CANCELED = "canceled", "Canceled"
+
+
+ACTIVE = (RunStatus.QUEUED, RunStatus.STARTING, RunStatus.RUNNING)
+IN_HAND = (RunStatus.STARTING, RunStatus.RUNNING)
+TERMINAL = (RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.CANCELED)
+SOURCES: dict[str, tuple[str, ...]] = {
+    RunStatus.QUEUED: IN_HAND,
+    RunStatus.STARTING: (RunStatus.QUEUED,),
+    RunStatus.RUNNING: (RunStatus.STARTING,),
+    RunStatus.SUCCEEDED: IN_HAND,
+    RunStatus.FAILED: ACTIVE,
+    RunStatus.CANCELED: ACTIVE,
+}
+
+
+class RunQuerySet(models.QuerySet["Run"]):
+    def visible_to(self, user: User | AnonymousUser) -> RunQuerySet:
+        return self.filter(owner__in=Namespace.objects.of(user))
+
+    def active(self) -> RunQuerySet:
+        return self.filter(status__in=ACTIVE)
+
+    def transition(self, pk: int, *, to: str, **fields: Any) -> bool:
+        """Compare-and-swap of the status: False where another process was faster."""
+        return self.filter(pk=pk, status__in=SOURCES[to]).update(status=to, **fields) == 1
+
+
+class Run(models.Model):
+    uid = models.UUIDField(unique=True, default=uuid.uuid4, editable=False)  # the id that people and clients see
+    owner = models.ForeignKey(Namespace, on_delete=models.PROTECT, related_name="runs")
+    created_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
+    release = models.ForeignKey(Release, on_delete=models.PROTECT, related_name="runs")
+    dataset_version = models.ForeignKey(DatasetVersion, on_delete=models.PROTECT, related_name="runs")
+    strategy = models.CharField(max_length=10, choices=[(item.value, item.value) for item in Strategy])
+    hyper = models.JSONField(default=dict)
+    spec_sha256 = models.CharField(max_length=64)
+    status = models.CharField(max_length=10, choices=RunStatus.choices, default=RunStatus.QUEUED)
+    cancel_requested_at = models.DateTimeField(null=True, blank=True)
+    failures = models.PositiveIntegerField(default=0)
+    interruptions = models.PositiveIntegerField(default=0)
+    poked_at = models.DateTimeField()
+    progress = models.JSONField(default=dict)  # {stage, title, done, total, rate}: the newest only
+    failure_code = models.CharField(max_length=60, blank=True)
+    failure_message = models.TextField(blank=True)
+    result = models.JSONField(default=dict)  # the train verb's
+    evaluation = models.JSONField(default=dict)  # the evaluate verb's
+    artifacts = models.JSONField(default=dict)  # {path: {sha256, bytes}} of the tuned release
+    derivative = models.OneToOneField(
+        Release, null=True, blank=True, on_delete=models.PROTECT, related_name="source_run"
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+    started_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    objects = RunQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-created_at"]
+        constraints = [
+            models.CheckConstraint(condition=Q(status__in=RunStatus.values), name="finetuning_run_status"),
+            models.UniqueConstraint(
+                fields=["owner", "spec_sha256"],
+                condition=Q(status__in=["queued", "starting", "running"]),
+                name="finetuning_run_active_once",
+            ),
+        ]
+        indexes = [models.Index(fields=["status", "poked_at"], name="finetuning_run_status_poked")]
+
+    def __str__(self) -> str:
+        return f"Run {str(self.uid)[:8]}"
+
+    @property
+    def is_terminal(self) -> bool:
+        return self.status in TERMINAL
+
+
+class RunEvent(models.Model):
+    """One event of the engine, stored once however often it is read; the id is the readers' cursor."""
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="events")
+    attempt = models.PositiveIntegerField()
+    verb = models.CharField(max_length=10)
+    line = models.PositiveIntegerField()
+    at = models.DateTimeField()
+    kind = models.CharField(max_length=10)
+    payload = models.JSONField()
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [
+            models.UniqueConstraint(fields=["run", "attempt", "verb", "line"], name="finetuning_runevent_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.line}"

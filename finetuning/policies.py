@@ -1,0 +1,75 @@
+"""What may be done with datasets and runs; the licence questions are asked of models_catalog.policies."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from django.conf import settings
+from django.contrib.auth.models import AnonymousUser
+
+from finetuning.engine.spec import Framework, Task
+from finetuning.models import Dataset, Run
+from finetuning.models.datasets import DatasetStatus
+from finetuning.models.runs import RunStatus
+from marketplace.accounts.models import Namespace, User
+from marketplace.decisions import ALLOW, Decision, all_of, deny
+from models_catalog import policies as catalog
+from models_catalog.models import Release
+
+Person = User | AnonymousUser
+TUNABLE = {(Task.IMAGE_CLASSIFICATION, Framework.TIMM), (Task.IMAGE_CLASSIFICATION, Framework.TORCHVISION)}
+
+
+def may_change(user: Person, owner: Namespace) -> Decision:
+    if Namespace.objects.writable_by(user).filter(pk=owner.pk).exists():
+        return ALLOW
+    return deny("not_a_writer", f"Only writers of {owner} do this.")
+
+
+def may_use_dataset(user: Person, dataset: Dataset, release: Release) -> Decision:
+    if dataset.status == DatasetStatus.CHECKING:
+        return deny("dataset_not_ready", "This dataset is still being checked. Wait until it is ready.")
+    if dataset.status == DatasetStatus.INVALID:
+        return deny("dataset_invalid", "This dataset cannot be used: see its problems, fix them, upload it again.")
+    if dataset.task != release.listing.task:
+        return deny("task_mismatch", f"The model is made for {release.listing.task}, the dataset for {dataset.task}.")
+    return may_change(user, dataset.owner)
+
+
+def can_be_tuned(release: Release) -> Decision:
+    if (Task(release.listing.task), Framework(release.listing.framework)) in TUNABLE:
+        return ALLOW
+    return deny("not_tunable_yet", "This site fine-tunes image classifiers of timm and torchvision so far.")
+
+
+def has_quota(user: User) -> Decision:
+    active = Run.objects.active().filter(created_by=user).count()
+    if active < settings.MAX_ACTIVE_RUNS:
+        return ALLOW
+    return deny("quota_exceeded", f"You have {active} runs queued or running, which is the limit. Wait or cancel one.")
+
+
+def may_launch(user: User, release: Release, dataset: Dataset, *, now: datetime) -> Decision:
+    return all_of(
+        lambda: catalog.may_fine_tune(user, release, now=now),
+        lambda: can_be_tuned(release),
+        lambda: may_use_dataset(user, dataset, release),
+        lambda: has_quota(user),
+    )
+
+
+def may_cancel(user: Person, run: Run) -> Decision:
+    if run.is_terminal:
+        return deny("already_finished", "This run has ended already.")
+    return may_change(user, run.owner)
+
+
+def may_publish_derivative(user: Person, run: Run, *, now: datetime) -> Decision:
+    if run.status != RunStatus.SUCCEEDED or not run.evaluation:
+        return deny("not_publishable", "Only a finished run with its evaluation can be published.")
+    if run.derivative_id:
+        return deny("already_published", "This run's result was published already.")
+    return all_of(
+        lambda: may_change(user, run.owner),
+        lambda: catalog.may_share_derivative(user, run.release, now=now),
+    )

@@ -1,0 +1,177 @@
+"""Runs the engine on a run directory and watches it. Knows no database: its callers pass functions.
+
+The child is started by exec in its own process group, with nothing of the site's environment, tied to its
+parent's death; whatever happens here, the group is dead when `run_engine` returns.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from finetuning.engine.events import Event, EventTail, Kind
+from finetuning.engine.spec import EVENTS_FILE, RESULT_FILE, Verb
+
+POLL_SECONDS = 0.2
+HEARTBEAT_SECONDS = 2.0
+GRACE_SECONDS = 7.5  # from SIGTERM to SIGKILL, as CI services give
+EXIT_BUSY = 75
+_ROOT = Path(__file__).resolve().parent.parent
+ENGINE = (sys.executable, "-P", "-m", "finetuning.engine")
+
+
+class Signal(StrEnum):
+    CONTINUE = "continue"
+    CANCEL = "cancel"
+    LOST = "lost"  # somebody else holds the lease now
+
+
+class Ending(StrEnum):
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELED = "canceled"
+    LOST = "lost"
+    BUSY = "busy"  # another engine works in this directory
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    ending: Ending
+    code: str = ""
+    message: str = ""
+    items: list[str] = field(default_factory=list)
+    result: dict[str, Any] = field(default_factory=dict)
+    exit_code: int | None = None
+
+
+def run_engine(
+    verb: Verb,
+    run_dir: Path,
+    *,
+    on_events: Callable[[list[Event]], None],
+    heartbeat: Callable[[], Signal],
+    deadline_seconds: float,
+    threads: int = 0,
+    program: Sequence[str] = ENGINE,
+) -> Outcome:
+    """Runs one verb to its end. `on_events` gets new events as they come, `heartbeat` is asked every two
+    seconds; what they raise ends the child and is passed on."""
+    tail = EventTail(run_dir / EVENTS_FILE)
+    (run_dir / "tmp").mkdir(exist_ok=True)
+    log = (run_dir / "engine.log").open("ab")
+    failed: list[Event] = []
+    child = subprocess.Popen(
+        [*program, verb.value, str(run_dir)],
+        cwd=run_dir,
+        env=_environment(run_dir, threads),
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
+    )
+    try:
+        stopped = _watch(child, tail, on_events, heartbeat, deadline_seconds, failed)
+    finally:
+        _kill_group(child)
+        log.close()
+    if events := tail.read():
+        failed += [event for event in events if event.kind is Kind.FAILED]
+        on_events(events)
+    return stopped or _ending(child.returncode, run_dir, failed)
+
+
+def _environment(run_dir: Path, threads: int) -> dict[str, str]:
+    """Only what a program needs: no secret, no database address."""
+    environment = {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "LANG": "C.UTF-8",
+        "HOME": str(run_dir),
+        "TMPDIR": str(run_dir / "tmp"),
+        "PYTHONPATH": str(_ROOT),
+        "ENGINE_PARENT_PID": str(os.getpid()),
+        "HF_HUB_OFFLINE": "1",
+    }
+    if threads:
+        environment["OMP_NUM_THREADS"] = str(threads)
+    return environment
+
+
+def _watch(
+    child: subprocess.Popen[bytes],
+    tail: EventTail,
+    on_events: Callable[[list[Event]], None],
+    heartbeat: Callable[[], Signal],
+    deadline_seconds: float,
+    failed: list[Event],
+) -> Outcome | None:
+    """Returns the outcome that was forced from outside, or None once the child has ended by itself."""
+    started = time.monotonic()
+    next_beat = started
+    while child.poll() is None:
+        if events := tail.read():
+            failed += [event for event in events if event.kind is Kind.FAILED]
+            on_events(events)
+        now = time.monotonic()
+        if now >= next_beat:
+            next_beat = now + HEARTBEAT_SECONDS
+            order = heartbeat()
+            if order is Signal.LOST:
+                return Outcome(Ending.LOST, "app:lease_lost", "Another worker has taken this over.")
+            if order is Signal.CANCEL:
+                _terminate(child)
+                return Outcome(Ending.CANCELED, "user:canceled", "Canceled.", exit_code=child.returncode)
+        if now - started > deadline_seconds:
+            _terminate(child)
+            return Outcome(Ending.FAILED, "app:deadline", "It took longer than the time limit of this server.")
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(POLL_SECONDS)
+    return None
+
+
+def _terminate(child: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGTERM)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        child.wait(GRACE_SECONDS)
+
+
+def _kill_group(child: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+
+
+def read_result(run_dir: Path) -> dict[str, Any] | None:
+    """Returns the finished result, or None where there is none that can be read."""
+    try:
+        document = json.loads((run_dir / RESULT_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def _ending(exit_code: int, run_dir: Path, failed: list[Event]) -> Outcome:
+    if exit_code == 0 and (result := read_result(run_dir)) is not None:
+        return Outcome(Ending.SUCCEEDED, result=result, exit_code=0)
+    if exit_code == EXIT_BUSY:
+        return Outcome(Ending.BUSY, "app:busy", "Another engine is still at work on this.", exit_code=exit_code)
+    if failed:
+        payload = failed[-1].payload
+        items = [str(item) for item in payload.get("items", [])][:20]
+        message = str(payload.get("message", "It failed."))
+        return Outcome(Ending.FAILED, str(payload.get("code", "app:internal")), message, items, exit_code=exit_code)
+    if exit_code == -signal.SIGKILL:
+        return Outcome(
+            Ending.FAILED, "app:killed", "The server ended it, most likely for want of memory.", exit_code=exit_code
+        )
+    return Outcome(Ending.FAILED, "app:crashed", "The engine stopped without saying why.", exit_code=exit_code)

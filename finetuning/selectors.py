@@ -1,0 +1,82 @@
+"""Reads that pages and the API share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.auth.models import AnonymousUser
+from django.db.models import Prefetch, QuerySet
+from django.utils import timezone
+
+from finetuning.engine.events import Kind
+from finetuning.models import Dataset, DatasetVersion, Run, RunEvent
+from marketplace.accounts.models import User
+
+MAX_EVENTS = 500  # of one answer; a reader that lags behind asks again at once
+STATUS_TITLES = {"stage": "", "done": 0, "total": 0, "rate": 0.0}
+
+
+def datasets_of(user: User | AnonymousUser) -> QuerySet[Dataset]:
+    return (
+        Dataset.objects.visible_to(user)
+        .select_related("owner")
+        .prefetch_related(Prefetch("versions", DatasetVersion.objects.order_by("-number")))
+    )
+
+
+def runs_of(user: User | AnonymousUser) -> QuerySet[Run]:
+    return Run.objects.visible_to(user).select_related(
+        "owner",
+        "release__listing__namespace",
+        "dataset_version__dataset",
+        "derivative__listing__namespace",
+    )
+
+
+def run_progress(run: Run, *, after: int) -> dict[str, Any]:
+    """Returns what a live page needs since the cursor `after`: points of curves, log lines, progress, times.
+    Reading from cursor 0 gives the whole history; nothing is missed and nothing comes twice."""
+    events = list(RunEvent.objects.filter(run=run, id__gt=after).order_by("id")[:MAX_EVENTS])
+    points, log = [], []
+    for event in events:
+        payload = event.payload
+        if event.kind == Kind.METRIC:
+            points.append({key: payload.get(key) for key in ("name", "split", "step", "value")})
+        elif line := _line(event):
+            log.append(line)
+    progress = run.progress or {}
+    return {
+        "status": run.status,
+        "status_title": run.get_status_display(),
+        "stage": progress.get("title", ""),
+        "progress": {key: progress.get(key) or 0 for key in ("done", "total", "rate")},
+        "elapsed_seconds": elapsed_seconds(run),
+        "remaining_seconds": remaining_seconds(progress),
+        "points": points,
+        "log": log,
+        "cursor": events[-1].pk if events else after,
+        "terminal": run.is_terminal and len(events) < MAX_EVENTS,
+    }
+
+
+def _line(event: RunEvent) -> dict[str, Any] | None:
+    level, message = "info", ""
+    if event.kind == Kind.LOG:
+        level, message = str(event.payload.get("level", "info")), str(event.payload.get("message", ""))
+    elif event.kind == Kind.STAGE:
+        message = str(event.payload.get("title", ""))
+    elif event.kind == Kind.FAILED:
+        level, message = "error", str(event.payload.get("message", ""))
+    return {"at": event.at.isoformat(), "level": level, "message": message} if message else None
+
+
+def elapsed_seconds(run: Run) -> float:
+    if run.started_at is None:
+        return 0.0
+    return round(((run.finished_at or timezone.now()) - run.started_at).total_seconds(), 1)
+
+
+def remaining_seconds(progress: dict[str, Any]) -> float | None:
+    """Returns the time left of the present stage at its present rate."""
+    rate, done, total = (progress.get(key) or 0 for key in ("rate", "done", "total"))
+    return round((total - done) / rate, 1) if rate and total and done else None

@@ -1,0 +1,226 @@
+"""The life of a run: launch, claim, record, cancel, finish. The row is the truth; every write is a
+compare-and-swap or stands under the attempt's lease."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from finetuning import policies
+from finetuning.engine import spec as engine
+from finetuning.engine.events import Event, Kind
+from finetuning.models import Attempt, Dataset, DatasetVersion, Run, RunEvent
+from finetuning.models.runs import IN_HAND, RunStatus
+from finetuning.services import leases
+from marketplace.accounts.models import User
+from marketplace.accounts.services import audit
+from marketplace.decisions import require
+from marketplace.errors import Conflict, Invalid
+from marketplace.queue import Job, enqueue
+from models_catalog import policies as license_policies
+from models_catalog.models import Release
+
+MAX_FAILURES = 3
+# A failure of the server is tried again after 10, 40 s; a failure of the input never is.
+BACKOFF = timedelta(seconds=10)
+
+
+def launch(
+    *, user: User, release: Release, dataset: Dataset, strategy: str, hyper: dict[str, Any], now: datetime
+) -> Run:
+    """Queues a fine-tune of the release on the dataset's newest version.
+
+    Raises Denied (all that `may_launch` says), Invalid (`bad_hyper`, `bad_strategy`), Conflict
+    (`duplicate_run`) where the very same run is queued or running."""
+    require(policies.may_launch(user, release, dataset, now=now))
+    version = dataset.versions.first()
+    if version is None:
+        raise Conflict("dataset_not_ready", "This dataset has no checked version yet.")
+    if strategy not in tuple(engine.Strategy):
+        raise Invalid("bad_strategy", f"Choose a strategy: {', '.join(engine.Strategy)}.", field="strategy")
+    try:
+        values = engine.hyper_from(hyper)
+    except engine.SpecError as error:
+        raise Invalid("bad_hyper", str(error), field=error.field) from error
+    document = engine.to_json(train_spec(release, version, engine.Strategy(strategy), values))
+    identity = [document, release.manifest_sha256, version.digest]
+    digest = hashlib.sha256(engine.canonical(identity)).hexdigest()
+    try:
+        with transaction.atomic():
+            run = Run.objects.create(
+                owner=dataset.owner,
+                created_by=user,
+                release=release,
+                dataset_version=version,
+                strategy=strategy,
+                hyper=document["hyper"],
+                spec_sha256=digest,
+                poked_at=now,
+            )
+            audit.record("run.launch", actor=user, namespace=run.owner, subject=run)
+            enqueue(Job.FINE_TUNE, run.pk)
+    except IntegrityError as error:
+        running = Run.objects.active().get(owner=dataset.owner, spec_sha256=digest)
+        raise Conflict(
+            "duplicate_run", "The same fine-tune is queued or running already.", extra={"run": str(running.uid)}
+        ) from error
+    return run
+
+
+def train_spec(
+    release: Release, version: DatasetVersion, strategy: engine.Strategy, hyper: engine.Hyper
+) -> engine.TrainSpec:
+    return engine.TrainSpec(
+        weights=engine.WeightsSpec(
+            task=engine.Task(release.listing.task),
+            framework=engine.Framework(release.listing.framework),
+            architecture=release.listing.architecture,
+        ),
+        strategy=strategy,
+        hyper=hyper,
+        labels=tuple(version.labels),
+    )
+
+
+def claim(run_id: int) -> tuple[Run, Attempt] | None:
+    """Takes a queued run, or returns None: a stale or doubled message, or a lost race. The licence is asked
+    again here, because it may have ended while the run waited."""
+    now = timezone.now()
+    run = (
+        Run.objects.select_related(
+            "release__listing__namespace", "release__terms", "dataset_version__dataset__owner", "created_by", "owner"
+        )
+        .filter(pk=run_id, status=RunStatus.QUEUED)
+        .first()
+    )
+    if run is None:
+        return None
+    with transaction.atomic():
+        attempt = leases.acquire(run, now=now)
+        if attempt is None or not Run.objects.transition(run.pk, to=RunStatus.STARTING, started_at=now):
+            transaction.set_rollback(True)
+            return None
+    run.refresh_from_db(fields=["status", "started_at", "cancel_requested_at"])
+    dataset = run.dataset_version.dataset
+    decision = license_policies.may_fine_tune(run.created_by, run.release, now=now) if run.created_by else None
+    if dataset.deleted_at is not None or (decision is not None and not decision.allowed):
+        why = decision.why if decision is not None and not decision.allowed else "The dataset was deleted."
+        fail(run=run, attempt=attempt, code="user:not_allowed_any_more", message=why)
+        return None
+    return run, attempt
+
+
+def record_events(*, run: Run, attempt: Attempt, verb: engine.Verb, events: list[Event]) -> None:
+    """Stores events once, however often they are read, and the newest progress on the run."""
+    RunEvent.objects.bulk_create(
+        [
+            RunEvent(
+                run=run,
+                attempt=attempt.number,
+                verb=verb.value,
+                line=event.line,
+                at=datetime.fromtimestamp(event.at, UTC),
+                kind=event.kind.value,
+                payload=event.payload,
+            )
+            for event in events
+        ],
+        ignore_conflicts=True,
+    )
+    if run.status == RunStatus.STARTING and Run.objects.transition(run.pk, to=RunStatus.RUNNING):
+        run.status = RunStatus.RUNNING
+    progress = dict(run.progress)
+    for event in events:
+        if event.kind is Kind.STAGE:
+            progress = {"stage": event.payload.get("name", ""), "title": event.payload.get("title", "")}
+        elif event.kind is Kind.PROGRESS:
+            progress |= {key: event.payload.get(key) for key in ("done", "total", "rate")}
+    if progress != run.progress:
+        run.progress = progress
+        Run.objects.filter(pk=run.pk, status__in=IN_HAND).update(progress=progress)
+
+
+def request_cancel(*, user: User, run: Run, now: datetime) -> Run:
+    """Cancels a queued run at once; a running one is told by its next heartbeat. Asking twice is harmless.
+
+    Raises Denied (`already_finished`, `not_a_writer`)."""
+    require(policies.may_cancel(user, run))
+    with transaction.atomic():
+        Run.objects.filter(pk=run.pk, cancel_requested_at__isnull=True).update(cancel_requested_at=now)
+        queued = Run.objects.filter(pk=run.pk, status=RunStatus.QUEUED)
+        if queued.update(status=RunStatus.CANCELED, finished_at=now):
+            audit.record("run.cancel", actor=user, namespace=run.owner, subject=run)
+    run.refresh_from_db()
+    return run
+
+
+def finish(
+    *,
+    run: Run,
+    attempt: Attempt,
+    result: dict[str, Any],
+    evaluation: dict[str, Any],
+    artifacts: dict[str, dict[str, Any]],
+) -> bool:
+    """Writes the outcome under the lease; False where it was lost, and then nothing is written."""
+    now = timezone.now()
+    with transaction.atomic():
+        if not leases.close(attempt, outcome="succeeded", exit_code=0):
+            return False
+        done = Run.objects.transition(
+            run.pk,
+            to=RunStatus.SUCCEEDED,
+            finished_at=now,
+            result=result,
+            evaluation=evaluation,
+            artifacts=artifacts,
+            progress={},
+        )
+        if done:
+            version = DatasetVersion.objects.select_for_update().get(pk=run.dataset_version_id)
+            version.evaluations += 1
+            version.save(update_fields=["evaluations"])
+    return done
+
+
+def fail(
+    *, run: Run, attempt: Attempt, code: str, message: str, items: list[str] | None = None, exit_code: int | None = None
+) -> None:
+    """Ends the attempt; a fault of the server is tried again, up to three times."""
+    now = timezone.now()
+    text = message + (f" ({'; '.join(items)})" if items else "")
+    failures = run.failures + 1
+    with transaction.atomic():
+        if not leases.close(attempt, outcome=code, exit_code=exit_code):
+            return
+        if code.startswith("app:") and code != "app:deadline" and failures < MAX_FAILURES:
+            # poked_at in the future: the reaper rings again once the pause is over.
+            pause = BACKOFF * 4 ** (failures - 1) - leases.POKE_AFTER
+            Run.objects.transition(run.pk, to=RunStatus.QUEUED, failures=failures, poked_at=now + pause)
+            return
+        Run.objects.transition(
+            run.pk,
+            to=RunStatus.FAILED,
+            finished_at=now,
+            failures=failures,
+            failure_code=code,
+            failure_message=text,
+        )
+
+
+def cancel(*, run: Run, attempt: Attempt) -> None:
+    """Ends a run whose engine was stopped because its owner asked for it."""
+    with transaction.atomic():
+        if leases.close(attempt, outcome="canceled"):
+            Run.objects.transition(run.pk, to=RunStatus.CANCELED, finished_at=timezone.now())
+
+
+def hand_back(*, run: Run, attempt: Attempt) -> None:
+    """Gives the run back to the queue: its directory is still held by an engine that is about to end."""
+    with transaction.atomic():
+        if leases.close(attempt, outcome="busy"):
+            Run.objects.transition(run.pk, to=RunStatus.QUEUED, poked_at=timezone.now())

@@ -1,0 +1,47 @@
+"""Try a model: drop an image, see the likeliest classes. And the staff's button that fetches weights."""
+
+from __future__ import annotations
+
+from django.contrib import messages
+from django.contrib.admin.views.decorators import staff_member_required
+from django.contrib.auth.decorators import login_required
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import redirect, render
+from django.utils import timezone
+from django.views.decorators.http import require_POST
+
+from finetuning.services import playground
+from marketplace.errors import DomainError
+from marketplace.queue import Job, enqueue
+from models_catalog import policies
+from models_catalog.web.catalog import find
+
+
+@login_required
+def page(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
+    release = find(request, namespace, name)
+    allowed = policies.may_predict(request.user, release, now=timezone.now())
+    context = {"release": release, "listing": release.listing, "allowed": allowed}
+    return render(request, "finetuning/try.html", context)
+
+
+@login_required
+@require_POST
+def predict(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
+    """Answers JSON for the page's script; errors have a code and a sentence."""
+    release = find(request, namespace, name)
+    try:
+        content = playground.read_image(request.FILES.get("image"))
+        return JsonResponse(playground.predict(user=request.user, release=release, content=content))
+    except DomainError as error:
+        return JsonResponse({"code": error.code, "message": error.message}, status=error.status)
+
+
+@staff_member_required
+@require_POST
+def fetch_weights(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
+    release = find(request, namespace, name)
+    if release.is_remote:
+        enqueue(Job.FETCH_WEIGHTS, release.pk)
+        messages.info(request, "Fetching has begun. Reload this page in a minute; a failure is shown here.")
+    return redirect("listing", namespace, name)
