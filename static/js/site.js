@@ -1,0 +1,18 @@
+// Starts each behaviour on the elements that ask for it.
+import { startUpload } from "./upload.js";
+import { startPoll } from "./poll.js";
+import { startRun } from "./live_run.js";
+import { startTry } from "./try_model.js";
+
+document.querySelectorAll("form[data-upload]").forEach(startUpload);
+document.querySelectorAll("[data-poll-url]").forEach(startPoll);
+document.querySelectorAll("[data-live-run]").forEach(startRun);
+document.querySelectorAll("[data-try]").forEach(startTry);
+document.querySelectorAll("form[data-autosubmit]").forEach((form) => {
+  form.addEventListener("change", () => form.requestSubmit());
+});
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "/" || event.target.closest("input, textarea, select")) return;
+  event.preventDefault();
+  document.querySelector("#site-search")?.focus();
+});
