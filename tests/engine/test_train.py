@@ -1,0 +1,157 @@
+"""The engine as a program, on a small architecture with random weights and images that can be learned."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from archives_factory import encoded, zip_of
+from PIL import Image, ImageDraw
+
+from finetuning.engine import frameworks, spec, weights
+from finetuning.engine.frameworks.timm_models import build
+from finetuning.engine.spec import Framework, Hyper, Strategy, Task, Verb, WeightsSpec
+
+ROOT = Path(__file__).resolve().parents[2]
+ARCHITECTURE = "test_efficientnet"
+LABELS = ("disc", "square", "stripe")
+SIDE, EACH = 64, 40
+
+
+def shape(label: str, seed: int) -> Image.Image:
+    """A shape of random place, size and shade on a dark ground."""
+    draw_from = random.Random(seed)
+    image = Image.new("RGB", (SIDE, SIDE), tuple(draw_from.randrange(60) for _ in range(3)))
+    pen = ImageDraw.Draw(image)
+    size = draw_from.randrange(18, 34)
+    # Each shape has its colour: features of random weights see colours, hardly outlines.
+    shade = tuple(draw_from.randrange(150, 256) if name == label else 30 for name in LABELS)
+    x, y = draw_from.randrange(SIDE - size), draw_from.randrange(SIDE - size)
+    if label == "disc":
+        pen.ellipse((x, y, x + size, y + size), fill=shade)
+    elif label == "square":
+        pen.rectangle((x, y, x + size, y + size), fill=shade)
+    else:
+        pen.rectangle((0, y, SIDE, y + 6), fill=shade)
+    return image
+
+
+def engine(verb: Verb, run_dir: Path) -> dict[str, Any]:
+    command = [sys.executable, "-m", "finetuning.engine", verb.value, str(run_dir)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, (done.stderr, (run_dir / "events.jsonl").read_text()[-1500:])
+    return json.loads((run_dir / "result.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def bought(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A release with random weights: what it knows comes from the fine-tune alone."""
+    torch.manual_seed(0)
+    config = {
+        "architecture": ARCHITECTURE,
+        "num_classes": 5,
+        "label_names": list("abcde"),
+        "pretrained_cfg": {"input_size": [3, SIDE, SIDE], "crop_pct": 1.0},
+    }
+    directory = tmp_path_factory.mktemp("bought")
+    frameworks.write_release(directory, build(ARCHITECTURE, config))
+    return directory
+
+
+@pytest.fixture(scope="module")
+def packs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run_dir = tmp_path_factory.mktemp("inspect")
+    (run_dir / "inputs").mkdir()
+    files = {
+        f"{label}/{number}.png": encoded(shape(label, 1000 * position + number))
+        for position, label in enumerate(LABELS)
+        for number in range(EACH)
+    }
+    (run_dir / "inputs/upload").write_bytes(zip_of(files))
+    spec.write(spec.InspectSpec(salt="test"), run_dir)
+    assert engine(Verb.INSPECT, run_dir)["status"] == "valid"
+    return run_dir / "outputs"
+
+
+def weights_at(directory: str) -> WeightsSpec:
+    return WeightsSpec(
+        task=Task.IMAGE_CLASSIFICATION, framework=Framework.TIMM, architecture=ARCHITECTURE, directory=directory
+    )
+
+
+def trained(run_dir: Path, bought: Path, packs: Path, strategy: Strategy, **hyper: Any) -> dict[str, Any]:
+    (run_dir / "inputs").mkdir(parents=True)
+    (run_dir / "inputs/release").symlink_to(bought)
+    (run_dir / "inputs/train.pack").symlink_to(packs / "train.pack")
+    order = spec.TrainSpec(
+        weights=weights_at("inputs/release"), strategy=strategy, labels=LABELS, hyper=Hyper(**hyper), threads=1
+    )
+    spec.write(order, run_dir)
+    return engine(Verb.TRAIN, run_dir)
+
+
+def evaluated(run_dir: Path, bought: Path, packs: Path, train_dir: Path, strategy: Strategy) -> dict[str, Any]:
+    (run_dir / "inputs").mkdir(parents=True)
+    (run_dir / "inputs/base").symlink_to(bought)
+    (run_dir / "inputs/train").symlink_to(train_dir / "outputs")
+    (run_dir / "inputs/test.pack").symlink_to(packs / "test.pack")
+    order = spec.EvaluateSpec(
+        strategy=strategy, base=weights_at("inputs/base"), tuned=weights_at("inputs/train/release"), labels=LABELS
+    )
+    spec.write(order, run_dir)
+    return engine(Verb.EVALUATE, run_dir)["evaluation"]
+
+
+def test_a_head_run_leaves_the_frozen_weights_byte_equal(tmp_path: Path, bought: Path, packs: Path) -> None:
+    result = trained(tmp_path / "a", bought, packs, Strategy.HEAD)
+    evaluation = evaluated(tmp_path / "b", bought, packs, tmp_path / "a", Strategy.HEAD)
+
+    assert evaluation["baseline"]["kind"] == "majority"
+    assert evaluation["items"] == sum(map(sum, evaluation["confusion"]))
+    before = weights.load_tensors(bought / "model.safetensors")
+    after = weights.load_tensors(tmp_path / "a/outputs/release/model.safetensors")
+    assert [name for name in before if not torch.equal(before[name], after[name])] == [
+        name for name in before if name.startswith("classifier")
+    ]
+    assert set(result["outputs"]) == {"probe.safetensors", "release/config.json", "release/model.safetensors"}
+
+
+def test_the_same_seed_gives_the_same_weights(tmp_path: Path, bought: Path, packs: Path) -> None:
+    digests = {
+        trained(tmp_path / name, bought, packs, Strategy.FULL, epochs=1, seed=3)["outputs"][
+            "release/model.safetensors"
+        ]["sha256"]
+        for name in ("a", "b")
+    }
+
+    assert len(digests) == 1
+
+
+def test_a_full_run_is_compared_with_the_probe_of_the_model_as_bought(
+    tmp_path: Path, bought: Path, packs: Path
+) -> None:
+    trained(tmp_path / "a", bought, packs, Strategy.FULL, epochs=3, learning_rate=1e-3)
+    evaluation = evaluated(tmp_path / "b", bought, packs, tmp_path / "a", Strategy.FULL)
+
+    assert evaluation["baseline"]["kind"] == "bought_with_probe"
+    assert evaluation["items"] == sum(row["support"] for row in evaluation["per_class"])
+    accuracy = evaluation["metrics"]["accuracy"]
+    assert accuracy["low"] <= accuracy["value"] <= accuracy["high"]
+    assert evaluation["comparison"]["difference"]["value"] == pytest.approx(
+        accuracy["value"] - evaluation["baseline"]["accuracy"]["value"]
+    )
+
+
+def test_a_finished_run_directory_is_not_worked_on_twice(tmp_path: Path, bought: Path, packs: Path) -> None:
+    trained(tmp_path / "a", bought, packs, Strategy.HEAD)
+    written = (tmp_path / "a/result.json").stat().st_mtime_ns
+
+    engine(Verb.TRAIN, tmp_path / "a")
+
+    assert (tmp_path / "a/result.json").stat().st_mtime_ns == written

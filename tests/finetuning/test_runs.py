@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import io
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import scenarios
+from archives_factory import class_folders, zip_of
+from django.test import Client
+from django.utils import timezone
+
+from finetuning import tasks
+from finetuning.models import Attempt, Dataset, Run
+from finetuning.models.runs import RunStatus
+from finetuning.services import datasets, leases, runs
+from marketplace.accounts.models import Namespace, User
+from marketplace.errors import Conflict, Denied, Invalid
+from models_catalog.models import Release
+from models_catalog.services import publishing
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def uploaded(user: User, content: bytes, *, name: str = "shapes") -> Dataset:
+    """An upload that the real engine has inspected."""
+    dataset = datasets.receive(
+        user=user,
+        owner=Namespace.objects.get(user=user),
+        name=name,
+        task="image-classification",
+        stream=io.BytesIO(content),
+        filename="shapes.zip",
+    )
+    tasks.inspect_dataset(dataset.pk)
+    dataset.refresh_from_db()
+    return dataset
+
+
+@pytest.fixture
+def world() -> dict[str, Any]:
+    vendor, buyer = scenarios.person("vera"), scenarios.person("bo")
+    release = scenarios.published_release(vendor)
+    scenarios.licensed(buyer, release)
+    dataset = uploaded(buyer, zip_of(class_folders(labels=("a", "b"), images=8)))
+    return {"vendor": vendor, "buyer": buyer, "release": release, "dataset": dataset}
+
+
+def launch(world: dict[str, Any], **changes: Any) -> Run:
+    given = {"user": world["buyer"], "release": world["release"], "dataset": world["dataset"], **changes}
+    return runs.launch(strategy="head", hyper=given.pop("hyper", {}), now=timezone.now(), **given)
+
+
+def test_an_upload_is_inspected_and_reported(world: dict[str, Any]) -> None:
+    dataset = world["dataset"]
+
+    assert dataset.status == "valid", dataset.problems
+    report = dataset.versions.get().report
+    assert report["images"] == 16
+    assert sum(report["splits"].values()) == 16
+
+
+def test_an_upload_that_is_no_zip_says_so_and_keeps_nothing() -> None:
+    dataset = uploaded(scenarios.person("bo"), b"<html>not a zip</html>")
+
+    assert dataset.status == "invalid"
+    assert dataset.problems[0]["code"] == "not_a_zip"
+    assert not dataset.versions.exists()
+
+
+def test_launching_is_refused_without_a_grant_on_a_withdrawn_release_and_twice(world: dict[str, Any]) -> None:
+    stranger = scenarios.person("cy")
+    theirs = uploaded(stranger, zip_of(class_folders(labels=("a", "b"), images=8)))
+    with pytest.raises(Denied) as caught:
+        launch(world, user=stranger, dataset=theirs)
+    assert caught.value.code == "no_license"
+
+    launch(world)
+    with pytest.raises(Conflict) as twice:
+        launch(world)
+    assert twice.value.code == "duplicate_run"
+
+    publishing.yank(user=world["vendor"], release=world["release"], reason="broken", now=timezone.now())
+    world["release"] = Release.objects.get()
+    with pytest.raises(Denied) as withdrawn:
+        launch(world)
+    assert withdrawn.value.code == "release_withdrawn"
+
+
+def test_a_setting_out_of_its_range_names_the_field(world: dict[str, Any]) -> None:
+    with pytest.raises(Invalid) as caught:
+        launch(world, hyper={"epochs": 0})
+
+    assert caught.value.field == "epochs"
+
+
+def test_a_run_is_claimed_once_and_its_lease_decides_who_writes(world: dict[str, Any]) -> None:
+    run = launch(world)
+    claimed = runs.claim(run.pk)
+    assert claimed is not None
+    assert runs.claim(run.pk) is None
+
+    later = timezone.now() + timedelta(minutes=5)
+    assert leases.reap(now=later) == 1
+    lost, attempt = claimed
+    assert not runs.finish(run=lost, attempt=attempt, result={}, evaluation={}, artifacts={})
+    run.refresh_from_db()
+    assert (run.status, run.interruptions) == (RunStatus.QUEUED, 1)
+    assert Attempt.objects.get(run=run).outcome == "lease_expired"
+
+
+def test_a_queued_run_is_canceled_at_once_and_canceling_again_is_refused(world: dict[str, Any]) -> None:
+    run = runs.request_cancel(user=world["buyer"], run=launch(world), now=timezone.now())
+
+    assert run.status == RunStatus.CANCELED
+    assert runs.claim(run.pk) is None
+    with pytest.raises(Denied) as caught:
+        runs.request_cancel(user=world["buyer"], run=run, now=timezone.now())
+    assert caught.value.code == "already_finished"
+
+
+def test_weights_that_cannot_be_read_fail_the_run_with_the_users_code(world: dict[str, Any]) -> None:
+    run = launch(world)
+
+    tasks.fine_tune(run.pk)
+
+    run.refresh_from_db()
+    assert run.status == RunStatus.FAILED
+    assert run.failure_code.startswith("user:")
+
+
+def test_somebody_elses_dataset_and_run_do_not_exist(world: dict[str, Any], client: Client) -> None:
+    run = launch(world)
+    client.force_login(scenarios.person("cy"))
+
+    for path in (f"datasets/{world['dataset'].uid}/", f"runs/{run.uid}/"):
+        assert client.get(f"/{path}").status_code == 404
+        assert client.get(f"/api/v1/{path}").status_code == 404

@@ -1,0 +1,93 @@
+"""Starts `manage.py up` as an operator would, waits until it answers, and stops it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+ROOT = Path(__file__).resolve().parent.parent
+START_SECONDS = 400
+STEP_SECONDS = 0.5
+
+
+class Stack:
+    def __init__(self, data_dir: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log = data_dir / "up.log"
+        unwanted = {"DJANGO_SETTINGS_MODULE", "DJANGO_ALLOW_ASYNC_UNSAFE"}
+        kept = {name: value for name, value in os.environ.items() if name not in unwanted}
+        self.environment = {**kept, "DATA_DIR": str(data_dir), "PORT": str(self.port)}
+
+    def __enter__(self) -> Self:
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "manage.py", "up"], cwd=ROOT, env=self.environment, stdout=log, stderr=log
+            )
+        self.wait_for(lambda: b"Ready:" in self.log.read_bytes() or None, seconds=START_SECONDS)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.process.send_signal(signal.SIGINT)
+        assert self.process.wait(30) == 0, self.log.read_text()[-2000:]
+
+    def wait_for(self, question: Any, *, seconds: float) -> Any:
+        """Asks until the answer is not None. Fails with the server's log when the time is over."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if (answer := question()) is not None:
+                return answer
+            assert self.process.poll() is None, self.log.read_text()[-4000:]
+            time.sleep(STEP_SECONDS)
+        raise AssertionError(f"not within {seconds} s; the log ends:\n{self.log.read_text()[-4000:]}")
+
+    def manage(self, *arguments: str) -> str:
+        command = [sys.executable, "manage.py", *arguments]
+        done = subprocess.run(command, cwd=ROOT, env=self.environment, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+
+class Client:
+    """The API as a script without any library would use it."""
+
+    def __init__(self, stack: Stack, token: str) -> None:
+        self._stack, self._token = stack, token
+
+    def call(
+        self, method: str, path: str, document: Any = None, *, body: bytes | None = None, kind: str = "application/json"
+    ) -> tuple[int, Any]:
+        content = json.dumps(document).encode() if document is not None else body
+        headers = {"Authorization": f"Bearer {self._token}", "Content-Type": kind}
+        url = f"{self._stack.url}/api/v1/{path}"
+        request = urllib.request.Request(url, data=content, method=method, headers=headers)
+        try:
+            with urllib.request.urlopen(request, timeout=120) as answer:
+                return answer.status, json.loads(answer.read() or b"null")
+        except urllib.error.HTTPError as error:
+            return error.code, json.loads(error.read())
+
+
+def multipart(fields: dict[str, str], filename: str, content: bytes) -> tuple[bytes, str]:
+    """Returns (body, content type) of a form with one file named `file`."""
+    boundary = "boundary-of-a-test"
+    parts = [
+        f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
+        for name, value in fields.items()
+    ]
+    head = f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{filename}"\r\n\r\n'.encode()
+    body = b"".join(parts) + head + content + f"\r\n--{boundary}--\r\n".encode()
+    return body, f"multipart/form-data; boundary={boundary}"
