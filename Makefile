@@ -14,7 +14,9 @@ $(STAMP): requirements.lock
 	@echo "1/2 environment: .venv"
 	@$(PY) -m venv .venv
 	@echo "2/2 packages: about 4 GB with PyTorch; once only, the second time is instant"
-	@$(BIN)/pip install --quiet --progress-bar on --require-hashes -r requirements.lock
+	@# --no-deps: the lock is whole, and pip otherwise looks past it for extras such as coverage[toml].
+	@$(BIN)/pip install --quiet --progress-bar on --no-deps --require-hashes -r requirements.lock
+	@$(BIN)/pip check
 	@touch $@
 
 run: $(STAMP) ## Start the whole product; PORT, DATA_DIR and more from the environment
