@@ -12,8 +12,8 @@ from finetuning.engine.events import Kind
 from finetuning.models import Dataset, DatasetVersion, Run, RunEvent
 from marketplace.accounts.models import User
 
+_CURSOR_DIGITS = 18  # fits the database's 64-bit integers
 MAX_EVENTS = 500  # of one answer; a reader that lags behind asks again at once
-STATUS_TITLES = {"stage": "", "done": 0, "total": 0, "rate": 0.0}
 
 
 def datasets_of(user: User | AnonymousUser) -> QuerySet[Dataset]:
@@ -31,6 +31,11 @@ def runs_of(user: User | AnonymousUser) -> QuerySet[Run]:
         "dataset_version__dataset",
         "derivative__listing__namespace",
     )
+
+
+def read_cursor(text: str) -> int | None:
+    """Returns the cursor that a reader sent back, or None for what never was one."""
+    return int(text) if text.isdecimal() and len(text) <= _CURSOR_DIGITS else None
 
 
 def run_progress(run: Run, *, after: int) -> dict[str, Any]:

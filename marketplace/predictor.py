@@ -7,6 +7,7 @@ import http.client
 import json
 import socket
 import tempfile
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +47,8 @@ def predict(release: str, content: bytes, *, top: int = 5) -> dict[str, Any]:
         raise Unavailable("predictor_down", "The prediction service is starting. Try again in a moment.") from error
     finally:
         connection.close()
-    if answer.status >= 500:
+    if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         raise Unavailable("predictor_failed", str(document.get("message", "The prediction failed.")))
-    if answer.status >= 400:
+    if answer.status >= HTTPStatus.BAD_REQUEST:
         raise Invalid(str(document.get("code", "bad_image")), str(document.get("message", "")), field="image")
     return dict(document)

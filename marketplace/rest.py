@@ -105,7 +105,7 @@ def _drf_problem(error: exceptions.APIException) -> Response:
     if header := getattr(error, "auth_header", None):
         response["WWW-Authenticate"] = header
     if error.status_code == status.HTTP_429_TOO_MANY_REQUESTS and getattr(error, "wait", None):
-        response["Retry-After"] = str(int(error.wait) + 1)  # type: ignore[attr-defined]  # Throttled's
+        response["Retry-After"] = str(int(error.wait) + 1)
     return response
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import secrets
 import sys
 from pathlib import Path
@@ -14,6 +16,7 @@ from marketplace.queue_settings import q_cluster
 
 env = environ.Env()
 BASE_DIR = Path(__file__).resolve().parent.parent
+MIN_KEY_CHARACTERS = 50  # as `check --deploy` asks
 
 DATA_DIR = Path(env.str("DATA_DIR", default=str(BASE_DIR / "var"))).resolve()
 DATA_DIR.mkdir(parents=True, exist_ok=True)
@@ -27,12 +30,18 @@ PORT = env.int("PORT", default=8000)
 
 def _secret_key() -> str:
     """Returns SECRET_KEY, or one that is made once and kept with mode 0600 beside the data."""
-    if key := env.str("SECRET_KEY", default=""):
-        return key
+    given: str = env.str("SECRET_KEY", default="")
+    if given:
+        return given
     path = DATA_DIR / "secret_key"
     if not path.exists():
-        path.touch(mode=0o600)
-        path.write_text(secrets.token_urlsafe(64))
+        # Written aside and linked, so that of two first starts one wins and neither reads half a key.
+        draft = DATA_DIR / f".secret_key.{os.getpid()}"
+        draft.touch(mode=0o600)
+        draft.write_text(secrets.token_urlsafe(64))
+        with contextlib.suppress(FileExistsError):
+            path.hardlink_to(draft)
+        draft.unlink()
     return path.read_text().strip()
 
 
@@ -46,8 +55,8 @@ def _production_faults() -> list[str]:
         faults.append("DEBUG must be off")
     if not env.str("SECRET_KEY", default=""):
         faults.append("SECRET_KEY must be set")
-    elif len(SECRET_KEY) < 50 or SECRET_KEY.startswith("django-insecure"):
-        faults.append("SECRET_KEY must have 50 random characters or more")
+    elif len(SECRET_KEY) < MIN_KEY_CHARACTERS or SECRET_KEY.startswith("django-insecure"):
+        faults.append(f"SECRET_KEY must have {MIN_KEY_CHARACTERS} random characters or more")
     if not ALLOWED_HOSTS or "*" in ALLOWED_HOSTS:
         faults.append("ALLOWED_HOSTS must name this site's hosts, not '*'")
     return faults
@@ -200,6 +209,7 @@ FILE_UPLOAD_HANDLERS = ["django.core.files.uploadhandler.TemporaryFileUploadHand
 FILE_UPLOAD_TEMP_DIR = DATA_DIR / "uploads"
 FILE_UPLOAD_TEMP_DIR.mkdir(parents=True, exist_ok=True)
 MAX_UPLOAD_BYTES = env.int("MAX_UPLOAD_BYTES", default=2 * 2**30)
+MAX_ARTIFACT_BYTES = env.int("MAX_ARTIFACT_BYTES", default=20 * 2**30)
 MAX_IMAGE_BYTES = 20 * 2**20
 
 CONTENT_SECURITY_POLICY = {

@@ -8,13 +8,12 @@ from django import forms
 
 from marketplace.accounts.models import Namespace, User
 from models_catalog.models.listings import FRAMEWORKS, TASKS
-from models_catalog.presets import PRESETS
+from models_catalog.presets import OFFERS
 
-LICENSES = [
-    *((key, terms.name) for key, terms in PRESETS.items()),
-    ("commercial", "Commercial license (paid)"),
-    ("reviewed", "Reviewed access (you approve each licensee)"),
-]
+LICENSES = [(key, terms.name) for key, terms in OFFERS.items()]
+
+
+CHANNELS = 3  # red, green, blue
 
 
 class AcceptForm(forms.Form):
@@ -80,7 +79,7 @@ class ConfigForm(forms.Form):
             values = [float(part) for part in self.cleaned_data[name].replace(",", " ").split()]
         except ValueError as error:
             raise forms.ValidationError("Three numbers, please.") from error
-        if len(values) != 3:
+        if len(values) != CHANNELS:
             raise forms.ValidationError("Three numbers, please: red, green, blue.")
         return values
 

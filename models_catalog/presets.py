@@ -5,6 +5,8 @@ Unknown licences stay closed: every right is denied until a vendor attests it.
 
 from __future__ import annotations
 
+import dataclasses
+
 from models_catalog.terms import Answer, Approval, Attribution, DerivativeTerms, Kind, Right, Terms
 
 _ALL = dict.fromkeys(Right, Answer.ALLOW)
@@ -123,3 +125,11 @@ APPROVAL_TEMPLATE = Terms(
     approval=Approval.MANUAL,
     prohibited_uses=("surveillance",),
 )
+
+# What a vendor chooses from, by the key that forms and the API use.
+OFFERS: dict[str, Terms] = {**PRESETS, "commercial": COMMERCIAL_TEMPLATE, "reviewed": APPROVAL_TEMPLATE}
+
+
+def offer(key: str, *, price_minor: int, currency: str) -> Terms:
+    """Returns the terms of an offer at the vendor's price."""
+    return dataclasses.replace(OFFERS[key], price_minor=price_minor, currency=currency)

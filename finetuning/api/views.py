@@ -120,10 +120,10 @@ class RunEvents(View):
         responses=shapes.EventsOutput,
     )
     def get(self, request: Request, uid: str) -> Response:
-        after = request.query_params.get("after", "0")
-        if not after.isdecimal() or len(after) > 18:
+        cursor = selectors.read_cursor(request.query_params.get("after", "0"))
+        if cursor is None:
             raise Invalid("bad_cursor", "`after` is the cursor of an earlier answer, a whole number.", field="after")
-        return Response(selectors.run_progress(find_run(request, uid), after=int(after)))
+        return Response(selectors.run_progress(find_run(request, uid), after=cursor))
 
 
 class RunCancel(View):

@@ -26,7 +26,7 @@ _LOCK_WAIT_SECONDS = 5.0
 
 def main(arguments: list[str]) -> int:
     if len(arguments) != 2 or arguments[0] not in tuple(specs.Verb):
-        print(f"usage: python -m finetuning.engine {{{','.join(specs.Verb)}}} RUN_DIR", file=sys.stderr)
+        sys.stderr.write(f"usage: python -m finetuning.engine {{{','.join(specs.Verb)}}} RUN_DIR\n")
         return 64
     _die_with_parent()
     verb, run_dir = specs.Verb(arguments[0]), Path(arguments[1]).resolve()

@@ -77,7 +77,7 @@ def extract(
     stage: str = "features",
 ) -> tuple[Tensor, torch.dtype]:
     """Returns ((N, D) float32 on the processor in the order of `items`, the precision used)."""
-    module = module.to(device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]  # torch has no stub for it
+    module = module.to(device).to(memory_format=torch.channels_last).eval()
     total, started, rows = len(items), time.perf_counter(), []
     dtype: torch.dtype | None = None
     done = 0

@@ -139,7 +139,7 @@ def findings(survey: Survey, classes: list[dict[str, Any]], leaks: int) -> list[
         *_about_files(survey),
         *_about_classes(survey, classes),
         *_about_duplicates(survey),
-        *_about_splits(survey, classes, leaks),
+        *_about_splits(classes, leaks),
     ]
     return sorted(found, key=lambda finding: order[finding.severity])
 
@@ -249,7 +249,7 @@ def _about_duplicates(survey: Survey) -> Iterator[Finding]:
         )
 
 
-def _about_splits(survey: Survey, classes: list[dict[str, Any]], leaks: int) -> Iterator[Finding]:
+def _about_splits(classes: list[dict[str, Any]], leaks: int) -> Iterator[Finding]:
     if leaks:
         yield Finding(
             "leakage",

@@ -44,11 +44,13 @@ class Predictions:
 
     @property
     def predicted(self) -> Ints:
-        return self.logits.argmax(axis=1)
+        positions: Ints = self.logits.argmax(axis=1)
+        return positions
 
     @property
     def is_right(self) -> npt.NDArray[np.bool_]:
-        return self.predicted == self.truth
+        right: npt.NDArray[np.bool_] = self.predicted == self.truth
+        return right
 
     @property
     def losses(self) -> Floats:

@@ -21,7 +21,8 @@ def interpolation(spec: Preprocessing) -> InterpolationMode:
 def to_tensor(image: Image.Image, spec: Preprocessing) -> Tensor:
     """Returns the normalised (3, H, W) float32 tensor of a picture of any size."""
     scaled = functional.to_dtype(functional.pil_to_tensor(image), scale=True)
-    return functional.normalize(scaled, list(spec.mean), list(spec.std))
+    normalized: Tensor = functional.normalize(scaled, list(spec.mean), list(spec.std))
+    return normalized
 
 
 def transform(spec: Preprocessing) -> Callable[[Image.Image], Tensor]:

@@ -144,7 +144,7 @@ def tune(
 ) -> tuple[dict[str, Any], dict[str, float]]:
     """Tunes every layer in place, keeps the epoch with the lowest validation loss. The probe's head counts as
     epoch 0: a fine-tune that never beats it returns it."""
-    module = tuned.module.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch has no stub for it
+    module = tuned.module.to(device).to(memory_format=torch.channels_last)
     if not hyper.start_from_probe:
         nn.init.normal_(frameworks.head_of(tuned).weight, std=0.01)
         nn.init.zeros_(frameworks.head_of(tuned).bias)

@@ -55,4 +55,4 @@ def gflops(loaded: Loaded) -> float:
     """Returns billions of multiply-adds for one input, as vendors quote them: half of torch's count."""
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         golden.forward(loaded, golden.inputs_for(loaded))
-    return round(counter.get_total_flops() / 2e9, 4)
+    return float(round(counter.get_total_flops() / 2e9, 4))

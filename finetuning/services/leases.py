@@ -27,7 +27,7 @@ MAX_INTERRUPTIONS = 10
 
 def acquire(subject: Run | Dataset | Release, *, now: datetime) -> Attempt | None:
     """Opens an attempt, or returns None where somebody holds one: the constraint decides the race."""
-    name = subject._meta.model_name or ""
+    name = type(subject).__name__.lower()  # the field of Attempt that points to it
     number = Attempt.objects.filter(**{name: subject}).aggregate(last=Max("number"))["last"] or 0
     try:
         with transaction.atomic():

@@ -90,8 +90,7 @@ def _confusion(run: Run) -> list[tuple[str, list[tuple[int, float]]]]:
 
 @login_required
 def events(request: HttpRequest, uid: uuid.UUID) -> HttpResponse:
-    after = request.GET.get("after", "0")
-    cursor = int(after) if after.isdecimal() and len(after) < 19 else 0
+    cursor = selectors.read_cursor(request.GET.get("after", "0")) or 0
     return JsonResponse(selectors.run_progress(find(request, uid), after=cursor))
 
 

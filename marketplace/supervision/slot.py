@@ -9,7 +9,7 @@ import os
 import signal
 import uuid
 from collections.abc import Callable
-from multiprocessing import Event, Process
+from multiprocessing import Event
 from types import FrameType
 from typing import Any
 
@@ -30,7 +30,7 @@ def _tied(parent_pid: int, target: Callable[..., None], *args: Any) -> None:
 class CrashOnlySentinel(Sentinel):
     """Guards the pool in the slot's own process, so that the slot's death is the pool's."""
 
-    def spawn_process(self, target: Callable[..., None], *args: Any) -> Process:
+    def spawn_process(self, target: Callable[..., None], *args: Any) -> Any:
         process: Any = get_mp_context().Process(
             target=_tied, args=(os.getpid(), target, *args), name=f"Process-{uuid.uuid4().hex}"
         )

@@ -10,7 +10,7 @@ from rest_framework import serializers
 
 from models_catalog.models import Grant, Order, Release
 from models_catalog.models.listings import FRAMEWORKS, TASKS
-from models_catalog.presets import PRESETS
+from models_catalog.presets import OFFERS
 
 
 class TermsOutput(serializers.Serializer[Any]):
@@ -116,7 +116,7 @@ class ListingEdit(serializers.Serializer[Any]):
 
 class ReleaseInput(serializers.Serializer[Any]):
     version = serializers.CharField(max_length=40)
-    license = serializers.ChoiceField(choices=[*sorted(PRESETS), "commercial", "reviewed"])
+    license = serializers.ChoiceField(choices=sorted(OFFERS))
     price_minor = serializers.IntegerField(min_value=0, max_value=10**9, required=False, default=0)
     currency = serializers.RegexField("^[A-Z]{3}$", required=False, default="EUR")
     notes = serializers.CharField(max_length=300, required=False, allow_blank=True, default="")

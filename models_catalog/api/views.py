@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
+from django.conf import settings
 from django.http import Http404, HttpResponseBase
 from django.shortcuts import get_object_or_404
 from django.utils import timezone
@@ -22,11 +22,8 @@ from marketplace.errors import Invalid
 from models_catalog import policies, selectors
 from models_catalog.api import serializers as shapes
 from models_catalog.models import Listing, Order, Release
-from models_catalog.presets import APPROVAL_TEMPLATE, COMMERCIAL_TEMPLATE, PRESETS
+from models_catalog.presets import offer
 from models_catalog.services import licensing, publishing
-from models_catalog.terms import Terms
-
-MAX_ARTIFACT_BYTES = 20 * 2**30
 
 
 def find_listing(request: Request, namespace: str, name: str) -> Listing:
@@ -45,13 +42,6 @@ def namespace_named(name: str) -> Namespace:
     if namespace is None:
         raise Invalid("namespace_unknown", f"There is no namespace {name}.", field="namespace")
     return namespace
-
-
-def terms_for(*, license_id: str, price_minor: int, currency: str) -> Terms:
-    """Returns the preset's terms with the vendor's price."""
-    own = {"commercial": COMMERCIAL_TEMPLATE, "reviewed": APPROVAL_TEMPLATE}
-    value = own.get(license_id) or PRESETS[license_id]
-    return dataclasses.replace(value, price_minor=price_minor, currency=currency)
 
 
 def _checked(serializer: Any) -> dict[str, Any]:
@@ -134,7 +124,7 @@ class ReleasesView(View):
     @extend_schema(summary="Create a draft release", request=shapes.ReleaseInput, responses={201: shapes.ReleaseOutput})
     def post(self, request: Request, namespace: str, name: str) -> Response:
         fields = _checked(shapes.ReleaseInput(data=request.data))
-        value = terms_for(license_id=fields["license"], price_minor=fields["price_minor"], currency=fields["currency"])
+        value = offer(fields["license"], price_minor=fields["price_minor"], currency=fields["currency"])
         release = publishing.draft(
             user=request.user,
             listing=find_listing(request, namespace, name),
@@ -170,7 +160,7 @@ class ArtifactUpload(View):
         if not hasattr(upload, "read"):
             raise Invalid("file_missing", "Send the file as the body, or as the multipart field `file`.", field="file")
         blob = storage.put(
-            upload, max_bytes=MAX_ARTIFACT_BYTES, expected_sha256=request.headers.get("X-Checksum-SHA256", "")
+            upload, max_bytes=settings.MAX_ARTIFACT_BYTES, expected_sha256=request.headers.get("X-Checksum-SHA256", "")
         )
         artifact = publishing.attach_artifact(user=request.user, release=release, path=path, blob=blob)
         return Response(shapes.ArtifactOutput(artifact).data, status=201)

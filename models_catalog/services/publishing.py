@@ -30,6 +30,7 @@ from models_catalog.services.manifests import manifest_sha256
 
 logger = logging.getLogger(__name__)
 MAX_FILES = 64
+MAX_PATH_CHARACTERS = 200
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+\-_]{0,39}")
 # Files that a release may hold, by ending: text, JSON, safetensors. Nothing that runs, nothing pickled.
 ALLOWED_SUFFIXES = frozenset({".md", ".txt", ".json", ".safetensors", ".model", ".keras"})
@@ -98,7 +99,7 @@ def check_path(path: str) -> str:
     pure = PurePosixPath(path)
     parts = path.split("/")
     if (
-        len(path) > 200
+        len(path) > MAX_PATH_CHARACTERS
         or any(part in {"", ".", ".."} or part.startswith(".") for part in parts)
         or not path.isprintable()
     ):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 
+from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
@@ -18,9 +19,9 @@ from marketplace.decisions import require
 from marketplace.errors import DomainError
 from marketplace.html import add_error, form_errors, wants_json
 from models_catalog import policies, selectors
-from models_catalog.api.views import MAX_ARTIFACT_BYTES, terms_for
 from models_catalog.forms import ArtifactForm, CardForm, ConfigForm, ListingForm, ReasonForm, ReleaseForm
 from models_catalog.models import AccessRequest, Release
+from models_catalog.presets import offer
 from models_catalog.services import licensing, publishing
 from models_catalog.web.catalog import manageable
 
@@ -48,7 +49,7 @@ def listing(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
     form = ReleaseForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
         fields = form.cleaned_data
-        value = terms_for(license_id=fields["license"], price_minor=form.price_minor, currency="EUR")
+        value = offer(fields["license"], price_minor=form.price_minor, currency="EUR")
         try:
             release = publishing.draft(
                 user=request.user,
@@ -114,7 +115,7 @@ def artifact(request: HttpRequest, namespace: str, name: str, version: str) -> H
     path = form.cleaned_data["path"] or upload.name
     require(policies.may_edit_release(request.user, row))
     publishing.check_path(path)
-    blob = storage.put(upload, max_bytes=MAX_ARTIFACT_BYTES)
+    blob = storage.put(upload, max_bytes=settings.MAX_ARTIFACT_BYTES)
     publishing.attach_artifact(user=request.user, release=row, path=path, blob=blob)
     return JsonResponse({"location": _back(row)}) if wants_json(request) else redirect(_back(row))
 

@@ -66,7 +66,7 @@ def _lock(path: Path) -> int:
 def _children(host: str, port: int) -> list[Child]:
     manage = [sys.executable, str(Path(settings.BASE_DIR) / "manage.py")]
     web = ["-m", "waitress", f"--listen={host}:{port}", f"--threads={WEB_THREADS}", "--channel-timeout=600"]
-    limit = f"--max-request-body-size={settings.MAX_UPLOAD_BYTES + 2**20}"
+    limit = f"--max-request-body-size={max(settings.MAX_UPLOAD_BYTES, settings.MAX_ARTIFACT_BYTES) + 2**20}"
     web_environment = {"PYTHONPATH": str(settings.BASE_DIR)}
     return [
         Child("web", [sys.executable, *web, limit, "marketplace.wsgi:application"], web_environment),
