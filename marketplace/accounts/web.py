@@ -1,9 +1,11 @@
-"""Tokens and organisations; signing in and the like are allauth's."""
+"""The account's overview, tokens and organisations; signing in and the like are allauth's."""
 
 from __future__ import annotations
 
 from datetime import timedelta
 
+from allauth.account.models import EmailAddress
+from allauth.mfa.utils import is_mfa_enabled
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
@@ -18,6 +20,17 @@ from marketplace.accounts.services import people
 from marketplace.accounts.services import tokens as token_services
 from marketplace.errors import DomainError
 from marketplace.html import add_error
+
+
+@login_required
+def settings_page(request: HttpRequest) -> HttpResponse:
+    context = {
+        "email_verified": EmailAddress.objects.is_verified(request.user.email),
+        "has_mfa": is_mfa_enabled(request.user),
+        "namespaces": Namespace.objects.writable_by(request.user).values_list("name", flat=True),
+        "tokens": request.user.api_tokens.live(timezone.now()).count(),
+    }
+    return render(request, "accounts/settings.html", context)
 
 
 @login_required

@@ -1,15 +1,53 @@
-"""Pure formatting filters."""
+"""Pure formatting filters, and the few tags that components share."""
 
 from __future__ import annotations
 
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
 from babel.numbers import format_currency, get_currency_precision
 from django import template
+from django.contrib.humanize.templatetags.humanize import naturaltime
+from django.template import Context
+from django.templatetags.static import static
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 from django.utils.translation import get_language, to_locale
 
+KIBI = 1024
 register = template.Library()
+_SPRITE = "vendor/bootstrap-icons-1.13.2/sprite.svg"
+# A state is told by its word and its icon; the tone only repeats them.
+_STATES = {
+    "good": ("check-circle-fill", "good"),
+    "busy": ("arrow-repeat", "accent"),
+    "waiting": ("hourglass-split", "warning"),
+    "bad": ("x-circle-fill", "bad"),
+    "idle": ("dash-circle", ""),
+    "draft": ("pencil-square", ""),
+}
+_KINDS = {
+    "succeeded": "good",
+    "valid": "good",
+    "published": "good",
+    "paid": "good",
+    "approved": "good",
+    "ready": "good",
+    "checking": "busy",
+    "verifying": "busy",
+    "starting": "busy",
+    "running": "busy",
+    "queued": "waiting",
+    "pending": "waiting",
+    "failed": "bad",
+    "invalid": "bad",
+    "rejected": "bad",
+    "yanked": "bad",
+    "draft": "draft",
+}
 
 
 @register.filter
@@ -35,9 +73,9 @@ def filesize(value: float | None) -> str:
     if value is None:
         return "–"
     for unit in ("B", "KiB", "MiB", "GiB"):
-        if value < 1024 or unit == "GiB":
+        if value < KIBI or unit == "GiB":
             return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1024
+        value /= KIBI
     return ""
 
 
@@ -76,3 +114,39 @@ def lookup(mapping: Any, key: Any) -> Any:
 def heat(value: float | None) -> str:
     """0..1 -> the CSS class of a heat cell."""
     return f"heat-{min(9, int(10 * (value or 0)))}"
+
+
+@register.simple_tag
+def icon(name: str) -> SafeString:
+    """Returns an icon of the sprite; the words beside it carry the meaning."""
+    return format_html('<svg class="icon" aria-hidden="true"><use href="{}#{}"></use></svg>', static(_SPRITE), name)
+
+
+@register.inclusion_tag("components/status.html")
+def status(value: str, title: str) -> dict[str, Any]:
+    """Shows the state of a run, dataset, release, order or request as a badge."""
+    kind = _KINDS.get(value, "idle")
+    name, tone = _STATES[kind]
+    return {"title": title, "icon_name": name, "tone": tone, "busy": kind == "busy"}
+
+
+@register.simple_tag
+def when(at: datetime | None, otherwise: str = "–") -> SafeString | str:
+    """Returns the time as people say it, with the exact one on hover."""
+    if at is None:
+        return otherwise
+    exact = timezone.localtime(at)
+    return format_html(
+        '<time datetime="{}" title="{}">{}</time>', exact.isoformat(), f"{exact:%Y-%m-%d %H:%M:%S %Z}", naturaltime(at)
+    )
+
+
+@register.simple_tag(takes_context=True)
+def nav_link(context: Context, url_name: str, title: str, icon_name: str = "") -> SafeString:
+    """Returns a link of a menu, marked as current on its own page and those below it."""
+    href, request = reverse(url_name), context.get("request")
+    is_here = request is not None and request.path.startswith(href)
+    current = format_html(' aria-current="{}"', "page" if request and request.path == href else "true")
+    return format_html(
+        '<a href="{}"{}>{}{}</a>', href, current if is_here else "", icon(icon_name) if icon_name else "", title
+    )

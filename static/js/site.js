@@ -3,11 +3,15 @@ import { startUpload } from "./upload.js";
 import { startPoll } from "./poll.js";
 import { startRun } from "./live_run.js";
 import { startTry } from "./try_model.js";
+import { startMenu } from "./menu.js";
+import { startCopy } from "./copy.js";
 
 document.querySelectorAll("form[data-upload]").forEach(startUpload);
 document.querySelectorAll("[data-poll-url]").forEach(startPoll);
 document.querySelectorAll("[data-live-run]").forEach(startRun);
 document.querySelectorAll("[data-try]").forEach(startTry);
+document.querySelectorAll("[data-menu]").forEach(startMenu);
+document.querySelectorAll("[data-copy]").forEach(startCopy);
 document.querySelectorAll("form[data-autosubmit]").forEach((form) => {
   form.addEventListener("change", () => form.requestSubmit());
 });

@@ -4,7 +4,10 @@
   const system = matchMedia("(prefers-color-scheme: dark)");
   const apply = () => {
     root.dataset.bsTheme = localStorage.getItem("theme") || (system.matches ? "dark" : "light");
+    // Charts are drawn on a canvas, which no style sheet reaches.
+    document.dispatchEvent(new CustomEvent("themechange"));
   };
+  root.classList.remove("no-js");
   apply();
   system.addEventListener("change", apply);
   document.addEventListener("click", (event) => {
