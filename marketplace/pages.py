@@ -22,10 +22,15 @@ FEATURED = 6
 
 
 def home(request: HttpRequest) -> HttpResponse:
-    """The door: search, the three steps, some models that are on this server, and what runs now."""
+    """The door: search and the three steps, or a person's own runs; and models that are on this server."""
     listings = catalog.order_catalog(catalog.catalog(request.user).filter(latest_release__remote_url=""), "newest")
-    runs = finetuning.runs_of(request.user).filter(status__in=ACTIVE)[:5]
-    return render(request, "home.html", {"listings": listings[:FEATURED], "runs": runs})
+    mine = finetuning.runs_of(request.user)
+    context = {
+        "listings": listings[:FEATURED],
+        "runs": mine.filter(status__in=ACTIVE)[:5],
+        "latest": mine.exclude(status__in=ACTIVE)[:3],
+    }
+    return render(request, "home.html", context)
 
 
 def health(_request: HttpRequest) -> HttpResponse:

@@ -105,6 +105,12 @@ def price(terms: Any) -> str:
 
 
 @register.filter
+def basis_points(value: int) -> str:
+    """1000 -> 10%"""
+    return f"{value / 100:g}%"
+
+
+@register.filter
 def lookup(mapping: Any, key: Any) -> Any:
     """Returns mapping[key], or None."""
     return mapping.get(key) if hasattr(mapping, "get") else None

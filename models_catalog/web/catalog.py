@@ -13,12 +13,16 @@ from django.utils.safestring import SafeString, mark_safe
 from finetuning.engine.spec import CARD_FILE
 from marketplace import downloads, storage
 from marketplace.decisions import require
+from marketplace.templatetags.market import count, price
 from models_catalog import cards, policies, selectors
 from models_catalog.models import Listing, Release
 from models_catalog.services import licensing
+from models_catalog.terms import Answer
+from models_catalog.web.facets import chips, facets
 
 PAGE_SIZE = 24
 MAX_COMPARED = 4
+_ANSWERS = {Answer.ALLOW: "Yes", Answer.ASK: "Ask the vendor", Answer.DENY: "No"}
 
 
 def find(request: HttpRequest, namespace: str, name: str, version: str = "") -> Release:
@@ -35,9 +39,13 @@ def catalog(request: HttpRequest) -> HttpResponse:
     rows = found.qs if found.is_valid() else selectors.catalog(request.user)
     sort = request.GET.get("sort", "newest")
     page = Paginator(selectors.order_catalog(rows, sort), PAGE_SIZE).get_page(request.GET.get("page"))
-    query = request.GET.copy()
-    query.pop("page", None)
-    context = {"filter": found, "page": page, "sort": sort, "sorts": selectors.SORTS, "query": query.urlencode()}
+    context = {
+        "facets": facets(request.user, request.GET),
+        "chips": chips(request.user, request.GET),
+        "page": page,
+        "sort": sort,
+        "sorts": selectors.SORTS,
+    }
     return render(request, "models_catalog/catalog.html", context)
 
 
@@ -58,7 +66,7 @@ def _rows(releases: list[Release]) -> list[tuple[str, list[Any], bool]]:
         row("Task", [listing.get_task_display() for listing in listings]),
         row("Framework", [listing.get_framework_display() for listing in listings]),
         row("Architecture", [listing.architecture for listing in listings]),
-        row("Parameters", [f"{(release.parameters or 0) / 1e6:.2f} M" for release in releases]),
+        row("Parameters", [count(release.parameters) for release in releases]),
         row("GFLOPs", [release.gflops or "–" for release in releases]),
         row("Input size", [f"{release.input_size} px" if release.input_size else "–" for release in releases]),
         row(
@@ -70,10 +78,10 @@ def _rows(releases: list[Release]) -> list[tuple[str, list[Any], bool]]:
         ),
         row("License", [release.terms.name for release in releases]),
         *(
-            row(title, [getattr(release.terms, right).capitalize() for release in releases])
+            row(title, [_ANSWERS[getattr(release.terms, right)] for release in releases])
             for right, title in selectors.RIGHTS
         ),
-        row("Price (minor units)", [release.terms.price_minor or "Free" for release in releases]),
+        row("Price", [price(release.terms) for release in releases]),
     ]
 
 
@@ -89,6 +97,7 @@ def listing(request: HttpRequest, namespace: str, name: str, version: str = "") 
         "versions": versions,
         "lineage": selectors.lineage(release),
         "accuracy": release.metrics.get("metrics", {}).get("accuracy"),
+        "origin": request.build_absolute_uri("/").rstrip("/"),
     }
     return render(request, "models_catalog/listing.html", context)
 

@@ -59,8 +59,12 @@ def licenses(request: HttpRequest) -> HttpResponse:
 
 @login_required
 def grant(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
-    rows = Grant.objects.visible_to(request.user).select_related("listing__namespace", "terms", "accepted_by")
-    return render(request, "models_catalog/grant.html", {"grant": get_object_or_404(rows, pk=pk)})
+    rows = Grant.objects.visible_to(request.user).select_related(
+        "listing__namespace", "terms", "accepted_by", "licensee"
+    )
+    row = get_object_or_404(rows, pk=pk)
+    holds = Grant.objects.held_by(request.user).filter(pk=pk).exists()  # else it is the vendor who looks
+    return render(request, "models_catalog/grant.html", {"grant": row, "holds": holds})
 
 
 @login_required

@@ -5,6 +5,8 @@ import { startRun } from "./live_run.js";
 import { startTry } from "./try_model.js";
 import { startMenu } from "./menu.js";
 import { startCopy } from "./copy.js";
+import { startCompare } from "./compare.js";
+import { startSwap } from "./swap.js";
 
 document.querySelectorAll("form[data-upload]").forEach(startUpload);
 document.querySelectorAll("[data-poll-url]").forEach(startPoll);
@@ -12,9 +14,8 @@ document.querySelectorAll("[data-live-run]").forEach(startRun);
 document.querySelectorAll("[data-try]").forEach(startTry);
 document.querySelectorAll("[data-menu]").forEach(startMenu);
 document.querySelectorAll("[data-copy]").forEach(startCopy);
-document.querySelectorAll("form[data-autosubmit]").forEach((form) => {
-  form.addEventListener("change", () => form.requestSubmit());
-});
+document.querySelectorAll("[data-compare]").forEach(startCompare);
+startSwap();
 document.addEventListener("keydown", (event) => {
   if (event.key !== "/" || event.target.closest("input, textarea, select")) return;
   event.preventDefault();

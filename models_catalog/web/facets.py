@@ -1,0 +1,85 @@
+"""The catalog's filters as its page shows them: options with counts, and chips that take a filter off."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from django.contrib.auth.models import AnonymousUser
+from django.db.models import QuerySet
+from django.http import QueryDict
+
+from marketplace.accounts.models import User
+from models_catalog import selectors
+from models_catalog.models import Listing
+from models_catalog.models.listings import FRAMEWORKS, TASKS
+
+FACETS = {
+    "task": ("Task", TASKS),
+    "right": ("License allows", selectors.RIGHTS),
+    "price": ("Price", selectors.PRICES),
+    "size": ("Parameters", selectors.SIZES),
+    "framework": ("Framework", FRAMEWORKS),
+    "here": ("Weights", [("true", "On this server")]),
+}
+# Ticking two rights asks for both of them; two options of any other facet mean either.
+_ALL_OF = frozenset({"right"})
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    value: str
+    title: str
+    count: int
+    is_ticked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Facet:
+    name: str
+    title: str
+    options: list[Option]
+
+
+@dataclass(frozen=True, slots=True)
+class Chip:
+    title: str
+    query_without: str
+    count_without: int
+
+
+def _count(query: QueryDict, rows: QuerySet[Listing]) -> int:
+    return selectors.ListingFilter(query, queryset=rows).qs.count()
+
+
+def facets(user: User | AnonymousUser, query: QueryDict) -> list[Facet]:
+    """Returns every facet; a count says how many models there would be with that option ticked."""
+    rows = Listing.objects.visible_to(user).live()
+    return [
+        Facet(name, title, [_option(rows, query, name, value, label) for value, label in choices])
+        for name, (title, choices) in FACETS.items()
+    ]
+
+
+def _option(rows: QuerySet[Listing], query: QueryDict, name: str, value: str, label: str) -> Option:
+    ticked = query.getlist(name)
+    wanted = query.copy()
+    wanted.setlist(name, list(dict.fromkeys([*ticked, value])) if name in _ALL_OF else [value])
+    return Option(value, label, _count(wanted, rows), value in ticked)
+
+
+def chips(user: User | AnonymousUser, query: QueryDict) -> list[Chip]:
+    """Returns one chip for each filter that is on, the search words included."""
+    rows = Listing.objects.visible_to(user).live()
+    on = [("q", words, f"“{words}”") for words in query.getlist("q") if words.strip()]
+    on += [("vendor", vendor, f"Vendor: {vendor}") for vendor in query.getlist("vendor") if vendor]
+    for name, (title, choices) in FACETS.items():
+        titles = dict(choices)
+        on += [(name, value, f"{title}: {titles[value]}") for value in query.getlist(name) if value in titles]
+    return [_chip(rows, query, name, value, title) for name, value, title in on]
+
+
+def _chip(rows: QuerySet[Listing], query: QueryDict, name: str, value: str, title: str) -> Chip:
+    without = query.copy()
+    without.setlist(name, [other for other in query.getlist(name) if other != value])
+    without.pop("page", None)
+    return Chip(title, without.urlencode(), _count(without, rows))
