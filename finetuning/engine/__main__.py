@@ -17,6 +17,7 @@ from finetuning.engine import results
 from finetuning.engine import spec as specs
 from finetuning.engine.events import EventWriter, Kind
 from finetuning.engine.failures import EXIT_APP, EXIT_BUSY, EXIT_STOPPED, EXIT_USER, EngineFailure
+from finetuning.engine.memory import keep_freed_memory
 from finetuning.engine.problems import Rejected
 from finetuning.engine.stopping import Stopped, watch_for_stop
 
@@ -111,6 +112,8 @@ def _work(verb: specs.Verb, run_dir: Path, events: EventWriter) -> None:
 
 def _machine(spec: Any) -> dict[str, Any]:
     """Prepares torch as the spec asks, and says what the verb computes on."""
+    if not isinstance(spec, specs.ServeSpec):
+        keep_freed_memory()
     machine = importlib.import_module("finetuning.engine.runtime").prepare(
         device=getattr(spec, "device", "auto"),
         threads=getattr(spec, "threads", 0),

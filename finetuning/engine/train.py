@@ -29,7 +29,7 @@ WARM_UP = 0.1  # share of the steps
 CLIP_NORM = 1.0
 # Fewer images a batch or an epoch than this make batch statistics worse than the pretrained ones.
 NORM_MIN_BATCH, NORM_MIN_IMAGES = 16, 200
-DIVERGED_FACTOR = 3.0  # a training loss above this multiple of its best is a divergence
+DIVERGED_FACTOR = 3.0  # a validation loss above this multiple of the best one is a divergence
 _NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)  # noqa: SLF001 - torch's own base class
 
 
@@ -59,6 +59,7 @@ def run(spec: TrainSpec, run_dir: Path, events: EventWriter) -> dict[str, Any]:
     started = time.perf_counter()
     events.stage("load", "Loading the model as bought")
     base = frameworks.load(spec.weights, run_dir)
+    frameworks.head_of(base)  # refuses an architecture whose head cannot be replaced, before any work
     data = _data(spec, run_dir, base)
     probe = fit_probe(base, data, device=device, events=events)
     directory = run_dir / OUTPUTS_DIR
@@ -67,7 +68,9 @@ def run(spec: TrainSpec, run_dir: Path, events: EventWriter) -> dict[str, Any]:
         directory / PROBE_FILE,
         {"weight": head.weight, "bias": head.bias, "class_counts": torch.tensor(_class_counts(data))},
     )
-    tuned = frameworks.replace_head(base, spec.labels, head.weight, head.bias)
+    # LP-FT starts from the head that has not seen the validation items: they judge every epoch, this one first.
+    start = probe.point.head if spec.strategy is Strategy.FULL else head
+    tuned = frameworks.replace_head(base, spec.labels, start.weight, start.bias)
     best: dict[str, Any] = {"epoch": 0}
     validation = {"accuracy": probe.point.validation_accuracy, "loss": probe.point.validation_loss}
     if spec.strategy is Strategy.FULL:
@@ -160,7 +163,8 @@ def tune(
         losses: list[float] = []
         for images, labels in _epoch(data, hyper, epoch):
             runtime.check_stop()
-            logits = module(images.to(device, memory_format=torch.channels_last))
+            output = module(images.to(device, memory_format=torch.channels_last))
+            logits = getattr(output, "logits", output)  # Inception's classifiers add one beside
             loss = functional.cross_entropy(logits, labels.to(device), label_smoothing=hyper.label_smoothing)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -168,6 +172,8 @@ def tune(
             optimizer.step()
             schedule.step()
             losses.append(loss.item())
+            if not math.isfinite(losses[-1]):
+                break
             done = (epoch - 1) * steps + len(losses)
             rate = done * hyper.batch_size / (time.perf_counter() - started)
             events.progress("tune", done, steps * hyper.epochs, rate=rate)
@@ -219,6 +225,11 @@ def _groups(tuned: Loaded, hyper: Hyper) -> list[dict[str, Any]]:
     """Returns parameter groups by stage: rates fall towards the stem; norms and biases have no decay."""
     groups: list[dict[str, Any]] = []
     parts = frameworks.stages(tuned)
+    staged = {id(parameter) for _, modules in parts for module in modules for parameter in module.parameters()}
+    # Class tokens and position embeddings belong to no stage: they learn like the stem.
+    loose = [parameter for parameter in tuned.module.parameters() if id(parameter) not in staged]
+    if loose:
+        parts = [("tokens", [nn.ParameterList(loose)]), *parts]
     seen: set[int] = set()
     for position, (name, modules) in enumerate(reversed(parts)):
         fresh = hyper.learning_rate * (HEAD_FACTOR if name == "head" and not hyper.start_from_probe else 1.0)

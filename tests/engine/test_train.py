@@ -155,3 +155,41 @@ def test_a_finished_run_directory_is_not_worked_on_twice(tmp_path: Path, bought:
     engine(Verb.TRAIN, tmp_path / "a")
 
     assert (tmp_path / "a/result.json").stat().st_mtime_ns == written
+
+
+def test_epochs_are_judged_from_a_head_that_has_not_seen_the_validation_items(
+    tmp_path: Path, bought: Path, packs: Path
+) -> None:
+    result = trained(tmp_path / "a", bought, packs, Strategy.FULL, epochs=1, learning_rate=1e-7)
+
+    # So small a rate changes nothing: what is kept is epoch 0 or 1, and both score as the probe did.
+    assert result["validation"]["accuracy"] == pytest.approx(result["probe"]["validation_accuracy"])
+
+
+def test_an_architecture_whose_head_is_no_linear_layer_is_refused_by_name(tmp_path: Path, packs: Path) -> None:
+    config = {
+        "architecture": "squeezenet1_0",
+        "num_classes": 3,
+        "label_names": list(LABELS),
+        "pretrained_cfg": {"input_size": [3, SIDE, SIDE]},
+    }
+    loaded = frameworks.build(Framework.TORCHVISION, "squeezenet1_0", config)
+    frameworks.write_release(tmp_path / "release", loaded)
+    run_dir = tmp_path / "run"
+    (run_dir / "inputs").mkdir(parents=True)
+    (run_dir / "inputs/release").symlink_to(tmp_path / "release")
+    (run_dir / "inputs/train.pack").symlink_to(packs / "train.pack")
+    order = spec.TrainSpec(
+        weights=WeightsSpec(
+            task=Task.IMAGE_CLASSIFICATION, framework=Framework.TORCHVISION, architecture="squeezenet1_0"
+        ),
+        strategy=Strategy.HEAD,
+        labels=LABELS,
+    )
+    spec.write(order, run_dir)
+
+    command = [sys.executable, "-m", "finetuning.engine", "train", str(run_dir)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+
+    assert done.returncode == 65
+    assert "user:head_unsupported" in (run_dir / "events.jsonl").read_text()

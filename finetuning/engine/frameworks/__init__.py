@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,24 +15,24 @@ from torch import Tensor, nn
 
 from finetuning.engine import weights
 from finetuning.engine.failures import UserFault
-from finetuning.engine.frameworks import timm_models, torchvision_models, transformers_models
 from finetuning.engine.frameworks.loaded import Loaded
 from finetuning.engine.problems import reject
 from finetuning.engine.spec import CONFIG_FILE, WEIGHTS_FILE, Framework, WeightsSpec
 
 __all__ = ["Loaded", "build", "features", "head_of", "load", "replace_head", "stages", "write_release"]
 
-_MODULES: dict[Framework, ModuleType] = {
-    Framework.TIMM: timm_models,
-    Framework.TORCHVISION: torchvision_models,
-    Framework.TRANSFORMERS: transformers_models,
+# Loaded on first use: each library takes a second or more to import.
+_MODULES: dict[Framework, str] = {
+    Framework.TIMM: "timm_models",
+    Framework.TORCHVISION: "torchvision_models",
+    Framework.TRANSFORMERS: "transformers_models",
 }
 
 
 def _module_of(framework: Framework) -> ModuleType:
     if framework not in _MODULES:
         raise UserFault("framework_unsupported", f"This engine does not read {framework} models yet.")
-    return _MODULES[framework]
+    return importlib.import_module(f"{__name__}.{_MODULES[framework]}")
 
 
 def read_config(directory: Path) -> dict[str, Any]:

@@ -1,0 +1,90 @@
+"""The faster form of a network gives the original's outputs, or is not used."""
+
+from __future__ import annotations
+
+import pytest
+import timm
+import torch
+from torch import nn
+from torchvision import models
+
+from finetuning.engine import features, fusion
+
+
+def with_lived_in_norms(module: nn.Module) -> nn.Module:
+    """Gives every batch norm statistics of its own: at their defaults folding would be trivial."""
+    generator = torch.Generator().manual_seed(0)
+    for child in module.modules():
+        if isinstance(child, nn.BatchNorm2d):
+            for tensor in (child.weight, child.bias, child.running_mean, child.running_var):
+                assert tensor is not None
+                tensor.detach().copy_(torch.rand(tensor.shape, generator=generator) + 0.5)
+    return module.eval()
+
+
+NETWORKS = {
+    "timm, TensorFlow padding, norm with activation": lambda: timm.create_model("tf_efficientnet_lite0"),
+    "timm, residual": lambda: timm.create_model("test_resnet"),
+    "torchvision, norm apart": models.mobilenet_v3_small,
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_fused_network_gives_the_same_outputs(name: str) -> None:
+    module = with_lived_in_norms(NETWORKS[name]())
+    sample = torch.randn(2, 3, 96, 96, generator=torch.Generator().manual_seed(1))
+
+    with torch.inference_mode():
+        quick = fusion.fused(module, sample, torch.float32)
+        assert quick is not None
+        wanted, got = module(sample), quick(sample)
+
+    assert sum(isinstance(child, fusion.FusedConvolution) for child in quick.modules()) > 5
+    torch.testing.assert_close(got, wanted, rtol=1e-3, atol=1e-3 * float(wanted.abs().max()))
+
+
+def test_a_network_without_convolutions_is_left_alone() -> None:
+    module = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 4)).eval()
+
+    with torch.inference_mode():
+        assert fusion.fused(module, torch.randn(2, 3, 8, 8), torch.float32) is None
+
+
+def test_a_norm_that_reads_a_convolution_shared_with_others_is_not_folded() -> None:
+    class Shared(nn.Module):
+        """Both norms read one convolution: folding either would change the other."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.convolution = nn.Conv2d(3, 4, 3)
+            self.one, self.other = nn.BatchNorm2d(4), nn.BatchNorm2d(4)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            seen = self.convolution(images)
+            return self.one(seen) - 2 * self.other(seen)
+
+    with torch.inference_mode():
+        assert fusion.fused(with_lived_in_norms(Shared()), torch.randn(2, 3, 8, 8), torch.float32) is None
+
+
+def test_the_original_is_used_where_the_rewriting_changes_the_outputs() -> None:
+    class Skipping(nn.Module):
+        """Reads the convolution's output beside the norm's, which no watching of norms can see."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.convolution, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            seen = self.convolution(images)
+            return self.norm(seen) + 10 * seen
+
+    module, images = with_lived_in_norms(Skipping()), torch.randn(2, 3, 8, 8)
+    with torch.inference_mode():
+        assert fusion.fused(module, images, torch.float32) is None
+        forward = features.ready(module, images, device=torch.device("cpu"))
+        torch.testing.assert_close(forward.run(images), module(images), rtol=0.05, atol=0.2)
+
+
+def test_the_precision_is_a_property_of_the_device() -> None:
+    assert len({features.precision(torch.device("cpu")) for _ in range(5)}) == 1
