@@ -6,6 +6,7 @@ import re
 
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
+from django.db.models import QuerySet
 
 from marketplace.accounts.models import Membership, Namespace, Organization, Role, User
 from marketplace.accounts.models.people import ADMINISTERS, RESERVED_NAMES, validate_name
@@ -51,19 +52,30 @@ def create_organization(*, owner: User, name: str, display_name: str = "", websi
 
 
 def set_role(*, actor: User, namespace: Namespace, username: str, role: Role | None) -> None:
-    """Adds a member, changes their role, or with None removes them. Raises Denied (`not_an_admin`), Invalid
-    (`user_unknown`), Conflict (`last_owner`)."""
-    if not Namespace.objects.of(actor, roles=ADMINISTERS).filter(pk=namespace.pk).exists():
-        raise Denied("not_an_admin", "Only owners and admins change the members of an organisation.")
+    """Adds a member, changes their role, or with None removes them. Raises Denied (`not_an_admin`,
+    `not_an_owner`), Invalid (`user_unknown`), Conflict (`last_owner`). Locks the organisation, so that two
+    changes at once cannot leave it without an owner."""
     user = User.objects.filter(username__iexact=username).first()
-    if user is None or namespace.organization is None:
-        raise Invalid("user_unknown", f"There is no account named {username}.", field="username")
-    members = Membership.objects.filter(organization=namespace.organization)
     with transaction.atomic():
+        organization = Organization.objects.select_for_update().filter(pk=namespace.organization_id).first()
+        members = Membership.objects.filter(organization=organization)
+        _require_rank(actor=actor, members=members, user=user, role=role)
+        if user is None or organization is None:
+            raise Invalid("user_unknown", f"There is no account named {username}.", field="username")
         if role is None:
             members.filter(user=user).delete()
         else:
-            members.update_or_create(organization=namespace.organization, user=user, defaults={"role": role})
+            members.update_or_create(organization=organization, user=user, defaults={"role": role})
         if not members.filter(role=Role.OWNER).exists():
             raise Conflict("last_owner", "An organisation needs an owner. Name another one first.")
         audit.record("organization.member", actor=actor, namespace=namespace, subject=username, details={"role": role})
+
+
+def _require_rank(*, actor: User, members: QuerySet[Membership], user: User | None, role: Role | None) -> None:
+    """Raises Denied unless the actor's role may give `role` to the user, or take the user's present one."""
+    rank = members.filter(user=actor, role__in=ADMINISTERS).values_list("role", flat=True).first()
+    if rank is None:
+        raise Denied("not_an_admin", "Only owners and admins change the members of an organisation.")
+    is_owners = role == Role.OWNER or members.filter(user=user, role=Role.OWNER).exists()
+    if is_owners and rank != Role.OWNER:
+        raise Denied("not_an_owner", "Only an owner makes somebody an owner, or changes the role of one.")
