@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, get_type_hints
 
@@ -14,27 +15,48 @@ from finetuning.models.datasets import DatasetStatus
 from finetuning.selectors import datasets_of
 from marketplace.accounts.models import Namespace, User
 
-STRATEGIES = [
-    (Strategy.HEAD.value, "Head only: fast; the pretrained network stays as it is"),
-    (Strategy.FULL.value, "Full (LP-FT): every layer, started from the head-only solution"),
-]
+# What a strategy is called and what it does, in one sentence.
+STRATEGIES: dict[str, tuple[str, str]] = {
+    Strategy.HEAD.value: (
+        "Head only",
+        "Fits a new last layer on the network as it is: quick, and hard to get wrong with few images.",
+    ),
+    Strategy.FULL.value: (
+        "Full (LP-FT)",
+        "Starts from the head-only solution, then tunes every layer: slow, and worth it for unusual images.",
+    ),
+}
+
+
+def strategy_title(value: str) -> str:
+    return STRATEGIES.get(value, (value.capitalize(), ""))[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A hyper-parameter's field, and the strategies that read it, as the page's script compares them."""
+
+    field: forms.BoundField
+    strategies: str
+    note: str
+    is_advanced: bool
 
 
 class DatasetForm(forms.Form):
-    name = forms.CharField(max_length=120)
+    name = forms.CharField(max_length=120, widget=forms.TextInput(attrs={"data-name-from-file": True}))
     task = forms.ChoiceField(choices=[(Task.IMAGE_CLASSIFICATION.value, "Image classification")])
-    file = forms.FileField(
-        label="Zip file",
-        help_text="Class folders with images, or images with a CSV of file and label. Train, validation and test "
-        "folders on top are respected.",
-    )
+    file = forms.FileField(label="Zip file")
 
 
 class RunForm(forms.Form):
     """One field for each entry of Hyper, beside the dataset and the strategy."""
 
     dataset = forms.ModelChoiceField(Dataset.objects.none(), to_field_name="uid", empty_label=None)
-    strategy = forms.ChoiceField(choices=STRATEGIES, widget=forms.RadioSelect, initial=Strategy.HEAD.value)
+    strategy = forms.ChoiceField(
+        choices=[(item.value, strategy_title(item.value)) for item in Strategy],
+        widget=forms.RadioSelect,
+        initial=Strategy.HEAD.value,
+    )
 
     def __init__(self, *args: Any, user: User, task: str, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -49,8 +71,24 @@ class RunForm(forms.Form):
         names = {entry.name for entry in dataclasses.fields(Hyper)}
         return {name: value for name, value in self.cleaned_data.items() if name in names and value is not None}
 
-    def hyper_fields(self) -> list[forms.BoundField]:
-        return [self[entry.name] for entry in dataclasses.fields(Hyper)]
+    def strategy_cards(self) -> list[tuple[Any, str]]:
+        """Returns (radio button, what the strategy does)."""
+        return [(radio, STRATEGIES.get(radio.data["value"], ("", ""))[1]) for radio in self["strategy"]]
+
+    def settings(self) -> list[Setting]:
+        return [self._setting(entry) for entry in dataclasses.fields(Hyper)]
+
+    def advanced_settings(self) -> list[Setting]:
+        return [setting for setting in self.settings() if setting.is_advanced]
+
+    def plain_settings(self) -> list[Setting]:
+        return [setting for setting in self.settings() if not setting.is_advanced]
+
+    def _setting(self, entry: dataclasses.Field[Any]) -> Setting:
+        readers = entry.metadata["strategies"]
+        titles = ", ".join(strategy_title(item.value) for item in readers)
+        note = "" if len(readers) == len(Strategy) else f"Read by: {titles}."
+        return Setting(self[entry.name], " ".join(readers), note, entry.metadata["advanced"])
 
 
 def _field(entry: dataclasses.Field[Any], kind: type[Any]) -> forms.Field:
@@ -71,7 +109,13 @@ class PublishForm(forms.Form):
     title = forms.CharField(max_length=120, required=False)
     summary = forms.CharField(max_length=300, required=False)
     version = forms.CharField(max_length=40, initial="1.0")
-    price = forms.DecimalField(min_value=0, max_value=10_000_000, decimal_places=2, required=False)
+    price = forms.DecimalField(
+        min_value=0,
+        max_value=10_000_000,
+        decimal_places=2,
+        required=False,
+        help_text="In euros; empty for free. Selling needs the parent's consent to it.",
+    )
 
     def __init__(self, *args: Any, user: User, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

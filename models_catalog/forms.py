@@ -57,9 +57,20 @@ class ReleaseForm(forms.Form):
         return int((self.cleaned_data.get("price") or 0) * 100)
 
 
+class Files(forms.ClearableFileInput):
+    """Several files at once, one request each where the page's script runs."""
+
+    allow_multiple_selected = True
+
+
 class ArtifactForm(forms.Form):
-    file = forms.FileField()
-    path = forms.CharField(max_length=200, required=False, help_text="Empty: the file's own name.")
+    file = forms.FileField(label="Files", widget=Files(attrs={"multiple": True}))
+    path = forms.CharField(
+        max_length=200,
+        required=False,
+        label="Path in the release",
+        help_text="For a single file that is to have another name than its own.",
+    )
 
 
 class CardForm(forms.Form):

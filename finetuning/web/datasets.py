@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import uuid
 import zipfile
+from typing import Any
 
+from django.conf import settings
 from django.contrib.auth.decorators import login_required
+from django.core.paginator import Paginator
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
@@ -21,8 +24,10 @@ from marketplace import storage
 from marketplace.accounts.services import people
 from marketplace.errors import DomainError
 from marketplace.html import add_error, form_errors, wants_json
+from marketplace.templatetags.market import filesize
 
 SHOWN_THUMBNAILS = 60
+PAGE_SIZE = 25
 
 
 def find(request: HttpRequest, uid: uuid.UUID) -> Dataset:
@@ -31,7 +36,8 @@ def find(request: HttpRequest, uid: uuid.UUID) -> Dataset:
 
 @login_required
 def index(request: HttpRequest) -> HttpResponse:
-    return render(request, "finetuning/datasets.html", {"datasets": selectors.datasets_of(request.user)[:200]})
+    page = Paginator(selectors.datasets_of(request.user), PAGE_SIZE).get_page(request.GET.get("page"))
+    return render(request, "finetuning/datasets.html", {"page": page})
 
 
 @login_required
@@ -54,7 +60,8 @@ def new(request: HttpRequest) -> HttpResponse:
             add_error(form, error)
     if request.method == "POST" and wants_json(request):
         return form_errors(form)
-    return render(request, "finetuning/dataset_new.html", {"form": form})
+    context = {"form": form, "max_size": filesize(settings.MAX_UPLOAD_BYTES)}
+    return render(request, "finetuning/dataset_new.html", context)
 
 
 @login_required
@@ -64,16 +71,16 @@ def detail(request: HttpRequest, uid: uuid.UUID) -> HttpResponse:
     fragment = request.headers.get("HX-Request") == "true"
     context = {"dataset": dataset, "version": version, "report": version.report if version else None}
     if version and not fragment:
-        context["images"] = _sample(services.items(version))
+        context["images"] = _sample(services.items(version), version.labels)
     if fragment and dataset.status != "checking":
         return HttpResponse(headers={"HX-Refresh": "true"})
     return render(request, "finetuning/_dataset_state.html" if fragment else "finetuning/dataset.html", context)
 
 
-def _sample(items: list[dict[str, object]]) -> list[dict[str, object]]:
-    """Returns images spread evenly over the upload."""
+def _sample(items: list[dict[str, Any]], labels: list[str]) -> list[dict[str, Any]]:
+    """Returns images spread evenly over the upload, with the name of their class."""
     step = max(1, len(items) // SHOWN_THUMBNAILS)
-    return items[::step][:SHOWN_THUMBNAILS]
+    return [{**item, "class": labels[item["label"]]} for item in items[::step][:SHOWN_THUMBNAILS]]
 
 
 @login_required

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.contrib import messages
 from django.contrib.admin.views.decorators import staff_member_required
 from django.contrib.auth.decorators import login_required
@@ -19,9 +21,16 @@ from models_catalog.web.catalog import find
 
 @login_required
 def page(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
+    """The page; its form also works without a script and then answers with the page again."""
     release = find(request, namespace, name)
     allowed = policies.may_predict(request.user, release, now=timezone.now())
-    context = {"release": release, "listing": release.listing, "allowed": allowed}
+    context: dict[str, Any] = {"release": release, "listing": release.listing, "allowed": allowed}
+    if request.method == "POST":
+        try:
+            content = playground.read_image(request.FILES.get("image"))
+            context["result"] = playground.predict(user=request.user, release=release, content=content)
+        except DomainError as error:
+            context["error"] = error
     return render(request, "finetuning/try.html", context)
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import uuid
+from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib.auth.decorators import login_required
+from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
@@ -12,16 +15,23 @@ from django.utils.text import slugify
 from django.views.decorators.http import require_POST
 
 from finetuning import policies, selectors
-from finetuning.forms import PublishForm, RunForm
+from finetuning.engine.spec import Strategy, applicable
+from finetuning.forms import PublishForm, RunForm, strategy_title
 from finetuning.models import Run
 from finetuning.services import derivatives
 from finetuning.services import runs as services
 from marketplace.accounts.services import people
+from marketplace.decisions import all_of
 from marketplace.errors import DomainError
 from marketplace.html import add_error
 from models_catalog import policies as license_policies
+from models_catalog.models import Listing
 from models_catalog.selectors import licenses_of
 from models_catalog.web.catalog import find as find_release
+
+PAGE_SIZE = 25
+MAX_MATRIX = 30  # classes: a larger matrix cannot be read, its commonest mistakes can
+MAX_CONFUSED = 8
 
 
 def find(request: HttpRequest, uid: uuid.UUID) -> Run:
@@ -30,22 +40,19 @@ def find(request: HttpRequest, uid: uuid.UUID) -> Run:
 
 @login_required
 def index(request: HttpRequest) -> HttpResponse:
-    return render(request, "finetuning/runs.html", {"runs": selectors.runs_of(request.user)[:100]})
+    page = Paginator(selectors.runs_of(request.user), PAGE_SIZE).get_page(request.GET.get("page"))
+    rows = [(run, strategy_title(run.strategy)) for run in page]
+    return render(request, "finetuning/runs.html", {"page": page, "rows": rows})
 
 
 @login_required
 def new(request: HttpRequest) -> HttpResponse:
-    """`?model=namespace/name`; without one, the models that the person has licensed."""
+    """`?model=namespace/name`, and any field of the form; without a model, those that the person may tune."""
     namespace, _, name = request.GET.get("model", "").partition("/")
     if not name:
-        return render(request, "finetuning/run_choose.html", {"grants": licenses_of(request.user)})
+        return render(request, "finetuning/run_choose.html", _choice(request))
     release = find_release(request, namespace, name, request.GET.get("version", ""))
-    form = RunForm(
-        request.POST or None,
-        user=request.user,
-        task=release.listing.task,
-        initial={"dataset": request.GET.get("dataset")},
-    )
+    form = RunForm(request.POST or None, user=request.user, task=release.listing.task, initial=_prefilled(request))
     if request.method == "POST" and form.is_valid():
         try:
             run = services.launch(
@@ -59,9 +66,28 @@ def new(request: HttpRequest) -> HttpResponse:
             return redirect("run", run.uid)
         except DomainError as error:
             add_error(form, error)
-    allowed = license_policies.may_fine_tune(request.user, release, now=timezone.now())
+    allowed = all_of(
+        lambda: license_policies.may_fine_tune(request.user, release, now=timezone.now()),
+        lambda: policies.can_be_tuned(release),
+    )
     context = {"form": form, "release": release, "listing": release.listing, "allowed": allowed}
     return render(request, "finetuning/run_new.html", context)
+
+
+def _choice(request: HttpRequest) -> dict[str, Any]:
+    own = Listing.objects.managed_by(request.user).live().filter(latest_release__remote_url="")
+    return {
+        "grants": licenses_of(request.user).active(timezone.now()),
+        "own": own.select_related("namespace", "latest_release__terms").order_by("-updated_at")[:PAGE_SIZE],
+        "dataset": request.GET.get("dataset", ""),
+    }
+
+
+def _prefilled(request: HttpRequest) -> dict[str, Any]:
+    """Returns what the address says of the form, such as the settings of a run that is to be repeated."""
+    values: dict[str, Any] = request.GET.dict()
+    # A box that was not ticked is written out: the text "False" would tick it.
+    return {name: False if value == "False" else value for name, value in values.items()}
 
 
 @login_required
@@ -71,7 +97,18 @@ def detail(request: HttpRequest, uid: uuid.UUID) -> HttpResponse:
         "run": run,
         "listing": run.release.listing,
         "evaluation": run.evaluation,
-        "confusion": _confusion(run),
+        "confusion": _confusion(run) if len(run.evaluation.get("labels", [])) <= MAX_MATRIX else [],
+        "confused": _confused(run),
+        "settings": _settings(run),
+        "strategy": strategy_title(run.strategy),
+        "again": urlencode(
+            {
+                "model": str(run.release.listing),
+                "dataset": run.dataset_version.dataset.uid,
+                "strategy": run.strategy,
+                **run.hyper,
+            }
+        ),
         "cancel": policies.may_cancel(request.user, run),
         "publish": policies.may_publish_derivative(request.user, run, now=timezone.now()),
         "elapsed": selectors.elapsed_seconds(run),
@@ -85,6 +122,29 @@ def _confusion(run: Run) -> list[tuple[str, list[tuple[int, float]]]]:
     labels = run.evaluation.get("labels", [])
     return [
         (label, [(count, count / (sum(row) or 1)) for count in row]) for label, row in zip(labels, matrix, strict=True)
+    ]
+
+
+def _confused(run: Run) -> list[tuple[int, str, str]]:
+    """Returns (how often, true class, guess) of the commonest mistakes."""
+    labels = run.evaluation.get("labels", [])
+    mistakes = [
+        (number, labels[truth], labels[guess])
+        for truth, row in enumerate(run.evaluation.get("confusion", []))
+        for guess, number in enumerate(row)
+        if number and truth != guess
+    ]
+    return sorted(mistakes, key=lambda mistake: -mistake[0])[:MAX_CONFUSED]
+
+
+def _settings(run: Run) -> list[tuple[str, Any]]:
+    """Returns (label, value) of the settings that the run's strategy reads."""
+    entries = [entry for entry in applicable(Strategy(run.strategy)) if entry.name in run.hyper]
+    words = {True: "yes", False: "no"}
+    values = [run.hyper[entry.name] for entry in entries]
+    return [
+        (entry.metadata["label"], words[value] if isinstance(value, bool) else value)
+        for entry, value in zip(entries, values, strict=True)
     ]
 
 

@@ -48,7 +48,7 @@ class Chip:
 
 
 def _count(query: QueryDict, rows: QuerySet[Listing]) -> int:
-    return selectors.ListingFilter(query, queryset=rows).qs.count()
+    return int(selectors.ListingFilter(query, queryset=rows).qs.count())
 
 
 def facets(user: User | AnonymousUser, query: QueryDict) -> list[Facet]:

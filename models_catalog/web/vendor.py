@@ -7,17 +7,20 @@ import uuid
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
+from django.core.paginator import Paginator
+from django.forms import Form
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_POST
 
-from finetuning.engine.spec import CARD_FILE, CONFIG_FILE
+from finetuning.engine.spec import CARD_FILE, CONFIG_FILE, GOLDEN_FILE, WEIGHTS_FILE
 from marketplace import storage
 from marketplace.decisions import require
 from marketplace.errors import DomainError
 from marketplace.html import add_error, form_errors, wants_json
+from marketplace.templatetags.market import filesize, price
 from models_catalog import policies, selectors
 from models_catalog.forms import ArtifactForm, CardForm, ConfigForm, ListingForm, ReasonForm, ReleaseForm
 from models_catalog.models import AccessRequest, Release
@@ -25,10 +28,15 @@ from models_catalog.presets import offer
 from models_catalog.services import licensing, publishing
 from models_catalog.web.catalog import manageable
 
+PAGE_SIZE = 25
+
 
 @login_required
 def desk(request: HttpRequest) -> HttpResponse:
-    return render(request, "models_catalog/vendor_desk.html", {"desk": selectors.vendor_desk(request.user)})
+    found = selectors.vendor_desk(request.user)
+    waiting = len(found.requests) + len(found.orders)
+    page = Paginator(found.listings, PAGE_SIZE).get_page(request.GET.get("page"))
+    return render(request, "models_catalog/vendor_desk.html", {"desk": found, "waiting": waiting, "page": page})
 
 
 @login_required
@@ -46,7 +54,7 @@ def listing_new(request: HttpRequest) -> HttpResponse:
 @login_required
 def listing(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
     row = manageable(request, namespace, name)
-    form = ReleaseForm(request.POST or None)
+    form = ReleaseForm(request.POST or None, initial={"version": "" if row.releases.exists() else "1.0"})
     if request.method == "POST" and form.is_valid():
         fields = form.cleaned_data
         value = offer(fields["license"], price_minor=form.price_minor, currency="EUR")
@@ -79,21 +87,42 @@ def _back(release: Release) -> str:
 @login_required
 def release(request: HttpRequest, namespace: str, name: str, version: str) -> HttpResponse:
     row = _release(request, namespace, name, version)
-    now = timezone.now()
+    if request.headers.get("HX-Request") == "true":
+        return render(request, "models_catalog/_release_state.html", {"release": row, "listing": row.listing})
+    return _release_page(request, row)
+
+
+def _release_page(request: HttpRequest, row: Release, **forms: Form) -> HttpResponse:
+    """Renders the page; a form that was refused comes back with what was typed."""
+    checklist = _checklist(row)
     context = {
         "release": row,
         "listing": row.listing,
-        "problems": row.report.get("problems", []),
+        "lead": f"{row.terms.name} · {price(row.terms)}",
+        "checklist": checklist,
+        "missing": [name for name, is_there, is_required, _ in checklist if is_required and not is_there],
+        "endings": sorted(publishing.ALLOWED_SUFFIXES),
+        "max_size": filesize(settings.MAX_ARTIFACT_BYTES),
         "upload": ArtifactForm(),
         "config": ConfigForm(),
         "card": CardForm(initial={"text": _card_text(row)}),
         "publish": policies.may_publish(request.user, row),
         "yank": policies.may_yank(request.user, row),
-        "now": now,
+        **forms,
     }
-    fragment = request.headers.get("HX-Request") == "true"
-    template = "models_catalog/_release_state.html" if fragment else "models_catalog/vendor_release.html"
-    return render(request, template, context)
+    return render(request, "models_catalog/vendor_release.html", context, status=422 if forms else 200)
+
+
+def _checklist(row: Release) -> list[tuple[str, bool, bool, str]]:
+    """Returns (file, is it there, must it be, what it is for)."""
+    have = {file.path for file in row.artifacts.all()}
+    files = [
+        (CONFIG_FILE, True, "names the architecture, the classes and the preprocessing"),
+        (WEIGHTS_FILE, True, "the weights; every tensor must fit the architecture"),
+        (CARD_FILE, True, "the model card: intended use, limits, origin"),
+        (GOLDEN_FILE, False, "an input and its output, to prove the model is whole; computed here if you have none"),
+    ]
+    return [(path, path in have, is_required, purpose) for path, is_required, purpose in files]
 
 
 def _card_text(row: Release) -> str:
@@ -107,16 +136,19 @@ def _card_text(row: Release) -> str:
 @login_required
 @require_POST
 def artifact(request: HttpRequest, namespace: str, name: str, version: str) -> HttpResponse:
+    """Takes one file or several; a path of its own is for one file only."""
     row = _release(request, namespace, name, version)
     form = ArtifactForm(request.POST, request.FILES)
     if not form.is_valid():
-        return form_errors(form)
-    upload = form.cleaned_data["file"]
-    path = form.cleaned_data["path"] or upload.name
+        return form_errors(form) if wants_json(request) else redirect(_back(row))
+    uploads = request.FILES.getlist("file")
+    paths = [upload.name for upload in uploads] if len(uploads) > 1 else [form.cleaned_data["path"] or uploads[0].name]
     require(policies.may_edit_release(request.user, row))
-    publishing.check_path(path)
-    blob = storage.put(upload, max_bytes=settings.MAX_ARTIFACT_BYTES)
-    publishing.attach_artifact(user=request.user, release=row, path=path, blob=blob)
+    for path in paths:
+        publishing.check_path(path)
+    for path, upload in zip(paths, uploads, strict=True):
+        blob = storage.put(upload, max_bytes=settings.MAX_ARTIFACT_BYTES)
+        publishing.attach_artifact(user=request.user, release=row, path=path, blob=blob)
     return JsonResponse({"location": _back(row)}) if wants_json(request) else redirect(_back(row))
 
 
@@ -127,32 +159,37 @@ def text(request: HttpRequest, namespace: str, name: str, version: str, kind: st
     row = _release(request, namespace, name, version)
     form = CardForm(request.POST) if kind == "card" else ConfigForm(request.POST)
     if not form.is_valid():
-        messages.error(request, "; ".join(f"{field}: {errors[0]}" for field, errors in form.errors.items()))
-        return redirect(_back(row))
+        return _release_page(request, row, **{"card" if kind == "card" else "config": form})
     fields = dict(form.cleaned_data)
     if kind == "card":
-        texts = [(CARD_FILE, fields["text"])]
+        path, content = CARD_FILE, fields["text"]
     else:
         labels = [line.strip() for line in fields.pop("labels").splitlines() if line.strip()]
         architecture = row.listing.architecture
-        texts = [(CONFIG_FILE, publishing.timm_config(architecture=architecture, labels=labels, preprocessing=fields))]
-    publishing.attach_texts(user=request.user, release=row, texts=texts)
+        path = CONFIG_FILE
+        content = publishing.timm_config(architecture=architecture, labels=labels, preprocessing=fields)
+    publishing.attach_texts(user=request.user, release=row, texts=[(path, content)])
+    messages.success(request, f"{path} is saved.")
     return redirect(_back(row))
 
 
 @login_required
 @require_POST
 def act(request: HttpRequest, namespace: str, name: str, version: str, verb: str) -> HttpResponse:
-    """submit, publish or yank."""
+    """submit, publish, yank, or remove a file."""
     row = _release(request, namespace, name, version)
     if verb == "submit":
         publishing.submit(user=request.user, release=row)
     elif verb == "publish":
         publishing.publish(user=request.user, release=row, now=timezone.now())
-    else:
+    elif verb == "remove":
+        publishing.remove_artifact(user=request.user, release=row, path=request.POST.get("path", ""))
+    elif verb == "yank":
         form = ReasonForm(request.POST)
         reason = form.cleaned_data["reason"] if form.is_valid() else ""
         publishing.yank(user=request.user, release=row, reason=reason, now=timezone.now())
+    else:
+        raise Http404
     return redirect(_back(row))
 
 

@@ -1,44 +1,84 @@
-// One line chart: a curve for training, one for validation.
-const SPLITS = ["train", "validation"];
-const HEIGHT = 220;
+// One line chart with a curve for validation and one for training, and the same numbers as a table.
+const SPLITS = ["validation", "train"];
+const HEIGHT = 240;
 
 export function chart(figure) {
-  const points = { train: new Map(), validation: new Map() };
+  const points = { validation: new Map(), train: new Map() };
   const canvas = figure.querySelector(".chart-canvas");
+  const body = figure.querySelector("tbody");
   let plot = null;
   let changed = false;
 
   const color = (name) => getComputedStyle(figure).getPropertyValue(name).trim();
-  const data = () => {
-    const steps = [...new Set(SPLITS.flatMap((split) => [...points[split].keys()]))].sort((a, b) => a - b);
-    return [steps, ...SPLITS.map((split) => steps.map((step) => points[split].get(step) ?? null))];
+  const steps = () => [...new Set(SPLITS.flatMap((split) => [...points[split].keys()]))].sort((a, b) => a - b);
+  const data = () => [steps(), ...SPLITS.map((split) => steps().map((step) => points[split].get(step) ?? null))];
+  const legend = (at) => {
+    SPLITS.forEach((split, position) => {
+      const values = plot.data[position + 1];
+      const span = figure.querySelector(`[data-split=${split}]`);
+      span.hidden = values.every((one) => one === null);
+      const value = at === null ? values.findLast((one) => one !== null) : values[at];
+      span.querySelector("b").textContent = value?.toPrecision(3) ?? "–";
+    });
   };
   const build = () => {
-    const ink = color("--ink-soft") || "#667";
-    const axis = { stroke: ink, grid: { stroke: color("--line") || "#ddd", width: 1 } };
-    const line = (label, stroke, dash) => ({ label, stroke, width: 2, spanGaps: true, dash });
+    const axis = { stroke: color("--ink-soft"), grid: { stroke: color("--line"), width: 1 }, ticks: { stroke: color("--line") } };
+    const line = (stroke, dash) => ({ stroke, width: 2, spanGaps: true, dash, points: { size: 5 } });
     return new window.uPlot(
       {
-        width: canvas.clientWidth || 400,
+        width: canvas.clientWidth,
         height: HEIGHT,
+        legend: { show: false },
         scales: { x: { time: false } },
-        axes: [axis, axis],
-        series: [{ label: "step" }, line("train", ink, [6, 4]), line("validation", color("--accent") || "#06c")],
+        axes: [{ ...axis, size: 30, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000] }, axis],
+        series: [{}, line(color("--series-1")), line(color("--series-2"), [6, 4])],
+        hooks: { setCursor: [(self) => self.data && plot && legend(self.cursor.idx ?? null)] },
       },
       data(),
       canvas,
     );
   };
+  const rebuild = () => {
+    plot?.destroy();
+    plot = build();
+    legend(null);
+  };
+  const tabulate = () => {
+    const cell = (value) => {
+      const td = document.createElement("td");
+      td.className = "num";
+      td.textContent = value?.toPrecision(4) ?? "–";
+      return td;
+    };
+    body.replaceChildren(
+      ...steps().map((step) => {
+        const row = document.createElement("tr");
+        row.insertCell().textContent = step;
+        row.append(...SPLITS.map((split) => cell(points[split].get(step))));
+        return row;
+      }),
+    );
+  };
+  new ResizeObserver(() => plot && plot.setSize({ width: canvas.clientWidth, height: HEIGHT })).observe(canvas);
+  document.addEventListener("themechange", () => plot && rebuild());
+
   return {
     add(point) {
-      points[point.split]?.set(point.step, point.value);
+      const series = points[point.split];
+      if (!series) return;
+      // A step that comes again opens a new stage, or a new attempt: its curve starts afresh.
+      if (series.has(point.step)) SPLITS.forEach((split) => points[split].clear());
+      series.set(point.step, point.value);
       changed = true;
     },
     draw() {
       if (!changed || !window.uPlot) return;
       changed = false;
+      canvas.querySelector(".chart-empty")?.remove();
       if (plot) plot.setData(data());
       else plot = build();
+      legend(null);
+      tabulate();
     },
   };
 }

@@ -3,6 +3,7 @@ import { chart } from "./chart.js";
 
 const EVERY = 1000;
 const LONGEST = 15000;
+const CATCHING_UP = 50;
 
 export function startRun(root) {
   const part = (name) => root.querySelector(`[data-run-${name}]`);
@@ -10,28 +11,25 @@ export function startRun(root) {
     [...root.querySelectorAll("[data-chart]")].map((figure) => [figure.dataset.chart, chart(figure)]),
   );
   const ended = root.dataset.terminal === "true";
+  const title = document.title.replace(/^[^:]*: /, "");
   let cursor = 0;
   let pause = EVERY;
 
   const show = (news) => {
-    part("status").textContent = news.status_title;
-    part("stage").textContent = news.stage;
+    news.points.forEach((point) => charts[point.name]?.add(point));
+    Object.values(charts).forEach((one) => one.draw());
+    news.log.forEach((line) => part("log").append(entry(line)));
+    part("trouble").hidden = true;
+    if (ended) return;
     const { done, total, rate } = news.progress;
-    const bar = part("progress");
-    if (news.terminal) bar.value = 1;
-    else if (total) bar.value = done / total;
+    root.dataset.status = news.status;
+    if (part("status").textContent !== news.status_title) part("status").textContent = news.status_title;
+    part("stage").textContent = news.stage;
+    part("progress").value = total ? done / total : 0;
     part("count").textContent = total ? `${done} of ${total}${rate ? `, ${rate.toFixed(0)} a second` : ""}` : "";
     part("elapsed").textContent = clock(news.elapsed_seconds);
     part("remaining").textContent = news.remaining_seconds === null ? "–" : clock(news.remaining_seconds);
-    news.points.forEach((point) => charts[point.name]?.add(point));
-    Object.values(charts).forEach((one) => one.draw());
-    news.log.forEach((line) => {
-      const item = document.createElement("li");
-      item.dataset.level = line.level;
-      item.textContent = `${new Date(line.at).toLocaleTimeString()}  ${line.message}`;
-      part("log").append(item);
-    });
-    part("trouble").hidden = true;
+    document.title = `${news.status_title}${total ? ` ${Math.round((100 * done) / total)}%` : ""}: ${title}`;
   };
 
   const ask = async () => {
@@ -46,17 +44,35 @@ export function startRun(root) {
       show(news);
       if (news.terminal && !ended) return window.location.reload();
       if (ended && !more) return;
-    } catch (error) {
+    } catch {
       pause = Math.min(LONGEST, 2 * pause);
       part("trouble").textContent = "The server cannot be reached; trying again. The run goes on without this page.";
       part("trouble").hidden = false;
     }
-    setTimeout(ask, ended ? 50 : pause);
+    setTimeout(ask, ended ? CATCHING_UP : pause);
   };
   ask();
 }
 
+function entry(line) {
+  const item = document.createElement("li");
+  item.dataset.level = line.level;
+  const time = document.createElement("time");
+  time.dateTime = line.at;
+  time.textContent = new Date(line.at).toLocaleTimeString();
+  const level = document.createElement("span");
+  level.className = "log-level";
+  level.textContent = line.level;
+  const text = document.createElement("span");
+  text.className = "log-text";
+  text.textContent = line.message;
+  item.append(time, level, text);
+  return item;
+}
+
 function clock(seconds) {
   const whole = Math.round(seconds);
-  return whole < 60 ? `${whole} s` : `${Math.floor(whole / 60)} min ${whole % 60} s`;
+  if (whole < 60) return `${whole} s`;
+  if (whole < 3600) return `${Math.floor(whole / 60)} min ${whole % 60} s`;
+  return `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`;
 }
