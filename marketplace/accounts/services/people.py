@@ -57,7 +57,7 @@ def set_role(*, actor: User, namespace: Namespace, username: str, role: Role | N
     changes at once cannot leave it without an owner."""
     user = User.objects.filter(username__iexact=username).first()
     with transaction.atomic():
-        organization = Organization.objects.select_for_update().filter(pk=namespace.organization_id).first()
+        organization = Organization.objects.select_for_update().filter(namespace=namespace).first()
         members = Membership.objects.filter(organization=organization)
         _require_rank(actor=actor, members=members, user=user, role=role)
         if user is None or organization is None:
