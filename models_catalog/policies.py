@@ -10,10 +10,11 @@ from marketplace.accounts.models import Namespace, User
 from marketplace.accounts.models.people import BILLS, WRITES
 from marketplace.decisions import ALLOW, Decision, all_of, deny
 from models_catalog import selectors
+from models_catalog.derivation import PRICE, widenings
 from models_catalog.models import Listing, Release
 from models_catalog.models.licensing import AccessRequest, RequestStatus
 from models_catalog.models.listings import ReleaseStatus
-from models_catalog.terms import WORDS, Answer, Approval, Right, Terms, widenings
+from models_catalog.terms import WORDS, Answer, Approval, Right, Terms
 
 Person = User | AnonymousUser
 
@@ -119,12 +120,11 @@ def may_share_derivative(user: Person, release: Release, *, now: datetime) -> De
 
 def may_carry(child: Terms, parent: Terms) -> Decision:
     """May a derivative of `parent` be offered under `child`?"""
-    if wider := widenings(child, parent):
-        clauses = ", ".join(WORDS[right].lower() for right in wider)
-        return deny("terms_too_wide", f"The parent's “{parent.name}” does not let a derivative grant: {clauses}.")
-    if child.price_minor and not parent.permits(Right.SELL_DERIVATIVES):
-        return deny("price_not_allowed", f"The parent's “{parent.name}” does not allow selling derivatives.")
-    return ALLOW
+    clauses = widenings(child, parent)
+    if not clauses:
+        return ALLOW
+    code = "price_not_allowed" if clauses == [PRICE] else "terms_too_wide"
+    return deny(code, f"The parent's “{parent.name}” does not let a derivative: {'; '.join(clauses)}.")
 
 
 def may_bill(user: Person, listing: Listing) -> Decision:

@@ -1,7 +1,7 @@
 """Licences as values: rights with deny as the default, obligations, restrictions and price. Pure.
 
-`derive` answers what a derivative must carry. The clauses follow each licence's own text; where the law is
-unsettled (are weights a derivative work?) this is the site's conservative policy, and says so.
+The clauses follow each licence's own text; where the law is unsettled (are weights a derivative work?) this is
+the site's conservative policy, and says so. What a derivative carries of them is `derivation.py`'s.
 """
 
 from __future__ import annotations
@@ -58,6 +58,10 @@ class Attribution(StrEnum):
     NOTICE = "notice"
     DISPLAY = "display"
 
+    @property
+    def rank(self) -> int:
+        return list(Attribution).index(self)
+
 
 class DerivativeTerms(StrEnum):
     """What the parent demands of a derivative's licence, from the freest to the strictest."""
@@ -66,6 +70,10 @@ class DerivativeTerms(StrEnum):
     CARRY_RESTRICTIONS = "carry_restrictions"
     SAME_OR_COMPATIBLE = "same_or_compatible"
     SAME = "same"
+
+    @property
+    def rank(self) -> int:
+        return list(DerivativeTerms).index(self)
 
 
 class Kind(StrEnum):
@@ -153,36 +161,6 @@ def from_json(document: dict[str, object]) -> Terms:
         prohibited_uses=tuple(uses) if isinstance(uses, list | tuple) else (),
         **entries,
     )
-
-
-def derive(parent: Terms) -> Terms:
-    """Returns the widest terms that a derivative of `parent` may carry.
-
-    What others may do with the child follows from the parent's `share_derivatives`, its price from
-    `sell_derivatives` (docs/architecture.md, "Terms"). Restrictions travel; nothing is ever widened.
-    """
-    shared = parent.answer(Right.SHARE_DERIVATIVES)
-    sold = min(shared, parent.answer(Right.SELL_DERIVATIVES), key=lambda answer: answer.rank)
-    rights = {
-        **{right: min(parent.answer(right), shared, key=lambda answer: answer.rank) for right in Right},
-        Right.REDISTRIBUTE: shared,
-        Right.SELL_DERIVATIVES: sold,
-    }
-    credit = parent.attribution_text or f"Based on a model under {parent.name}."
-    return dataclasses.replace(
-        parent,
-        rights=rights,
-        attribution_text="" if parent.attribution is Attribution.NONE else credit,
-        approval=Approval.AUTOMATIC,
-        price_minor=0,
-        term_days=0,
-    )
-
-
-def widenings(child: Terms, parent: Terms) -> list[Right]:
-    """Returns the rights that the child's terms would give beyond what `derive(parent)` allows."""
-    limit = derive(parent)
-    return [right for right in Right if child.answer(right).rank > limit.answer(right).rank]
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,10 +20,11 @@ from marketplace.errors import Conflict
 from models_catalog import cards
 from models_catalog import policies as license_policies
 from models_catalog import selectors as catalog
+from models_catalog.derivation import derive
 from models_catalog.models import LineageEdge, Release
 from models_catalog.models.lineage import Relation
 from models_catalog.services import licensing, publishing
-from models_catalog.terms import Terms, derive
+from models_catalog.terms import Terms
 
 _RELEASE_PREFIX = "release/"
 
