@@ -18,10 +18,12 @@ CHANNELS = 3  # red, green, blue
 
 class AcceptForm(forms.Form):
     terms_hash = forms.CharField(widget=forms.HiddenInput)
+    licensee = forms.CharField(widget=forms.HiddenInput, required=False)
     accept = forms.BooleanField(label="I have read these terms and accept them.")
 
 
 class AccessRequestForm(forms.Form):
+    licensee = forms.CharField(widget=forms.HiddenInput, required=False)
     reason = forms.CharField(
         widget=forms.Textarea(attrs={"rows": 4}), max_length=2000, label="What do you want the model for?"
     )

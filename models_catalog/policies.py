@@ -7,11 +7,11 @@ from datetime import datetime
 from django.contrib.auth.models import AnonymousUser
 
 from marketplace.accounts.models import Namespace, User
-from marketplace.accounts.models.people import BILLS, WRITES
-from marketplace.decisions import ALLOW, Decision, all_of, deny
+from marketplace.accounts.models.people import BILLS, WRITES, NamespaceQuerySet
+from marketplace.decisions import ALLOW, Decision, deny
 from models_catalog import selectors
 from models_catalog.derivation import PRICE, widenings
-from models_catalog.models import Listing, Release
+from models_catalog.models import Grant, Listing, Release
 from models_catalog.models.licensing import AccessRequest, RequestStatus
 from models_catalog.models.listings import ReleaseStatus
 from models_catalog.terms import WORDS, Answer, Approval, Right, Terms
@@ -47,75 +47,116 @@ def may_yank(user: Person, release: Release) -> Decision:
     return may_manage(user, release.listing)
 
 
-def may_license(user: Person, release: Release, *, now: datetime) -> Decision:
-    """May the user accept these terms now?"""
+def may_license(user: Person, release: Release, *, now: datetime, holder: Namespace | None = None) -> Decision:
+    """May the user accept these terms now for the holder, by default for themselves?"""
     if not user.is_authenticated:
         return deny("sign_in", "Sign in to license this model.")
-    if not release.is_live:
-        return deny("release_withdrawn", "The vendor has withdrawn this release, so it cannot be licensed any more.")
-    if is_vendor(user, release.listing):
+    holders = _holders(user, holder)
+    if holder is not None and not Namespace.objects.writable_by(user).filter(pk=holder.pk).exists():
+        return deny("not_a_member", f"Only writers of {holder} accept terms for it.")
+    if holders.filter(pk=release.listing.namespace_id).exists():
         return deny("own_model", "This model is yours: you need no license for it.")
-    grant = selectors.active_grant(user, release.listing, now)
-    if grant is not None and grant.terms_id == release.terms_id:
+    if Grant.objects.active(now).covering(release).filter(licensee__in=holders).exists():
         return deny("already_licensed", "You hold this license already.")
-    if release.terms.value.approval is Approval.MANUAL and not _approved(user, release):
+    if release.status == ReleaseStatus.YANKED:
+        return deny("release_withdrawn", "The vendor has withdrawn this release, so it cannot be licensed any more.")
+    if not release.is_live:
+        return deny("not_published", "This release is not published.")
+    if release.terms.value.approval is Approval.MANUAL and not _is_approved(release, holders):
         return deny("approval_needed", "The vendor approves each licensee. Request access and say what for.")
     return ALLOW
 
 
-def _approved(user: Person, release: Release) -> bool:
+def _holders(user: Person, holder: Namespace | None) -> NamespaceQuerySet:
+    return Namespace.objects.own(user) if holder is None else Namespace.objects.filter(pk=holder.pk)
+
+
+def _is_approved(release: Release, holders: NamespaceQuerySet) -> bool:
+    """An approval is of one licensee and of these terms; another namespace of the same person needs its own."""
     return AccessRequest.objects.filter(
-        requester__in=Namespace.objects.of(user),
-        listing=release.listing,
-        terms=release.terms_id,
-        status=RequestStatus.APPROVED,
+        requester__in=holders, listing=release.listing_id, terms=release.terms_id, status=RequestStatus.APPROVED
     ).exists()
 
 
-def _holds(user: Person, release: Release, right: Right, *, now: datetime) -> Decision:
-    """Does the user hold a grant of the listing, or own it, whose terms give the right?"""
-    if is_vendor(user, release.listing):
-        return ALLOW
-    grant = selectors.active_grant(user, release.listing, now)
-    if grant is None:
-        return deny("no_license", f"License {release.listing} first.")
-    answer = grant.terms.value.answer(right)
-    if answer is Answer.ALLOW:
-        return ALLOW
-    if answer is Answer.ASK:
-        return deny("needs_approval", f"“{grant.terms.name}” asks for the vendor's consent: {WORDS[right].lower()}.")
-    return deny("use_not_granted", f"“{grant.terms.name}” of {release.listing} does not allow: {WORDS[right].lower()}.")
-
-
-def is_served(user: Person, release: Release) -> Decision:
-    """Withdrawn releases still serve those who licensed them: purchased means kept."""
-    if release.status in (ReleaseStatus.PUBLISHED, ReleaseStatus.YANKED) or is_vendor(user, release.listing):
-        return ALLOW
-    return deny("not_published", "This release is not published.")
-
-
 def may_download(user: Person, release: Release, *, now: datetime) -> Decision:
+    """May the user have the files? Members use what their organisation owns or holds; withdrawn releases still
+    serve those who licensed them: purchased means kept."""
     if release.is_remote:
-        return deny("not_on_server", "These weights are not on this server yet. Ask its operator to fetch them.")
-    return all_of(lambda: is_served(user, release), lambda: _holds(user, release, Right.USE, now=now))
+        return _NOT_HERE
+    members = Namespace.objects.of(user)
+    in_catalog = release.status in (ReleaseStatus.PUBLISHED, ReleaseStatus.YANKED)
+    if not in_catalog and not members.filter(pk=release.listing.namespace_id).exists():
+        return deny("not_published", "This release is not published.")
+    return _is_licensed(release, Right.USE, holders=members, now=now)
+
+
+_NOT_HERE = deny("not_on_server", "These weights are not on this server yet. Ask its operator to fetch them.")
 
 
 def may_predict(user: Person, release: Release, *, now: datetime) -> Decision:
+    if not release.manifest_sha256:  # served under its revision, which publication sets
+        return deny("not_published", "This release is not published.")
     return may_download(user, release, now=now)
 
 
-def may_fine_tune(user: Person, release: Release, *, now: datetime) -> Decision:
+def may_fine_tune(user: Person, release: Release, *, now: datetime, holder: Namespace | None = None) -> Decision:
+    """May the user fine-tune the release for the holder, by default for themselves? The result will be the
+    holder's, so it is the holder who must own the model or hold the grant."""
     if release.is_remote:
-        return deny("not_on_server", "These weights are not on this server yet. Ask its operator to fetch them.")
+        return _NOT_HERE
     if release.status == ReleaseStatus.YANKED:
         reason = f" Reason: {release.yanked_reason}" if release.yanked_reason else ""
         return deny("release_withdrawn", f"The vendor has withdrawn this release; choose another version.{reason}")
-    return all_of(lambda: is_served(user, release), lambda: _holds(user, release, Right.FINE_TUNE, now=now))
+    if not release.is_live:
+        return deny("not_published", "Only a published release can be fine-tuned: its files no longer change.")
+    return _may_work(user, release, Right.FINE_TUNE, now=now, holder=holder)
 
 
-def may_share_derivative(user: Person, release: Release, *, now: datetime) -> Decision:
-    """May the user publish what was fine-tuned from the release?"""
-    return _holds(user, release, Right.SHARE_DERIVATIVES, now=now)
+def may_fine_tune_for_some(user: Person, release: Release, *, now: datetime) -> Decision:
+    """May the user fine-tune the release for themselves, or else for an organisation that they write for?"""
+    own = may_fine_tune(user, release, now=now)
+    if own.allowed or own.code != "no_license":
+        return own
+    writes_for = Namespace.objects.writable_by(user)
+    organization = selectors.organizations_covering(release, now=now).filter(pk__in=writes_for).first()
+    if organization is None:
+        return own
+    decision = may_fine_tune(user, release, now=now, holder=organization)
+    return _through(organization) if decision.allowed else decision
+
+
+def may_share_derivative(user: Person, release: Release, *, now: datetime, holder: Namespace | None = None) -> Decision:
+    """May the user publish what the holder has fine-tuned from the release?"""
+    return _may_work(user, release, Right.SHARE_DERIVATIVES, now=now, holder=holder)
+
+
+def _may_work(user: Person, release: Release, right: Right, *, now: datetime, holder: Namespace | None) -> Decision:
+    if holder is not None and not Namespace.objects.of(user).filter(pk=holder.pk).exists():
+        return deny("not_a_member", f"Only members of {holder} work with what it holds.")
+    return _is_licensed(release, right, holders=_holders(user, holder), now=now)
+
+
+def _is_licensed(release: Release, right: Right, *, holders: NamespaceQuerySet, now: datetime) -> Decision:
+    """Does one of the holders own the listing, or hold a grant that covers the release and gives the right?"""
+    if holders.filter(pk=release.listing.namespace_id).exists():
+        return ALLOW
+    grants = Grant.objects.active(now).filter(listing=release.listing_id, licensee__in=holders)
+    answers = {grant.terms.value.answer(right) for grant in grants.covering(release).select_related("terms")}
+    if Answer.ALLOW in answers:
+        return ALLOW
+    name, words = release.terms.name, WORDS[right].lower()
+    if Answer.ASK in answers:
+        return deny("needs_approval", f"“{name}” asks for the vendor's consent: {words}.")
+    if answers:
+        return deny("use_not_granted", f"“{name}” of {release.listing} does not allow: {words}.")
+    if grants.exists():
+        return deny("no_license", f"Your license is of other terms: version {release.version} needs its own.")
+    return deny("no_license", f"License {release.listing} first.")
+
+
+def _through(organization: Namespace) -> Decision:
+    why = f"{organization} may use it, and you as its member: what you make of it is {organization}'s."
+    return Decision(allowed=True, code="held_by_organization", why=why)
 
 
 def may_carry(child: Terms, parent: Terms) -> Decision:
@@ -137,11 +178,14 @@ def may_bill(user: Person, listing: Listing) -> Decision:
 
 
 def actions(user: Person, release: Release, *, now: datetime) -> dict[str, Decision]:
-    """Every button of the model page, for HTML and JSON alike."""
+    """Every button of the model page, for HTML and JSON alike; an allowed one may have a `why` that says whose
+    license it stands on (`held_by_organization`)."""
+    license_ = may_license(user, release, now=now)
+    organization = selectors.organizations_covering(release, now=now).of(user).first() if license_.allowed else None
     return {
-        "license": may_license(user, release, now=now),
+        "license": _through(organization) if organization else license_,
         "download": may_download(user, release, now=now),
-        "fine_tune": may_fine_tune(user, release, now=now),
+        "fine_tune": may_fine_tune_for_some(user, release, now=now),
         "predict": may_predict(user, release, now=now),
         "manage": may_manage(user, release.listing),
     }

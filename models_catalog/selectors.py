@@ -11,7 +11,8 @@ from django.contrib.auth.models import AnonymousUser
 from django.db.models import Count, F, Prefetch, Q, QuerySet
 from django.forms import CheckboxSelectMultiple
 
-from marketplace.accounts.models import User
+from marketplace.accounts.models import Namespace, User
+from marketplace.accounts.models.people import NamespaceQuerySet
 from models_catalog.models import Grant, LineageEdge, Listing, Release
 from models_catalog.models.licensing import AccessRequest, Order
 from models_catalog.models.listings import FRAMEWORKS, TASKS
@@ -146,11 +147,16 @@ def release_with_files(user: User | AnonymousUser, listing: Listing, version: st
     return releases.order_by("-id").first()
 
 
-def active_grant(user: User | AnonymousUser, listing: Listing, now: datetime) -> Grant | None:
-    """The grant under which the user, alone or as a member, may use the listing."""
-    return (
-        Grant.objects.active(now).held_by(user).filter(listing=listing).select_related("terms").order_by("-accepted_at")
-    ).first()
+def covering_grant(holder: Namespace, release: Release, *, now: datetime) -> Grant | None:
+    """The grant under which the holder may use the release; None where it has none, or owns the release."""
+    return Grant.objects.active(now).covering(release).filter(licensee=holder).select_related("terms").first()
+
+
+def organizations_covering(release: Release, *, now: datetime) -> NamespaceQuerySet:
+    """The organisations that own the release or hold a grant that covers it."""
+    holders = Grant.objects.active(now).covering(release).values("licensee_id")
+    covering = Q(pk=release.listing.namespace_id) | Q(pk__in=holders)
+    return Namespace.objects.filter(covering, organization__isnull=False).order_by("name")
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,9 @@ import dataclasses
 from django.utils import timezone
 
 from marketplace import storage
-from marketplace.accounts.models import Namespace, User
+from marketplace.accounts.models import Namespace, Role, User
 from marketplace.accounts.services import people
-from models_catalog.models import Release
+from models_catalog.models import Grant, Listing, Order, Release
 from models_catalog.presets import PRESETS
 from models_catalog.services import licensing, publishing
 from models_catalog.terms import Terms
@@ -21,10 +21,30 @@ def person(username: str) -> User:
     return user
 
 
-def published_release(vendor: User, *, name: str = "net", terms: Terms | None = None) -> Release:
-    """A release that has passed verification and is in the catalog."""
-    namespace = Namespace.objects.get(user=vendor)
-    listing = publishing.create_listing(
+def organization(owner: User, name: str) -> Namespace:
+    return people.create_organization(owner=owner, name=name)
+
+
+def member(namespace: Namespace, username: str, role: Role) -> User:
+    """A new person with the role in the organisation."""
+    user = person(username)
+    owner = namespace.organization.memberships.get(role=Role.OWNER).user
+    people.set_role(actor=owner, namespace=namespace, username=username, role=role)
+    return user
+
+
+def draft_release(
+    vendor: User,
+    *,
+    name: str = "net",
+    terms: Terms | None = None,
+    version: str = "1.0",
+    namespace: Namespace | None = None,
+    weights: str = "",
+) -> Release:
+    """A draft with its files; a further version where the listing is there."""
+    namespace = namespace or Namespace.objects.get(user=vendor)
+    listing = Listing.objects.filter(namespace=namespace, name=name).first() or publishing.create_listing(
         user=vendor,
         namespace=namespace,
         name=name,
@@ -34,18 +54,48 @@ def published_release(vendor: User, *, name: str = "net", terms: Terms | None = 
         architecture="test_efficientnet",
     )
     row = licensing.terms_row(terms or PRESETS["apache-2.0"])
-    release = publishing.draft(user=vendor, listing=listing, version="1.0", terms=row)
-    texts = [("README.md", "# A net"), ("config.json", "{}"), ("model.safetensors", "weights of a test")]
+    release = publishing.draft(user=vendor, listing=listing, version=version, terms=row)
+    texts = [
+        ("README.md", "# A net"),
+        ("config.json", "{}"),
+        ("model.safetensors", weights or f"weights of {release}"),
+    ]
     publishing.attach_texts(user=vendor, release=release, texts=texts)
+    return release
+
+
+def ready_release(vendor: User, **given: object) -> Release:
+    """A release that has passed verification."""
+    release = draft_release(vendor, **given)  # type: ignore[arg-type]
     publishing.submit(user=vendor, release=release)
     result = {"status": "accepted", "report": {"parameters": 10, "labels": ["a", "b"], "input": {"size": 64}}}
     publishing.record_verification(release_id=release.pk, result=result, golden=None)
     release.refresh_from_db()
-    return publishing.publish(user=vendor, release=release, now=timezone.now())
+    return release
 
 
-def licensed(user: User, release: Release) -> None:
-    licensing.accept_terms(user=user, release=release, terms_hash=release.terms.terms_hash, now=timezone.now())
+def published_release(vendor: User, **given: object) -> Release:
+    """A release that has passed verification and is in the catalog."""
+    return publishing.publish(user=vendor, release=ready_release(vendor, **given), now=timezone.now())
+
+
+def accepted(user: User, release: Release, *, licensee: Namespace | None = None) -> Grant | Order:
+    return licensing.accept_terms(
+        user=user, release=release, terms_hash=release.terms.terms_hash, now=timezone.now(), licensee=licensee
+    )
+
+
+def licensed(user: User, release: Release, *, licensee: Namespace | None = None) -> None:
+    """The user, or the licensee for whom they write, holds a grant; what has a price is paid by the vendor."""
+    taken = accepted(user, release, licensee=licensee)
+    if isinstance(taken, Order):
+        licensing.settle_order(order=taken, actor=vendor_of(release), now=timezone.now())
+
+
+def vendor_of(release: Release) -> User:
+    """Somebody who owns the release's namespace."""
+    namespace = release.listing.namespace
+    return namespace.user or namespace.organization.memberships.get(role=Role.OWNER).user
 
 
 def priced(terms: Terms, minor: int) -> Terms:

@@ -31,7 +31,7 @@ _RELEASE_PREFIX = "release/"
 
 def default_terms(run: Run, *, now: datetime) -> Terms:
     """Returns the widest terms that the result may carry: those of the grant it was trained under."""
-    grant = catalog.active_grant(run.created_by, run.release.listing, now) if run.created_by else None
+    grant = catalog.covering_grant(run.owner, run.release, now=now)
     return derive(grant.terms.value if grant else run.release.terms.value)
 
 
@@ -51,7 +51,7 @@ def publish(
     published. Raises Denied (`not_publishable`, `use_not_granted`, `terms_too_wide`, ...) and Conflict
     (`name_taken`, `already_published`)."""
     require(policies.may_publish_derivative(user, run, now=now))
-    grant = catalog.active_grant(user, run.release.listing, now)
+    grant = catalog.covering_grant(run.owner, run.release, now=now)
     parent_terms = grant.terms if grant else run.release.terms
     value = default_terms(run, now=now)
     if price_minor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.urls import reverse
+from django.utils import timezone
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
@@ -141,9 +142,11 @@ class GrantOutput(serializers.Serializer[Any]):
     accepted_at = serializers.DateTimeField()
     expires_at = serializers.DateTimeField(allow_null=True)
 
-    @extend_schema_field(serializers.ChoiceField(choices=["active", "revoked"]))
+    @extend_schema_field(serializers.ChoiceField(choices=["active", "expired", "revoked"]))
     def get_status(self, grant: Grant) -> str:
-        return "revoked" if grant.revoked_at else "active"
+        if grant.revoked_at:
+            return "revoked"
+        return "expired" if grant.expires_at and grant.expires_at <= timezone.now() else "active"
 
 
 class OrderOutput(serializers.Serializer[Any]):

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import uuid
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from django.contrib.auth.models import AnonymousUser
 from django.db import models
-from django.db.models import Q
+from django.db.models import OuterRef, Q
 
 from marketplace.accounts.models import Namespace, User
 from models_catalog import terms as values
+
+if TYPE_CHECKING:
+    from models_catalog.models.listings import Release
 
 _ANSWERS = [(answer.value, answer.value.capitalize()) for answer in values.Answer]
 
@@ -53,6 +57,13 @@ class GrantQuerySet(models.QuerySet["Grant"]):
     def active(self, now: datetime) -> GrantQuerySet:
         return self.filter(Q(expires_at__isnull=True) | Q(expires_at__gt=now), revoked_at__isnull=True)
 
+    def covering(self, release: Release | None = None) -> GrantQuerySet:
+        """Those that open the release: of its listing and of its very terms, so that other terms of a later
+        version are accepted apart. In a subquery, without a release: of the outer row's."""
+        if release is None:
+            return self.filter(listing=OuterRef("listing_id"), terms=OuterRef("terms_id"))
+        return self.filter(listing=release.listing_id, terms=release.terms_id)
+
     def held_by(self, user: User | AnonymousUser) -> GrantQuerySet:
         return self.filter(licensee__in=Namespace.objects.of(user))
 
@@ -67,9 +78,10 @@ class Grant(models.Model):
     accepted_by = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+")
     accepted_at = models.DateTimeField()
     accepted_text_sha256 = models.CharField(max_length=64)
-    order = models.OneToOneField("Order", null=True, blank=True, on_delete=models.PROTECT, related_name="grant")
+    order = models.OneToOneField("Order", on_delete=models.PROTECT, related_name="grant")
     expires_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
+    superseded_at = models.DateTimeField(null=True, blank=True)  # expired, and a newer one took its place
 
     objects = GrantQuerySet.as_manager()
 
@@ -78,8 +90,13 @@ class Grant(models.Model):
         constraints = [
             models.UniqueConstraint(
                 fields=["licensee", "listing", "terms"],
-                condition=Q(revoked_at__isnull=True),
+                condition=Q(revoked_at__isnull=True, superseded_at__isnull=True),
                 name="models_catalog_grant_once",
+            ),
+            models.CheckConstraint(
+                condition=Q(superseded_at__isnull=True)
+                | Q(expires_at__isnull=False, expires_at__lte=models.F("superseded_at")),
+                name="models_catalog_grant_superseded_expired",
             ),
         ]
 
@@ -95,6 +112,9 @@ class OrderStatus(models.TextChoices):
 
 class OrderQuerySet(models.QuerySet["Order"]):
     def visible_to(self, user: User | AnonymousUser) -> OrderQuerySet:
+        """Both sides' members, and the staff, who may settle."""
+        if user.is_authenticated and user.is_staff:
+            return self
         mine = Namespace.objects.of(user)
         return self.filter(Q(buyer__in=mine) | Q(listing__namespace__in=mine)).distinct()
 
@@ -155,7 +175,7 @@ class AccessRequest(models.Model):
         ordering = ["-created_at"]
         constraints = [
             models.UniqueConstraint(
-                fields=["requester", "listing"],
+                fields=["requester", "listing", "terms"],
                 condition=Q(status="pending"),
                 name="models_catalog_access_request_pending_once",
             ),

@@ -6,13 +6,13 @@ from typing import Any
 
 from django.contrib.auth.models import AnonymousUser
 from django.db import models
-from django.db.models import Q
+from django.db.models import Exists, OuterRef, Q
 from django.db.models.functions import Lower
 
 from finetuning.engine.spec import Framework, Task
 from marketplace.accounts.models import Namespace, User
 from marketplace.accounts.models.people import validate_name
-from models_catalog.models.licensing import LicenseTerms
+from models_catalog.models.licensing import Grant, LicenseTerms
 
 TASKS = [(task.value, task.value.replace("-", " ").capitalize()) for task in Task]
 FRAMEWORKS = [
@@ -38,8 +38,8 @@ class ListingQuerySet(models.QuerySet["Listing"]):
         if user.is_staff:
             return self
         mine = Namespace.objects.of(user)
-        granted = Q(grants__licensee__in=mine)
-        return self.filter(Q(latest_release__isnull=False) | Q(namespace__in=mine) | granted).distinct()
+        bought = Grant.objects.filter(listing=OuterRef("pk"), licensee__in=mine)
+        return self.filter(Q(latest_release__isnull=False) | Q(namespace__in=mine) | Exists(bought))
 
 
 class Listing(models.Model):
@@ -98,15 +98,23 @@ EDITABLE = (ReleaseStatus.DRAFT, ReleaseStatus.REJECTED)
 
 class ReleaseQuerySet(models.QuerySet["Release"]):
     def visible_to(self, user: User | AnonymousUser) -> ReleaseQuerySet:
-        """Published ones for all; every state for the namespace's members; yanked ones for their licensees."""
+        """Published ones for all; every state for the namespace's members; yanked ones for those who hold a
+        grant that covers them."""
         published = Q(status=ReleaseStatus.PUBLISHED)
         if not user.is_authenticated:
             return self.filter(published)
         if user.is_staff:
             return self
         mine = Namespace.objects.of(user)
-        kept = Q(status=ReleaseStatus.YANKED, listing__grants__licensee__in=mine)
-        return self.filter(published | Q(listing__namespace__in=mine) | kept).distinct()
+        kept = Q(status=ReleaseStatus.YANKED) & Exists(Grant.objects.covering().filter(licensee__in=mine))
+        return self.filter(published | Q(listing__namespace__in=mine) | kept)
+
+    def locked(self, pk: int) -> Release:
+        """The release as it is now; its listing and then itself are locked until the transaction ends. What a
+        listing offers changes under this lock alone."""
+        Listing.objects.select_for_update(of=("self",), no_key=True).get(releases=pk)
+        rows = self.select_for_update(of=("self",), no_key=True).select_related("listing__namespace", "terms")
+        return rows.get(pk=pk)
 
     def transition(self, pk: int, *, to: str, **fields: Any) -> bool:
         """Compare-and-swap of the status: False where the row was not in a state that leads to `to`."""

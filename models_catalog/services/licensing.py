@@ -5,18 +5,17 @@ from __future__ import annotations
 import uuid
 from datetime import datetime, timedelta
 
-from django.db import IntegrityError, transaction
+from django.db import transaction
 
 from marketplace.accounts.models import Namespace, User
 from marketplace.accounts.services import audit, people
 from marketplace.decisions import ALLOW, require
-from marketplace.errors import Conflict, Denied, Invalid
-from models_catalog import policies, selectors
+from marketplace.errors import Conflict, Invalid
+from models_catalog import policies
 from models_catalog.models import AccessRequest, Artifact, Download, Grant, LicenseTerms, Order, Release
 from models_catalog.models.licensing import OrderStatus, RequestStatus
+from models_catalog.services import payments
 from models_catalog.terms import Right, Terms, as_json
-
-FREE, MANUAL = "free", "manual"
 
 
 def terms_row(value: Terms) -> LicenseTerms:
@@ -41,102 +40,96 @@ def terms_row(value: Terms) -> LicenseTerms:
     return row
 
 
-def licensee_for(user: User, licensee: Namespace | None) -> Namespace:
-    """Returns the namespace that will hold the grant. Raises Denied (`not_a_member`)."""
-    if licensee is None:
-        return people.namespace_of(user)
-    if not Namespace.objects.writable_by(user).filter(pk=licensee.pk).exists():
-        raise Denied("not_a_member", f"You cannot accept terms for {licensee}.")
-    return licensee
-
-
 def accept_terms(
     *, user: User, release: Release, terms_hash: str, now: datetime, licensee: Namespace | None = None
 ) -> Grant | Order:
-    """Accepts the release's terms: returns the grant, or for a price the order that leads to it.
+    """Accepts the release's terms for the licensee, by default the user: returns the grant, or for a price the
+    order that leads to it. Accepting again what is held returns the same grant.
 
-    `terms_hash` must be that of the terms that were shown. Raises Conflict (`terms_changed`) and what
-    `may_license` denies; accepting again what is held returns the same grant."""
-    if terms_hash != release.terms.terms_hash:
-        raise Conflict("terms_changed", "The terms have changed since you read them. Read and accept them again.")
-    holder = licensee_for(user, licensee)
-    held = Grant.objects.active(now).filter(licensee=holder, listing=release.listing, terms=release.terms).first()
-    if held is not None:
-        return held
-    decision = policies.may_license(user, release, now=now)
-    if decision.code != "already_licensed":  # held by another of the user's namespaces: this one may have its own
-        require(decision)
-    if release.terms.price_minor:
-        return _place_order(user=user, holder=holder, release=release, now=now)
-    return _grant(user=user, holder=holder, release=release, now=now)
-
-
-def _place_order(*, user: User, holder: Namespace, release: Release, now: datetime) -> Order:
+    `terms_hash` must be that of the terms that were shown. Raises Conflict (`terms_changed`) and Denied with
+    what `may_license` says. Locks the listing and the release, so that nothing withdrawn is licensed."""
+    holder = licensee or people.namespace_of(user)
     with transaction.atomic():
-        order, created = Order.objects.get_or_create(
-            buyer=holder,
-            listing=release.listing,
-            terms=release.terms,
-            status=OrderStatus.PENDING,
-            defaults={
-                "placed_by": user,
-                "placed_at": now,
-                "amount_minor": release.terms.price_minor,
-                "currency": release.terms.currency,
-                "provider": MANUAL,
-            },
-        )
-        if created:
-            audit.record(
-                "order.place", actor=user, namespace=holder, subject=release.listing, details={"order": str(order.pk)}
-            )
+        locked = Release.objects.locked(release.pk)
+        if terms_hash != locked.terms.terms_hash:
+            raise Conflict("terms_changed", "The terms have changed since you read them. Read and accept them again.")
+        decision = policies.may_license(user, locked, now=now, holder=holder)
+        if decision.code == "already_licensed":
+            return Grant.objects.active(now).covering(locked).get(licensee=holder)
+        require(decision)
+        provider = payments.provider_for(locked.terms.price_minor)
+        order = _place_order(user=user, holder=holder, release=locked, provider=provider.name, now=now)
+        return _settle(order=order, actor=user, now=now) if provider.begin(order) else order
+
+
+def _place_order(*, user: User, holder: Namespace, release: Release, provider: str, now: datetime) -> Order:
+    order, created = Order.objects.get_or_create(
+        buyer=holder,
+        listing=release.listing,
+        terms=release.terms,
+        status=OrderStatus.PENDING,
+        defaults={
+            "placed_by": user,
+            "placed_at": now,
+            "amount_minor": release.terms.price_minor,
+            "currency": release.terms.currency,
+            "provider": provider,
+        },
+    )
+    if created:
+        details = {"order": str(order.pk)}
+        audit.record("order.place", actor=user, namespace=holder, subject=release.listing, details=details)
     return order
-
-
-def _grant(*, user: User, holder: Namespace, release: Release, now: datetime, order: Order | None = None) -> Grant:
-    terms = order.terms if order else release.terms
-    value = terms.value
-    try:
-        with transaction.atomic():
-            grant = Grant.objects.create(
-                licensee=holder,
-                listing=release.listing,
-                terms=terms,
-                accepted_by=user,
-                accepted_at=now,
-                accepted_text_sha256=value.text_sha256,
-                order=order,
-                expires_at=now + timedelta(days=value.term_days) if value.term_days else None,
-            )
-            audit.record(
-                "license.grant",
-                actor=user,
-                namespace=holder,
-                subject=release.listing,
-                details={"grant": str(grant.pk), "terms_hash": terms.terms_hash},
-            )
-    except IntegrityError:  # the same acceptance, sent twice at once
-        return Grant.objects.get(licensee=holder, listing=release.listing, terms=terms, revoked_at__isnull=True)
-    return grant
 
 
 def settle_order(*, order: Order, actor: User, now: datetime) -> Grant:
     """Marks the order as paid and grants the licence; settling twice returns the same grant.
 
-    Raises Denied (`not_billing`), Conflict (`order_canceled`)."""
+    Raises Denied (`not_billing`), Conflict (`order_canceled`, `already_licensed`; `grant_ended` where the order
+    was paid and its licence is over)."""
     require(policies.may_bill(actor, order.listing))
     with transaction.atomic():
-        settled = Order.objects.filter(pk=order.pk, status=OrderStatus.PENDING).update(
-            status=OrderStatus.PAID, settled_by=actor, settled_at=now
-        )
-        order.refresh_from_db()
-        if not settled and order.status != OrderStatus.PAID:
+        row = Order.objects.select_for_update(of=("self",)).get(pk=order.pk)
+        if row.status == OrderStatus.CANCELED:
             raise Conflict("order_canceled", "This order was canceled; a new one is needed.")
-        if not settled:
-            return Grant.objects.get(order=order)
-        release = order.listing.latest_release or order.listing.releases.filter(terms=order.terms).latest("id")
-        audit.record("order.settle", actor=actor, namespace=order.buyer, subject=order.listing)
-        return _grant(user=order.placed_by, holder=order.buyer, release=release, now=now, order=order)
+        if row.status == OrderStatus.PENDING:
+            return _settle(order=row, actor=actor, now=now)
+        grant = Grant.objects.active(now).filter(order=row).first()
+        if grant is None:
+            raise Conflict("grant_ended", "The license of this order has ended; a new order is needed.")
+        return grant
+
+
+def _settle(*, order: Order, actor: User, now: datetime) -> Grant:
+    """Pays the locked order and grants what it is for; an expired grant makes room for the new one."""
+    same = Grant.objects.filter(
+        licensee=order.buyer_id,
+        listing=order.listing_id,
+        terms=order.terms_id,
+        revoked_at__isnull=True,
+        superseded_at__isnull=True,
+    )
+    if same.active(now).exists():
+        raise Conflict("already_licensed", "The buyer holds this license already. Cancel the order.")
+    same.update(superseded_at=now)
+    Order.objects.filter(pk=order.pk, status=OrderStatus.PENDING).update(
+        status=OrderStatus.PAID, settled_by=actor, settled_at=now
+    )
+    audit.record("order.settle", actor=actor, namespace=order.buyer, subject=order.listing)
+    term = timedelta(days=order.terms.value.term_days)
+    grant = Grant.objects.create(
+        licensee=order.buyer,
+        listing=order.listing,
+        terms=order.terms,
+        accepted_by=order.placed_by,
+        accepted_at=order.placed_at,
+        accepted_text_sha256=order.terms.value.text_sha256,
+        order=order,
+        expires_at=now + term if term else None,
+    )
+    details = {"grant": str(grant.pk), "terms_hash": order.terms.terms_hash}
+    audit.record("license.grant", actor=order.placed_by, namespace=order.buyer, subject=order.listing, details=details)
+    return grant
 
 
 def cancel_order(*, order: Order, actor: User, now: datetime) -> None:
@@ -151,10 +144,14 @@ def cancel_order(*, order: Order, actor: User, now: datetime) -> None:
         audit.record("order.cancel", actor=actor, namespace=order.buyer, subject=order.listing)
 
 
-def request_access(*, user: User, release: Release, reason: str, now: datetime) -> AccessRequest:
-    """Asks the vendor; asking again while one is pending returns that one. Raises Invalid (`reason_missing`)
-    and what `may_license` denies other than the approval itself."""
-    decision = policies.may_license(user, release, now=now)
+def request_access(
+    *, user: User, release: Release, reason: str, now: datetime, licensee: Namespace | None = None
+) -> AccessRequest:
+    """Asks the vendor to license the licensee, by default the user; asking again while one is pending returns
+    that one. Raises Invalid (`reason_missing`), Conflict (`no_approval_needed`) and Denied with what
+    `may_license` says other than the approval itself."""
+    holder = licensee or people.namespace_of(user)
+    decision = policies.may_license(user, release, now=now, holder=holder)
     if decision.allowed:
         raise Conflict("no_approval_needed", "No approval is needed: accept the terms.")
     require(decision if decision.code != "approval_needed" else ALLOW)
@@ -164,13 +161,14 @@ def request_access(*, user: User, release: Release, reason: str, now: datetime) 
         )
     with transaction.atomic():
         request, created = AccessRequest.objects.get_or_create(
-            requester=people.namespace_of(user),
+            requester=holder,
             listing=release.listing,
+            terms=release.terms,
             status=RequestStatus.PENDING,
-            defaults={"terms": release.terms, "requested_by": user, "reason": reason.strip()[:2000]},
+            defaults={"requested_by": user, "reason": reason.strip()[:2000]},
         )
         if created:
-            audit.record("access.request", actor=user, namespace=request.requester, subject=release.listing)
+            audit.record("access.request", actor=user, namespace=holder, subject=release.listing)
     return request
 
 
@@ -201,7 +199,3 @@ def decide_request(*, request_id: uuid.UUID, actor: User, approve: bool, answer:
 def record_download(*, artifact: Artifact, user: User, client: str) -> None:
     """Counts one file that is about to be served; the caller has asked `may_download`."""
     Download.objects.create(artifact=artifact, user=user, client=client[:20])
-
-
-def current_grant(*, user: User, release: Release, now: datetime) -> Grant | None:
-    return selectors.active_grant(user, release.listing, now)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import uuid
 
 from django.contrib.auth.decorators import login_required
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_POST
 
+from marketplace.accounts.models import Namespace
 from marketplace.errors import DomainError
 from marketplace.html import add_error
 from models_catalog import policies, selectors
@@ -20,30 +21,60 @@ from models_catalog.web.catalog import find
 
 
 def checkout(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
+    """The terms and the button that accepts them, for oneself or with `?licensee=` for an organisation."""
     release = find(request, namespace, name)
-    decision = policies.may_license(request.user, release, now=timezone.now())
+    licensees = list(Namespace.objects.writable_by(request.user).order_by("organization_id", "name"))
+    holder = _licensee(request, licensees)
+    decision = policies.may_license(request.user, release, now=timezone.now(), holder=holder)
     asks = decision.code == "approval_needed"
-    form = (AccessRequestForm if asks else AcceptForm)(
-        request.POST or None, initial={"terms_hash": release.terms.terms_hash}
-    )
+    initial = {"terms_hash": release.terms.terms_hash, "licensee": holder.name if holder else ""}
+    form = (AccessRequestForm if asks else AcceptForm)(request.POST or None, initial=initial)
     if request.method == "POST" and request.user.is_authenticated and form.is_valid():
         try:
-            return _request_access(request, release, form) if asks else _accept(request, release, form)
+            return _request_access(request, release, form, holder) if asks else _accept(request, release, form, holder)
         except DomainError as error:
             add_error(form, error)
-    context = {"release": release, "listing": release.listing, "plain": release.terms.plain, "form": form}
-    return render(request, "models_catalog/checkout.html", {**context, "decision": decision, "asks": asks})
+    context = {
+        "release": release,
+        "listing": release.listing,
+        "plain": release.terms.plain,
+        "form": form,
+        "decision": decision,
+        "asks": asks,
+        "holder": holder,
+        "licensees": licensees,
+    }
+    return render(request, "models_catalog/checkout.html", context)
 
 
-def _accept(request: HttpRequest, release: Release, form: AcceptForm) -> HttpResponse:
+def _licensee(request: HttpRequest, licensees: list[Namespace]) -> Namespace | None:
+    """Returns the namespace that the form or the address names, None for the person, or raises Http404."""
+    name = request.POST.get("licensee") or request.GET.get("licensee") or ""
+    if not name:
+        return None
+    found = next((item for item in licensees if item.name.lower() == name.lower()), None)
+    if found is None:
+        raise Http404
+    return found
+
+
+def _accept(request: HttpRequest, release: Release, form: AcceptForm, holder: Namespace | None) -> HttpResponse:
     accepted = licensing.accept_terms(
-        user=request.user, release=release, terms_hash=form.cleaned_data["terms_hash"], now=timezone.now()
+        user=request.user,
+        release=release,
+        terms_hash=form.cleaned_data["terms_hash"],
+        now=timezone.now(),
+        licensee=holder,
     )
     return redirect("order" if isinstance(accepted, Order) else "grant", accepted.pk)
 
 
-def _request_access(request: HttpRequest, release: Release, form: AccessRequestForm) -> HttpResponse:
-    licensing.request_access(user=request.user, release=release, reason=form.cleaned_data["reason"], now=timezone.now())
+def _request_access(
+    request: HttpRequest, release: Release, form: AccessRequestForm, holder: Namespace | None
+) -> HttpResponse:
+    licensing.request_access(
+        user=request.user, release=release, reason=form.cleaned_data["reason"], now=timezone.now(), licensee=holder
+    )
     return redirect("licenses")
 
 

@@ -126,7 +126,7 @@ def test_a_download_is_gated_counted_and_resumable(client: Client) -> None:
     scenarios.licensed(buyer, release)
     whole, part = client.get(url), client.get(url, headers={"Range": "bytes=8-"})
 
-    content = b"weights of a test"
+    content = b"weights of vera/net@1.0"
     assert b"".join(whole.streaming_content) == content
     assert (part.status_code, b"".join(part.streaming_content)) == (206, content[8:])
     assert whole["ETag"] == f'"{scenarios.blob(content).sha256}"'

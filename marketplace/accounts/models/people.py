@@ -94,6 +94,10 @@ class NamespaceQuerySet(models.QuerySet["Namespace"]):
         member = Membership.objects.filter(user_id=user.pk, role__in=roles).values("organization_id")
         return self.filter(Q(user_id=user.pk) | Q(organization_id__in=member))
 
+    def own(self, user: User | AnonymousUser) -> NamespaceQuerySet:
+        """The user's personal one alone."""
+        return self.filter(user_id=user.pk) if user.is_authenticated else self.none()
+
     def writable_by(self, user: User | AnonymousUser) -> NamespaceQuerySet:
         return self.of(user, roles=WRITES)
 
