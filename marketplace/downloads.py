@@ -10,7 +10,8 @@ from django.utils.http import content_disposition_header
 
 from marketplace import storage
 
-_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+_RANGE = re.compile(r"bytes=([0-9]*)-([0-9]*)")
+_LONGEST_NUMBER = 18  # digits: more than any file has bytes, and few enough for int()
 
 
 class _Slice:
@@ -49,7 +50,7 @@ def parse_range(header: str, size: int) -> tuple[int, int] | None:
     match = _RANGE.fullmatch(header.strip())
     if match is None or match.group(0) == "bytes=-":
         return None
-    first, last = match.groups()
+    first, last = (digits.lstrip("0")[:_LONGEST_NUMBER] or digits[:1] for digits in match.groups())
     if not first:
         length = min(int(last), size)
         if length == 0:

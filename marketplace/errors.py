@@ -50,7 +50,17 @@ class TooLarge(DomainError):
     status = 413
 
 
+class Broken(DomainError):
+    """What was sent did not arrive whole."""
+
+    status = 400
+
+
 class Unavailable(DomainError):
     """Something that this server needs is not there now."""
 
     status = 503
+
+
+class StorageFull(Unavailable):
+    status = 507

@@ -5,6 +5,8 @@ A blob appears under its name only when it is whole: temporary name, fsync, rena
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import io
 import os
@@ -18,9 +20,11 @@ from typing import BinaryIO, Protocol
 
 from django.conf import settings
 
-from marketplace.errors import Invalid, TooLarge, Unavailable
+from marketplace.errors import Broken, Invalid, StorageFull, TooLarge, Unavailable
 
 CHUNK_BYTES = 1024 * 1024
+INCOMING = "incoming-"  # prefix of a blob that is not whole yet
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -48,25 +52,38 @@ def exists(sha256: str) -> bool:
 def put(stream: Readable, *, max_bytes: int, expected_sha256: str = "") -> Blob:
     """Stores the stream in constant memory and returns its digest and size.
 
-    Raises TooLarge (`too_large`), Invalid (`empty_file`, `checksum_mismatch`), Unavailable
-    (`storage_full`); nothing is left behind then."""
-    root = Path(settings.STORAGE_DIR)
-    root.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=root, prefix="incoming-")
+    Raises TooLarge (`too_large`), Invalid (`empty_file`, `checksum_mismatch`), Broken (`upload_broken`) where
+    the sender went away, StorageFull, Unavailable (`storage_failed`); nothing is left behind then."""
+    with _storing():
+        root = Path(settings.STORAGE_DIR)
+        root.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=root, prefix=INCOMING)
     partial = Path(name)
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with _storing(), os.fdopen(descriptor, "wb") as file:
             blob = _copy(stream, file, max_bytes)
             file.flush()
             os.fsync(file.fileno())
         if expected_sha256 and blob.sha256 != expected_sha256.lower():
             raise Invalid("checksum_mismatch", "The file arrived damaged: its SHA-256 differs. Send it again.")
-        _publish(partial, path_of(blob.sha256))
-    except OSError as error:
-        raise Unavailable("storage_full", "The server could not store the file. Try again later.") from error
+        with _storing():
+            _publish(partial, path_of(blob.sha256))
     finally:
         partial.unlink(missing_ok=True)
     return blob
+
+
+@contextlib.contextmanager
+def _storing() -> Iterator[None]:
+    """Says what a failing disk means for the person who waits."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise StorageFull(
+                "storage_full", "The server's disk is full. Tell its operator, try again later."
+            ) from error
+        raise Unavailable("storage_failed", "The server could not store the file. Try again later.") from error
 
 
 def put_file(path: Path, *, max_bytes: int = 2**40) -> Blob:
@@ -76,7 +93,7 @@ def put_file(path: Path, *, max_bytes: int = 2**40) -> Blob:
 
 def _copy(stream: Readable, file: BinaryIO, max_bytes: int) -> Blob:
     digest, size = hashlib.sha256(), 0
-    while chunk := stream.read(CHUNK_BYTES):
+    while chunk := _read(stream):
         size += len(chunk)
         if size > max_bytes:
             raise TooLarge("too_large", f"The file is larger than the limit of {max_bytes / 2**20:,.0f} MiB.")
@@ -85,6 +102,13 @@ def _copy(stream: Readable, file: BinaryIO, max_bytes: int) -> Blob:
     if size == 0:
         raise Invalid("empty_file", "The file is empty. Choose a file with content.")
     return Blob(digest.hexdigest(), size)
+
+
+def _read(stream: Readable) -> bytes:
+    try:
+        return stream.read(CHUNK_BYTES)
+    except OSError as error:  # Django's UnreadablePostError among them
+        raise Broken("upload_broken", "The upload broke off. Send the file again.") from error
 
 
 def _publish(partial: Path, target: Path) -> None:
