@@ -164,11 +164,7 @@ class Predict(View):
     )
     def post(self, request: Request, namespace: str, name: str) -> Response:
         release = find_release(request, namespace, name, request.query_params.get("version", ""))
-        top = request.query_params.get("top", "5")
+        top = playground.read_top(request.query_params.get("top", str(playground.DEFAULT_TOP)))
         upload = request.FILES.get("file") or request.FILES.get("image") or request.data  # RawBody's stream
         content = playground.read_image(upload)
-        return Response(
-            playground.predict(
-                user=request.user, release=release, content=content, top=int(top) if top.isdecimal() else 5
-            )
-        )
+        return Response(playground.predict(user=request.user, release=release, content=content, top=top))

@@ -23,6 +23,7 @@ from finetuning.engine.problems import Rejected
 from finetuning.engine.spec import ArchiveLimits, Framework, Preprocessing, ServeSpec, Task, WeightsSpec
 
 MAX_BODY_BYTES = 20 * 2**20
+_LONGEST_NUMBER = 12  # digits
 _SHA = re.compile(r"[0-9a-f]{40}")
 
 
@@ -91,6 +92,11 @@ class Models:
             raise Refused(500, "release_broken", error.problems[0].message) from error
 
 
+def _number(text: str) -> int:
+    """Returns the number, or 0 for what is none; int() refuses very long ones with an exception."""
+    return int(text) if text.isdecimal() and len(text) <= _LONGEST_NUMBER else 0
+
+
 class _Handler(BaseHTTPRequestHandler):
     server: _Server
     protocol_version = "HTTP/1.1"
@@ -104,10 +110,10 @@ class _Handler(BaseHTTPRequestHandler):
             verb, _, name = address.path.strip("/").partition("/")
             if verb != "predict" or not _SHA.fullmatch(name):
                 raise Refused(404, "not_found", "POST /predict/<revision>.")
-            length = int(self.headers.get("Content-Length") or 0)
+            length = _number(self.headers.get("Content-Length") or "")
             if not 0 < length <= MAX_BODY_BYTES:
                 raise Refused(413, "too_large", "Send an image of 1 byte to 20 MiB.")
-            top = int(parse_qs(address.query).get("top", ["5"])[0])
+            top = _number(parse_qs(address.query).get("top", ["5"])[0])
             self._answer(200, self.server.models.predict(name, self.rfile.read(length), max(1, top)))
         except Refused as refused:
             self.close_connection = True

@@ -15,7 +15,8 @@ from marketplace.errors import Invalid, TooLarge
 from models_catalog import policies
 from models_catalog.models import Release
 
-MAX_TOP = 20
+DEFAULT_TOP, MAX_TOP = 5, 20
+_TOP_DIGITS = 4
 
 
 def read_image(upload: Any) -> bytes:
@@ -28,7 +29,14 @@ def read_image(upload: Any) -> bytes:
     return content
 
 
-def predict(*, user: User, release: Release, content: bytes, top: int = 5) -> dict[str, Any]:
+def read_top(text: str) -> int:
+    """Returns how many classes a client asks for. Raises Invalid (`bad_top`)."""
+    if not text.isdecimal() or len(text) > _TOP_DIGITS or not 1 <= int(text) <= MAX_TOP:
+        raise Invalid("bad_top", f"`top` is a whole number from 1 to {MAX_TOP}.", field="top")
+    return int(text)
+
+
+def predict(*, user: User, release: Release, content: bytes, top: int = DEFAULT_TOP) -> dict[str, Any]:
     """Returns the most likely classes. Raises what `may_predict` denies, Invalid for a picture that cannot be
     read, Unavailable (`predictor_down`)."""
     require(policies.may_predict(user, release, now=timezone.now()))
@@ -36,4 +44,11 @@ def predict(*, user: User, release: Release, content: bytes, top: int = 5) -> di
         raise Invalid("task_not_supported", "Only image classifiers can be tried here so far.")
     if not content:
         raise Invalid("image_missing", "The image is empty.", field="image")
-    return predictor.predict(workspaces.lay_out(release), content, top=max(1, min(top, MAX_TOP)))
+    top = max(1, min(top, MAX_TOP))
+    try:
+        return predictor.predict(workspaces.lay_out(release), content, top=top)
+    except Invalid as error:
+        if error.code != "not_laid_out":
+            raise
+        # The sweep took the directory between the two steps; it is laid out anew.
+        return predictor.predict(workspaces.lay_out(release), content, top=top)

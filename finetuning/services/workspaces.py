@@ -1,8 +1,11 @@
-"""Run directories: blobs in, blobs out. A directory belongs to one verb of one subject."""
+"""Run directories: blobs in, blobs out. A directory belongs to one verb of one subject.
+And serving directories: the files of a published release as the predictor reads them."""
 
 from __future__ import annotations
 
+import os
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,24 @@ from django.conf import settings
 
 from finetuning.engine import spec as engine
 from marketplace import storage
-from models_catalog.models import Release
+from marketplace.errors import Conflict
+from models_catalog.models import Artifact, Release
+from models_catalog.models.listings import ReleaseStatus
+
+WEIGHTS_DOCUMENT = "weights.json"  # what `serve` is told of a release; written last
+LAYING_OUT = ".laying-out-"  # prefix of a serving directory that is not whole yet
+_TOKENIZER_FILES = frozenset(
+    {
+        "merges.txt",
+        "sentencepiece.bpe.model",
+        "special_tokens_map.json",
+        "spiece.model",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "vocab.json",
+        "vocab.txt",
+    }
+)
 
 
 def directory(kind: str, pk: int, verb: engine.Verb) -> Path:
@@ -37,8 +57,18 @@ def prepare(path: Path, spec: engine.Spec, inputs: dict[str, str]) -> Path:
     return path
 
 
+def is_read(path: str) -> bool:
+    """Whether the engine reads this file of a release. What a vendor adds beside it, in folders or under names
+    of ours, never reaches a directory of ours."""
+    return path in _TOKENIZER_FILES | {engine.CONFIG_FILE} or ("/" not in path and path.endswith(".safetensors"))
+
+
+def _files_of(release: Release) -> list[Artifact]:
+    return [file for file in release.artifacts.all() if is_read(file.path)]
+
+
 def release_inputs(release: Release, folder: str = "release") -> dict[str, str]:
-    return {f"{folder}/{file.path}": file.sha256 for file in release.artifacts.all()}
+    return {f"{folder}/{file.path}": file.sha256 for file in _files_of(release)}
 
 
 def weights_spec(release: Release, folder: str = "release") -> engine.WeightsSpec:
@@ -67,16 +97,39 @@ def discard(kind: str, pk: int) -> None:
 
 
 def lay_out(release: Release) -> str:
-    """Makes a release readable by the predictor and returns its directory's name, the revision."""
-    name = release.sha
-    target = Path(settings.SERVING_DIR) / name
-    if not (target / "weights.json").exists():
-        for file in release.artifacts.all():
-            storage.link_into(file.sha256, target / file.path)
-        document = {
-            "task": release.listing.task,
-            "framework": release.listing.framework,
-            "architecture": release.listing.architecture,
-        }
-        (target / "weights.json").write_bytes(engine.canonical(document))
-    return name
+    """Makes a published release readable by the predictor and returns its directory's name, the revision.
+    Raises Conflict (`not_published`): only a manifest names files that never change.
+
+    The directory appears whole under its name, whoever else does the same at the same time."""
+    if release.status not in (ReleaseStatus.PUBLISHED, ReleaseStatus.YANKED) or not release.sha:
+        raise Conflict("not_published", "Only a published release can be tried. Publish it first.")
+    target = Path(settings.SERVING_DIR) / release.sha
+    try:
+        os.utime(target)  # the sweep takes what nobody has used for a day
+    except FileNotFoundError:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(dir=target.parent, prefix=LAYING_OUT))
+        try:
+            draft.chmod(0o755)
+            _fill(draft, release)
+            draft.rename(target)
+        except OSError:
+            if not target.is_dir():  # else another request was faster, and its copy is the same
+                raise
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+    return release.sha
+
+
+def _fill(directory: Path, release: Release) -> None:
+    for file in _files_of(release):
+        storage.link_into(file.sha256, directory / file.path)
+    document = {
+        "task": release.listing.task,
+        "framework": release.listing.framework,
+        "architecture": release.listing.architecture,
+    }
+    with (directory / WEIGHTS_DOCUMENT).open("wb") as last:
+        last.write(engine.canonical(document))
+        last.flush()
+        os.fsync(last.fileno())

@@ -1,0 +1,115 @@
+"""The directories that the predictor reads: whole or not there, and nobody's files but the release's."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import scenarios
+from django.conf import settings
+from django.db import connection
+from django.test import Client
+
+from finetuning.services import playground, workspaces
+from marketplace.accounts.models import Namespace
+from marketplace.errors import Conflict, Invalid
+from models_catalog.models import Release
+from models_catalog.presets import PRESETS
+from models_catalog.services import licensing, publishing
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path: Path, settings: Any) -> None:
+    settings.SERVING_DIR = tmp_path / "serving"
+
+
+def served() -> dict[str, str]:
+    root = Path(settings.SERVING_DIR)
+    return {str(path.relative_to(root)): path.read_text() for path in root.rglob("*") if path.is_file()}
+
+
+def test_a_draft_is_never_laid_out_over_what_is_served() -> None:
+    victim = scenarios.published_release(scenarios.person("vera"))
+    name = workspaces.lay_out(victim)
+    before = served()
+    attacker = scenarios.person("mallory")
+    listing = publishing.create_listing(
+        user=attacker,
+        namespace=Namespace.objects.get(user=attacker),
+        name="trap",
+        title="trap",
+        task="image-classification",
+        framework="timm",
+        architecture="test_efficientnet",
+    )
+    draft = publishing.draft(
+        user=attacker, listing=listing, version="1.0", terms=licensing.terms_row(PRESETS["apache-2.0"])
+    )
+    overwriting = [(f"{name}/config.json", "of the attacker"), (f"{name}/weights.json", "{}")]
+    publishing.attach_texts(user=attacker, release=draft, texts=overwriting)
+
+    with pytest.raises(Conflict) as caught:
+        workspaces.lay_out(draft)
+
+    assert caught.value.code == "not_published"
+    assert served() == before
+
+
+def test_only_flat_files_that_the_engine_reads_are_served() -> None:
+    release = scenarios.published_release(scenarios.person("vera"))
+    for path in ("weights.json", "folder/model.safetensors", "tokenizer.json", "notes.txt"):
+        release.artifacts.create(path=path, sha256=release.artifacts.get(path="README.md").sha256, bytes=7)
+
+    name = workspaces.lay_out(Release.objects.get(pk=release.pk))
+
+    files = {path.removeprefix(f"{name}/"): text for path, text in served().items()}
+    assert set(files) == {"config.json", "model.safetensors", "tokenizer.json", "weights.json"}
+    assert json.loads(files["weights.json"])["architecture"] == "test_efficientnet"
+
+
+def test_first_predictions_at_the_same_time_all_find_a_whole_directory() -> None:
+    release = scenarios.published_release(scenarios.person("vera"))
+    line = threading.Barrier(8)
+    wrong: list[BaseException] = []
+
+    def lay_out() -> None:
+        mine = Release.objects.select_related("listing").get(pk=release.pk)
+        try:
+            line.wait()
+            name = workspaces.lay_out(mine)
+            assert json.loads((Path(settings.SERVING_DIR) / name / "weights.json").read_text())
+        except BaseException as error:
+            wrong.append(error)
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=lay_out) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert not wrong
+    assert [path.name for path in Path(settings.SERVING_DIR).iterdir()] == [release.sha]
+
+
+@pytest.mark.parametrize("top", ["9" * 5000, "0", "-1", "21", "x", "٣" * 5])
+def test_a_number_of_classes_that_cannot_be_is_refused(client: Client, top: str) -> None:
+    vendor = scenarios.person("vera")
+    scenarios.published_release(vendor)
+    client.force_login(vendor)
+
+    answer = client.post(f"/api/v1/predict/vera/net/?top={top}", b"x", content_type="image/png")
+
+    assert (answer.status_code, answer.json()["code"]) == (422, "bad_top")
+
+
+def test_the_largest_number_of_classes_is_taken() -> None:
+    assert playground.read_top("20") == 20
+    with pytest.raises(Invalid):
+        playground.read_top("")
