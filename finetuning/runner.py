@@ -23,9 +23,9 @@ from finetuning.engine.events import Event, EventTail, Kind
 from finetuning.engine.spec import EVENTS_FILE, RESULT_FILE, Verb
 
 POLL_SECONDS = 0.2
-HEARTBEAT_SECONDS = 2.0
 GRACE_SECONDS = 7.5  # from SIGTERM to SIGKILL, as CI services give
 EXIT_BUSY = 75
+LOG_FILE = "engine.log"  # what the engine prints, for the operator
 _ROOT = Path(__file__).resolve().parent.parent
 ENGINE = (sys.executable, "-P", "-m", "finetuning.engine")
 
@@ -54,6 +54,25 @@ class Outcome:
     exit_code: int | None = None
 
 
+@dataclass(slots=True)
+class _Feed:
+    """The events of one engine. An earlier attempt's engine may still write while it dies; the new one says
+    `started` once it holds the directory, and only what follows is its own."""
+
+    tail: EventTail
+    has_started: bool = False
+    failed: Event | None = None
+
+    def take(self) -> list[Event]:
+        events = self.tail.read()
+        if not self.has_started:
+            kinds = [event.kind for event in events]
+            events = events[kinds.index(Kind.STARTED) :] if Kind.STARTED in kinds else []
+            self.has_started = bool(events)
+        self.failed = next((event for event in reversed(events) if event.kind is Kind.FAILED), self.failed)
+        return events
+
+
 def run_engine(
     verb: Verb,
     run_dir: Path,
@@ -64,12 +83,11 @@ def run_engine(
     threads: int = 0,
     program: Sequence[str] = ENGINE,
 ) -> Outcome:
-    """Runs one verb to its end. `on_events` gets new events as they come, `heartbeat` is asked every two
-    seconds; what they raise ends the child and is passed on."""
-    tail = EventTail(run_dir / EVENTS_FILE)
+    """Runs one verb to its end. `on_events` gets new events as they come, `heartbeat` is asked several times
+    a second whether to go on; both must answer at once, and what they raise ends the child and is passed on."""
+    feed = _Feed(EventTail(run_dir / EVENTS_FILE, from_end=True))
     (run_dir / "tmp").mkdir(exist_ok=True)
-    log = (run_dir / "engine.log").open("ab")
-    failed: list[Event] = []
+    log = (run_dir / LOG_FILE).open("ab")
     child = subprocess.Popen(
         [*program, verb.value, str(run_dir)],
         cwd=run_dir,
@@ -80,14 +98,14 @@ def run_engine(
         start_new_session=True,
     )
     try:
-        stopped = _watch(child, tail, on_events, heartbeat, deadline_seconds, failed)
+        stopped = _watch(child, feed, on_events, heartbeat, deadline_seconds)
     finally:
         _kill_group(child)
         log.close()
-    if events := tail.read():
-        failed += [event for event in events if event.kind is Kind.FAILED]
-        on_events(events)
-    return stopped or _ending(child.returncode, run_dir, failed)
+    on_events(feed.take())
+    while feed.tail.has_more:
+        on_events(feed.take())
+    return stopped or _ending(child.returncode, run_dir, feed.failed)
 
 
 def _environment(run_dir: Path, threads: int) -> dict[str, str]:
@@ -108,29 +126,23 @@ def _environment(run_dir: Path, threads: int) -> dict[str, str]:
 
 def _watch(
     child: subprocess.Popen[bytes],
-    tail: EventTail,
+    feed: _Feed,
     on_events: Callable[[list[Event]], None],
     heartbeat: Callable[[], Signal],
     deadline_seconds: float,
-    failed: list[Event],
 ) -> Outcome | None:
     """Returns the outcome that was forced from outside, or None once the child has ended by itself."""
     started = time.monotonic()
-    next_beat = started
     while child.poll() is None:
-        if events := tail.read():
-            failed += [event for event in events if event.kind is Kind.FAILED]
+        if events := feed.take():
             on_events(events)
-        now = time.monotonic()
-        if now >= next_beat:
-            next_beat = now + HEARTBEAT_SECONDS
-            order = heartbeat()
-            if order is Signal.LOST:
-                return Outcome(Ending.LOST, "app:lease_lost", "Another worker has taken this over.")
-            if order is Signal.CANCEL:
-                _terminate(child)
-                return Outcome(Ending.CANCELED, "user:canceled", "Canceled.", exit_code=child.returncode)
-        if now - started > deadline_seconds:
+        order = heartbeat()
+        if order is Signal.LOST:
+            return Outcome(Ending.LOST, "app:lease_lost", "Another worker has taken this over.")
+        if order is Signal.CANCEL:
+            _terminate(child)
+            return Outcome(Ending.CANCELED, "user:canceled", "Canceled.", exit_code=child.returncode)
+        if time.monotonic() - started > deadline_seconds:
             _terminate(child)
             return Outcome(Ending.FAILED, "app:deadline", "It took longer than the time limit of this server.")
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -160,14 +172,15 @@ def read_result(run_dir: Path) -> dict[str, Any] | None:
     return document if isinstance(document, dict) else None
 
 
-def _ending(exit_code: int, run_dir: Path, failed: list[Event]) -> Outcome:
+def _ending(exit_code: int, run_dir: Path, failed: Event | None) -> Outcome:
     if exit_code == 0 and (result := read_result(run_dir)) is not None:
         return Outcome(Ending.SUCCEEDED, result=result, exit_code=0)
     if exit_code == EXIT_BUSY:
         return Outcome(Ending.BUSY, "app:busy", "Another engine is still at work on this.", exit_code=exit_code)
-    if failed:
-        payload = failed[-1].payload
-        items = [str(item) for item in payload.get("items", [])][:20]
+    if failed is not None:
+        payload = failed.payload
+        listed = payload.get("items")
+        items = [str(item) for item in listed[:20]] if isinstance(listed, list) else []
         message = str(payload.get("message", "It failed."))
         return Outcome(Ending.FAILED, str(payload.get("code", "app:internal")), message, items, exit_code=exit_code)
     if exit_code == -signal.SIGKILL:

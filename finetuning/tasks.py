@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from django.conf import settings
+from django.db.models import F
 from django.utils import timezone
 
 from finetuning.engine import spec as engine
@@ -13,80 +17,116 @@ from finetuning.engine.events import Event
 from finetuning.models import Attempt, Dataset, Run
 from finetuning.models.datasets import DatasetStatus
 from finetuning.runner import Ending, Outcome, run_engine
-from finetuning.services import datasets, leases, runs, workspaces
+from finetuning.services import datasets, leases, runs, verifications, workspaces
+from finetuning.services.journals import Journal
 from marketplace import storage
+from marketplace.errors import DomainError
+from marketplace.queue_settings import CHECK_DEADLINE_SECONDS
 from models_catalog.models import Release
 from models_catalog.models.listings import ReleaseStatus
-from models_catalog.services import publishing
 
-CHECK_DEADLINE_SECONDS = 1500.0
+logger = logging.getLogger(__name__)
+Files = dict[str, dict[str, Any]]
+# What preparing and collecting meet: a blob that is gone, a full disk, a file that changed under our hands.
+_DISK_FAULTS = (DomainError, OSError, ValueError)
+_WORN_OUT = Outcome(Ending.FAILED, "app:no_progress", "The server was interrupted too often while it worked on this.")
 
 
-def _run(verb: engine.Verb, path: Path, attempt: Attempt, run: Run | None = None) -> Outcome:
-    def on_events(events: list[Event]) -> None:
-        if run is not None:
-            runs.record_events(run=run, attempt=attempt, verb=verb, events=events)
+def _ignore(_events: list[Event]) -> None:
+    """Checks have no live page."""
 
+
+def _run(
+    verb: engine.Verb, path: Path, keeper: leases.Keeper, on_events: Callable[[list[Event]], None], seconds: float
+) -> Outcome:
     return run_engine(
         verb,
         path,
         on_events=on_events,
-        heartbeat=partial(leases.renew, attempt),
-        deadline_seconds=settings.RUN_DEADLINE_SECONDS if run else CHECK_DEADLINE_SECONDS,
+        heartbeat=keeper.signal,
+        deadline_seconds=seconds,
         threads=settings.ENGINE_THREADS,
     )
 
 
+def _disk_fault(error: Exception) -> Outcome:
+    logger.error("the run directory could not be used", exc_info=error)
+    message = error.message if isinstance(error, DomainError) else "The server could not read or write its files."
+    return Outcome(Ending.FAILED, "app:disk", message)
+
+
+def _check(
+    verb: engine.Verb, path: Path, attempt: Attempt, keeper: leases.Keeper, spec: engine.Spec, inputs: dict[str, str]
+) -> tuple[Outcome, Files]:
+    """Runs a verb that belongs to no run; returns how it ended, and its outputs where it succeeded."""
+    if leases.is_worn_out(attempt, failing=False):
+        return _WORN_OUT, {}
+    try:
+        workspaces.prepare(path, spec, inputs)
+        outcome = _run(verb, path, keeper, _ignore, CHECK_DEADLINE_SECONDS)
+        succeeded = outcome.ending is Ending.SUCCEEDED
+        return outcome, workspaces.collect(path, outcome.result) if succeeded else {}
+    except _DISK_FAULTS as error:
+        return _disk_fault(error), {}
+
+
 def inspect_dataset(dataset_id: int) -> None:
-    dataset = Dataset.objects.filter(pk=dataset_id, status=DatasetStatus.CHECKING).first()
-    attempt = leases.acquire(dataset, now=timezone.now()) if dataset else None
-    if dataset is None or attempt is None:
+    waiting = Dataset.objects.filter(status=DatasetStatus.CHECKING, deleted_at__isnull=True).select_related("owner")
+    claimed = leases.acquire(waiting, dataset_id, now=timezone.now())
+    if claimed is None:
         return
+    dataset, attempt = claimed
     path = workspaces.directory("dataset", dataset.pk, engine.Verb.INSPECT)
-    workspaces.prepare(path, datasets.inspect_spec(dataset), {"upload": dataset.upload_sha256})
-    outcome = _run(engine.Verb.INSPECT, path, attempt)
-    if outcome.ending is Ending.SUCCEEDED:
-        files = workspaces.collect(path, outcome.result)
-        datasets.record_inspection(attempt=attempt, dataset=dataset, result=outcome.result, files=files)
-    elif outcome.ending is Ending.FAILED:
-        datasets.record_failure(
-            attempt=attempt, dataset=dataset, code=outcome.code, message=outcome.message, items=outcome.items
-        )
-    else:
-        leases.close(attempt, outcome=outcome.code)
-        return
-    workspaces.discard("dataset", dataset.pk)
+    inputs = {"upload": dataset.upload_sha256}
+    with leases.kept(attempt) as keeper:
+        outcome, files = _check(engine.Verb.INSPECT, path, attempt, keeper, datasets.inspect_spec(dataset), inputs)
+        if outcome.ending is Ending.SUCCEEDED:
+            ended = datasets.record_inspection(attempt=attempt, dataset=dataset, result=outcome.result, files=files)
+        elif outcome.ending is Ending.FAILED:
+            ended = datasets.record_failure(
+                attempt=attempt, dataset=dataset, code=outcome.code, message=outcome.message, items=outcome.items
+            )
+        else:
+            leases.close(attempt, outcome=outcome.code)
+            ended = False
+    if ended:  # else the directory is somebody else's now
+        workspaces.discard("dataset", dataset.pk)
 
 
 def verify_release(release_id: int) -> None:
-    release = (
-        Release.objects.select_related("listing")
-        .prefetch_related("artifacts")
-        .filter(pk=release_id, status=ReleaseStatus.VERIFYING)
-        .first()
-    )
-    attempt = leases.acquire(release, now=timezone.now()) if release else None
-    if release is None or attempt is None:
+    waiting = Release.objects.filter(status=ReleaseStatus.VERIFYING).select_related("listing")
+    claimed = leases.acquire(waiting.prefetch_related("artifacts"), release_id, now=timezone.now())
+    if claimed is None:
         return
+    release, attempt = claimed
     path = workspaces.directory("release", release.pk, engine.Verb.VERIFY)
+    spec = engine.VerifySpec(weights=workspaces.weights_spec(release))
     workspaces.discard("release", release.pk)  # files may have changed since a rejection
-    workspaces.prepare(
-        path, engine.VerifySpec(weights=workspaces.weights_spec(release)), workspaces.release_inputs(release)
-    )
-    outcome = _run(engine.Verb.VERIFY, path, attempt)
-    if outcome.ending in (Ending.SUCCEEDED, Ending.FAILED):
-        result = outcome.result or {
-            "status": "rejected",
-            "problems": [{"code": outcome.code, "message": outcome.message, "items": outcome.items}],
-        }
-        files = workspaces.collect(path, result)
-        golden = files.get(engine.GOLDEN_FILE)
-        blob = storage.Blob(golden["sha256"], golden["bytes"]) if golden else None
-        if leases.close(attempt, outcome=str(result["status"]), exit_code=outcome.exit_code):
-            publishing.record_verification(release_id=release.pk, result=result, golden=blob)
+    with leases.kept(attempt) as keeper:
+        outcome, files = _check(engine.Verb.VERIFY, path, attempt, keeper, spec, workspaces.release_inputs(release))
+        if outcome.ending is Ending.SUCCEEDED or outcome.code.startswith("user:"):
+            golden = files.get(engine.GOLDEN_FILE)
+            ended = verifications.record(
+                attempt=attempt,
+                release=release,
+                result=outcome.result or _rejection(outcome),
+                golden=storage.Blob(golden["sha256"], golden["bytes"]) if golden else None,
+                exit_code=outcome.exit_code,
+            )
+        elif outcome.ending is Ending.FAILED:
+            ended = verifications.record_failure(
+                attempt=attempt, release=release, code=outcome.code, message=outcome.message
+            )
+        else:
+            leases.close(attempt, outcome=outcome.code)
+            ended = False
+    if ended:
         workspaces.discard("release", release.pk)
-    else:
-        leases.close(attempt, outcome=outcome.code)
+
+
+def _rejection(outcome: Outcome) -> dict[str, Any]:
+    problem = {"code": outcome.code, "message": outcome.message, "items": outcome.items}
+    return {"status": "rejected", "problems": [problem]}
 
 
 def fine_tune(run_id: int) -> None:
@@ -94,19 +134,33 @@ def fine_tune(run_id: int) -> None:
     if claimed is None:
         return
     run, attempt = claimed
-    trained = _run(engine.Verb.TRAIN, _prepare_training(run), attempt, run)
-    if trained.ending is not Ending.SUCCEEDED:
-        _settle(run, attempt, trained)
-        return
-    train_dir = workspaces.directory("run", run.pk, engine.Verb.TRAIN)
-    artifacts = workspaces.collect(train_dir, trained.result)
-    evaluated = _run(engine.Verb.EVALUATE, _prepare_evaluation(run, artifacts), attempt, run)
-    if evaluated.ending is not Ending.SUCCEEDED:
-        _settle(run, attempt, evaluated)
-        return
-    evaluation = evaluated.result["evaluation"]
-    if runs.finish(run=run, attempt=attempt, result=trained.result, evaluation=evaluation, artifacts=artifacts):
+    journal = Journal(run, attempt)
+    with leases.kept(attempt, chore=journal.flush) as keeper:
+        try:
+            ended = _train_and_evaluate(run, attempt, keeper, journal)
+        except _DISK_FAULTS as error:
+            ended = _settle(run, attempt, _disk_fault(error))
+    if ended:
         workspaces.discard("run", run.pk)
+
+
+def _train_and_evaluate(run: Run, attempt: Attempt, keeper: leases.Keeper, journal: Journal) -> bool:
+    """Returns whether the run's directory is needed no more."""
+
+    def work(verb: engine.Verb, path: Path) -> Outcome:
+        outcome = _run(verb, path, keeper, partial(journal.add, verb), settings.RUN_DEADLINE_SECONDS)
+        journal.flush()
+        return outcome
+
+    trained = work(engine.Verb.TRAIN, _prepare_training(run))
+    if trained.ending is not Ending.SUCCEEDED:
+        return _settle(run, attempt, trained)
+    artifacts = workspaces.collect(workspaces.directory("run", run.pk, engine.Verb.TRAIN), trained.result)
+    evaluated = work(engine.Verb.EVALUATE, _prepare_evaluation(run, artifacts))
+    if evaluated.ending is not Ending.SUCCEEDED:
+        return _settle(run, attempt, evaluated)
+    evaluation = evaluated.result["evaluation"]
+    return runs.finish(run=run, attempt=attempt, result=trained.result, evaluation=evaluation, artifacts=artifacts)
 
 
 def _prepare_training(run: Run) -> Path:
@@ -116,7 +170,7 @@ def _prepare_training(run: Run) -> Path:
     return workspaces.prepare(workspaces.directory("run", run.pk, engine.Verb.TRAIN), spec, inputs)
 
 
-def _prepare_evaluation(run: Run, artifacts: dict[str, dict[str, object]]) -> Path:
+def _prepare_evaluation(run: Run, artifacts: Files) -> Path:
     spec = engine.EvaluateSpec(
         strategy=engine.Strategy(run.strategy),
         base=workspaces.weights_spec(run.release, "base"),
@@ -132,13 +186,11 @@ def _prepare_evaluation(run: Run, artifacts: dict[str, dict[str, object]]) -> Pa
     return workspaces.prepare(workspaces.directory("run", run.pk, engine.Verb.EVALUATE), spec, inputs)
 
 
-def _settle(run: Run, attempt: Attempt, outcome: Outcome) -> None:
+def _settle(run: Run, attempt: Attempt, outcome: Outcome) -> bool:
+    """Writes an end that is no success; returns whether the run's directory is needed no more."""
     if outcome.ending is Ending.CANCELED:
-        runs.cancel(run=run, attempt=attempt)
-        workspaces.discard("run", run.pk)
-    elif outcome.ending is Ending.BUSY:
-        runs.hand_back(run=run, attempt=attempt)
-    elif outcome.ending is Ending.FAILED:
+        return runs.cancel(run=run, attempt=attempt)
+    if outcome.ending is Ending.FAILED:
         runs.fail(
             run=run,
             attempt=attempt,
@@ -147,14 +199,18 @@ def _settle(run: Run, attempt: Attempt, outcome: Outcome) -> None:
             items=outcome.items,
             exit_code=outcome.exit_code,
         )
+    else:
+        runs.hand_back(run=run, attempt=attempt, code=outcome.code)
+    return False
 
 
 def fetch_weights(release_id: int) -> None:
     """Fetches the weights of a remote release, checks their digest, converts and verifies them."""
-    release = Release.objects.select_related("listing").exclude(remote_url="").filter(pk=release_id).first()
-    attempt = leases.acquire(release, now=timezone.now()) if release else None
-    if release is None or attempt is None:
+    remote = Release.objects.exclude(remote_url="").filter(listing__latest_release=F("pk")).select_related("listing")
+    claimed = leases.acquire(remote, release_id, now=timezone.now())
+    if claimed is None:
         return
+    release, attempt = claimed
     spec = engine.ConvertSpec(
         task=engine.Task(release.listing.task),
         framework=engine.Framework(release.listing.framework),
@@ -164,9 +220,16 @@ def fetch_weights(release_id: int) -> None:
         preprocessing=engine.build(engine.Preprocessing, release.preprocessing) if release.preprocessing else None,
         labels=tuple(release.labels),
     )
-    path = workspaces.prepare(workspaces.directory("release", release.pk, engine.Verb.CONVERT), spec, {})
-    outcome = _run(engine.Verb.CONVERT, path, attempt)
-    files = workspaces.collect(path, outcome.result) if outcome.ending is Ending.SUCCEEDED else {}
-    if leases.close(attempt, outcome=outcome.code or outcome.ending.value, exit_code=outcome.exit_code):
-        publishing.record_fetch(release_id=release.pk, result=outcome.result, files=files, problem=outcome.message)
-    workspaces.discard("release", release.pk)
+    path = workspaces.directory("release", release.pk, engine.Verb.CONVERT)
+    with leases.kept(attempt) as keeper:
+        outcome, files = _check(engine.Verb.CONVERT, path, attempt, keeper, spec, {})
+        ended = verifications.record_fetch(
+            attempt=attempt,
+            release=release,
+            outcome=outcome.code or outcome.ending.value,
+            result=outcome.result,
+            files=files,
+            problem=outcome.message,
+        )
+    if ended:
+        workspaces.discard("release", release.pk)

@@ -9,6 +9,7 @@ urlpatterns = [
     path("datasets/new/", datasets.new, name="dataset_new"),
     path("datasets/<uuid:uid>/", datasets.detail, name="dataset"),
     path("datasets/<uuid:uid>/delete/", datasets.delete, name="dataset_delete"),
+    path("datasets/<uuid:uid>/recheck/", datasets.recheck, name="dataset_recheck"),
     path("datasets/<uuid:uid>/thumbnails/<int:number>.jpg", datasets.thumbnail, name="thumbnail"),
     path("runs/", runs.index, name="runs"),
     path("runs/new/", runs.new, name="run_new"),

@@ -6,18 +6,26 @@ from typing import Any
 
 SITE = "marketplace"
 FAST, TRAIN = "fast", "train"
-_MAX_TRAIN_SECONDS = 6 * 3600 + 600
-
-# retry must exceed timeout, or the broker hands a running message out again; losing or doubling a message
-# is harmless all the same, because the rows are the truth (docs/adr/0004).
-_SLOTS: dict[str, dict[str, Any]] = {
-    FAST: {"workers": 2, "timeout": 1800, "retry": 5500, "queue_limit": 2},
-    TRAIN: {"workers": 1, "timeout": _MAX_TRAIN_SECONDS, "retry": 4 * _MAX_TRAIN_SECONDS, "queue_limit": 1},
-}
+CHECK_DEADLINE_SECONDS = 1500  # of one inspection, verification or conversion
+_FILES_SECONDS = 1800  # for copying and hashing before and after the engine, which its deadline does not count
 
 
-def q_cluster(*, slot: str, broker_url: str) -> dict[str, Any]:
+def _slots(run_deadline_seconds: int) -> dict[str, dict[str, Any]]:
+    """The engine's deadlines are the rule; django-q2's own timeout only catches a task that hangs beside it.
+
+    retry must exceed timeout, or the broker hands a running message out again; losing or doubling a message
+    is harmless all the same, because the rows are the truth (docs/adr/0004)."""
+    check = CHECK_DEADLINE_SECONDS + _FILES_SECONDS
+    tune = 2 * run_deadline_seconds + _FILES_SECONDS  # train, then evaluate
+    return {
+        FAST: {"workers": 2, "timeout": check, "retry": 3 * check, "queue_limit": 2},
+        TRAIN: {"workers": 1, "timeout": tune, "retry": 3 * tune, "queue_limit": 1},
+    }
+
+
+def q_cluster(*, slot: str, broker_url: str, run_deadline_seconds: int) -> dict[str, Any]:
     """Returns Q_CLUSTER for the slot; the other one is reachable by name for enqueueing."""
+    slots = _slots(run_deadline_seconds)
     broker: dict[str, Any] = {"redis": broker_url} if broker_url else {"orm": "default"}
     shared = {
         **broker,
@@ -34,6 +42,6 @@ def q_cluster(*, slot: str, broker_url: str) -> dict[str, Any]:
     return {
         "name": SITE,  # messages are signed with it: the same in every process
         **shared,
-        **_SLOTS.get(slot, _SLOTS[FAST]),
-        "ALT_CLUSTERS": {name: {**shared, **values} for name, values in _SLOTS.items()},
+        **slots.get(slot, slots[FAST]),
+        "ALT_CLUSTERS": {name: {**shared, **values} for name, values in slots.items()},
     }

@@ -151,7 +151,10 @@ else:
     CACHES = {"default": {"BACKEND": "django.core.cache.backends.db.DatabaseCache", "LOCATION": "cache"}}
 
 BROKER_URL = env.str("BROKER_URL", default="")
-Q_CLUSTER = q_cluster(slot=env.str("Q_CLUSTER_NAME", default="fast"), broker_url=BROKER_URL)
+RUN_DEADLINE_SECONDS = env.int("RUN_DEADLINE_SECONDS", default=6 * 3600)
+Q_CLUSTER = q_cluster(
+    slot=env.str("Q_CLUSTER_NAME", default="fast"), broker_url=BROKER_URL, run_deadline_seconds=RUN_DEADLINE_SECONDS
+)
 
 AUTH_USER_MODEL = "accounts.User"
 AUTHENTICATION_BACKENDS = [
@@ -274,7 +277,6 @@ SPECTACULAR_SETTINGS = {
 # Limits of one account; a person can see them in the error that cites them.
 MAX_ACTIVE_RUNS = env.int("MAX_ACTIVE_RUNS", default=4)
 MAX_DATASETS = env.int("MAX_DATASETS", default=200)
-RUN_DEADLINE_SECONDS = env.int("RUN_DEADLINE_SECONDS", default=6 * 3600)
 ENGINE_THREADS = env.int("ENGINE_THREADS", default=0)
 
 LOG_LEVEL = env.str("LOG_LEVEL", default="INFO")

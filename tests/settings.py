@@ -15,6 +15,8 @@ for name in ("ALLOWED_HOSTS", "SECRET_KEY", "DATABASE_URL", "BROKER_URL", "CACHE
 
 from marketplace.settings import *  # noqa: E402, F403
 
+# A file, as in production: threads and processes of a test then meet SQLite's real locks.
+DATABASES["default"]["TEST"] = {"NAME": os.path.join(_folder, "test.sqlite3")}  # noqa: F405
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
 STORAGES = {

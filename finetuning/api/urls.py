@@ -7,6 +7,7 @@ from finetuning.api import views
 urlpatterns = [
     path("datasets/", views.DatasetsView.as_view(), name="api_datasets"),
     path("datasets/<str:uid>/", views.DatasetView.as_view(), name="api_dataset"),
+    path("datasets/<str:uid>/recheck/", views.DatasetRecheck.as_view(), name="api_dataset_recheck"),
     path("runs/", views.RunsView.as_view(), name="api_runs"),
     path("runs/<str:uid>/", views.RunView.as_view(), name="api_run"),
     path("runs/<str:uid>/events/", views.RunEvents.as_view(), name="api_run_events"),

@@ -81,6 +81,17 @@ class DatasetView(View):
         return Response(status=204)
 
 
+class DatasetRecheck(View):
+    read_scope, write_scope = "datasets:read", "datasets:write"
+
+    @extend_schema(
+        summary="Check a dataset again after this server failed at it", request=None, responses=shapes.DatasetOutput
+    )
+    def post(self, request: Request, uid: str) -> Response:
+        dataset = datasets.recheck(user=request.user, dataset=find_dataset(request, uid))
+        return Response(shapes.DatasetOutput(dataset).data)
+
+
 class RunsView(View):
     read_scope, write_scope = "runs:read", "runs:write"
 

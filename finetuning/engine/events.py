@@ -7,6 +7,7 @@ is read later, and nothing is read twice.
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from dataclasses import dataclass
@@ -15,13 +16,16 @@ from pathlib import Path
 from typing import Any, Self
 
 MAX_LINE_BYTES = 64 * 1024
+MAX_READ_BYTES = 4 * 2**20  # of one read, so that a flood of events does not fill the reader's memory
+PROGRESS_SECONDS = 0.25  # between two progress events of a stage; a reader shows the newest only
+_LATEST = 253_402_300_799.0  # the last second that a datetime can hold
 
 
 class Kind(StrEnum):
     STARTED = "started"  # {pid, engine}: before any heavy import
     STAGE = "stage"  # {name, title}: what the engine does now
     PROGRESS = "progress"  # {stage, done, total, rate}: rate in items a second
-    METRIC = "metric"  # {name, split, step, value}: one point of a curve
+    METRIC = "metric"  # {name, split, step, value}: one point of a curve, a gap where value is null
     LOG = "log"  # {level, message}
     FINISHED = "finished"  # {seconds}
     FAILED = "failed"  # {code, message, items}: code is `user:...` or `app:...`
@@ -29,7 +33,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """`line` counts from 0 in its file; `at` is Unix time in seconds."""
+    """`line` counts from 0 where its reader began; `at` is Unix time in seconds."""
 
     line: int
     at: float
@@ -41,23 +45,40 @@ class EventWriter:
     """Appends events; every write is flushed so that a reader sees it at once."""
 
     def __init__(self, path: Path) -> None:
+        broken_off = _ends_inside_a_line(path)
         self._file = path.open("a", encoding="utf-8")
+        if broken_off:  # a killed predecessor's half line must not swallow our first
+            self._file.write("\n")
+        self._held: dict[str, Any] | None = None  # the newest progress that was not written yet
+        self._stage = ""
+        self._next_progress = 0.0
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_exception: object) -> None:
+        self._write_held()
         self._file.close()
 
     def emit(self, kind: Kind, **payload: Any) -> None:
-        self._file.write(json.dumps({"at": time.time(), "kind": kind.value, **payload}) + "\n")
+        self._write_held()
+        line = json.dumps(_plain({"at": time.time(), "kind": kind.value, **payload}), allow_nan=False)
+        self._file.write(line + "\n")
         self._file.flush()
 
     def stage(self, name: str, title: str) -> None:
         self.emit(Kind.STAGE, name=name, title=title)
 
     def progress(self, stage: str, done: int, total: int, *, rate: float = 0.0) -> None:
-        self.emit(Kind.PROGRESS, stage=stage, done=done, total=total, rate=round(rate, 2))
+        """Writes a few a second; the last one is written before whatever comes next."""
+        if stage != self._stage:
+            self._write_held()
+            self._stage, self._next_progress = stage, 0.0
+        self._held = {"stage": stage, "done": done, "total": total, "rate": round(rate, 2)}
+        now = time.monotonic()
+        if now >= self._next_progress or done >= total:
+            self._next_progress = now + PROGRESS_SECONDS
+            self._write_held()
 
     def metric(self, name: str, split: str, step: float, value: float) -> None:
         self.emit(Kind.METRIC, name=name, split=split, step=step, value=value)
@@ -65,16 +86,22 @@ class EventWriter:
     def log(self, message: str, *, level: str = "info") -> None:
         self.emit(Kind.LOG, level=level, message=message)
 
+    def _write_held(self) -> None:
+        if self._held is not None:
+            held, self._held = self._held, None
+            self.emit(Kind.PROGRESS, **held)
+
 
 class EventTail:
-    """Reads the events that have been added since the last call. Lines that are no event are counted in
-    `garbage` and passed over; a file that shrinks is read from its start."""
+    """Reads the events that have been added since the last call; with `from_end`, since now. Lines that are
+    no event are counted in `garbage` and passed over; a file that shrinks is read from its start."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, from_end: bool = False) -> None:
         self._path = path
-        self._offset = 0
+        self._offset = path.stat().st_size if from_end and path.exists() else 0
         self._line = 0
         self.garbage = 0
+        self.has_more = False  # the last read took less than there was
 
     def read(self) -> list[Event]:
         try:
@@ -82,11 +109,15 @@ class EventTail:
                 if os.fstat(file.fileno()).st_size < self._offset:
                     self._offset = self._line = 0
                 file.seek(self._offset)
-                content = file.read()
+                content = file.read(MAX_READ_BYTES)
         except FileNotFoundError:
             return []
+        self.has_more = len(content) == MAX_READ_BYTES
         whole, newline, _ = content.rpartition(b"\n")
         if not newline:
+            if self.has_more:  # a line that long is garbage, and so is its rest
+                self._offset += len(content)
+                self.garbage += 1
             return []
         self._offset += len(whole) + 1
         return [event for raw in whole.split(b"\n") if (event := self._parse(raw)) is not None]
@@ -94,9 +125,34 @@ class EventTail:
     def _parse(self, raw: bytes) -> Event | None:
         line, self._line = self._line, self._line + 1
         try:
-            document: Any = json.loads(raw) if len(raw) <= MAX_LINE_BYTES else None
+            document: Any = _plain(json.loads(raw)) if len(raw) <= MAX_LINE_BYTES else None
             payload = {name: value for name, value in document.items() if name not in {"at", "kind"}}
-            return Event(line, float(document["at"]), Kind(document["kind"]), payload)
-        except (AttributeError, KeyError, TypeError, ValueError):
+            at = float(document["at"])
+            if not 0 <= at <= _LATEST:
+                raise ValueError("no time")
+            return Event(line, at, Kind(document["kind"]), payload)
+        except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
             self.garbage += 1
             return None
+
+
+def _ends_inside_a_line(path: Path) -> bool:
+    if not path.exists() or path.stat().st_size == 0:
+        return False
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) != b"\n"
+
+
+def _plain(value: Any) -> Any:
+    """Returns the value as every database keeps it: null for what is not finite, no NUL, no half character.
+    PostgreSQL's jsonb refuses all three."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, str):
+        return value.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {_plain(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value

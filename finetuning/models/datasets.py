@@ -20,6 +20,7 @@ class DatasetStatus(models.TextChoices):
 
 
 SOURCES: dict[str, tuple[str, ...]] = {
+    DatasetStatus.CHECKING: (DatasetStatus.INVALID,),  # the server had failed at it: datasets.recheck
     DatasetStatus.VALID: (DatasetStatus.CHECKING,),
     DatasetStatus.INVALID: (DatasetStatus.CHECKING,),
 }

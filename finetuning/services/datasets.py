@@ -22,6 +22,7 @@ from marketplace.decisions import require
 from marketplace.errors import Conflict, Invalid
 from marketplace.queue import Job, enqueue
 
+CHECK_FAILED = "check_failed"  # the problem of a dataset that the server could not inspect
 SUPPORTED_TASKS = (engine.Task.IMAGE_CLASSIFICATION,)
 
 
@@ -31,13 +32,14 @@ def receive(*, user: User, owner: Namespace, name: str, task: str, stream: stora
     require(policies.may_change(user, owner))
     if task not in SUPPORTED_TASKS:
         raise Invalid("task_not_supported", "This site takes image-classification datasets so far.", field="task")
-    if Dataset.objects.filter(owner=owner, deleted_at__isnull=True).count() >= settings.MAX_DATASETS:
-        raise Conflict("quota_exceeded", f"You have {settings.MAX_DATASETS} datasets, which is the limit. Delete one.")
+    _require_room(owner)
     if Dataset.objects.filter(owner=owner, name=name, deleted_at__isnull=True).exists():
         raise Conflict("name_taken", "You have a dataset of this name. Choose another name.", field="name")
     blob = storage.put(stream, max_bytes=settings.MAX_UPLOAD_BYTES)
     try:
         with transaction.atomic():
+            # Uploads of one owner count one after the other: SQLite's IMMEDIATE does it, PostgreSQL by this.
+            _require_room(Namespace.objects.select_for_update(no_key=True).get(pk=owner.pk))
             dataset = Dataset.objects.create(
                 owner=owner,
                 name=name,
@@ -51,6 +53,11 @@ def receive(*, user: User, owner: Namespace, name: str, task: str, stream: stora
     except IntegrityError as error:
         raise Conflict("name_taken", "You have a dataset of this name. Choose another name.", field="name") from error
     return dataset
+
+
+def _require_room(owner: Namespace) -> None:
+    if Dataset.objects.filter(owner=owner, deleted_at__isnull=True).count() >= settings.MAX_DATASETS:
+        raise Conflict("quota_exceeded", f"You have {settings.MAX_DATASETS} datasets, which is the limit. Delete one.")
 
 
 def inspect_spec(dataset: Dataset) -> engine.InspectSpec:
@@ -88,12 +95,41 @@ def record_inspection(
 
 
 def record_failure(*, attempt: Attempt, dataset: Dataset, code: str, message: str, items: list[str]) -> bool:
-    """The inspection itself failed: the dataset is unusable, and says why."""
+    """The inspection itself failed. A fault of the server is tried again by the reaper, up to three times; then
+    the dataset says so and can be checked again. A fault of the upload makes it unusable at once."""
+    ours = code.startswith("app:")
     with transaction.atomic():
-        if not leases.close(attempt, outcome=code):
+        if ours and not leases.is_worn_out(attempt, failing=True):
+            return leases.close(attempt, outcome=code)
+        if not leases.close(attempt, outcome=f"gave up: {code}" if ours else code):
             return False
         problem = {"code": code.partition(":")[2] or code, "message": message, "items": items}
+        if ours:
+            sentence = "The check failed through no fault of your upload: this server could not finish it."
+            problem = {"code": CHECK_FAILED, "message": f"{sentence} Check it again. ({message})", "items": []}
         return Dataset.objects.transition(dataset.pk, to=DatasetStatus.INVALID, problems=[problem])
+
+
+def may_be_rechecked(dataset: Dataset) -> bool:
+    """Whether it was the server's fault that the dataset cannot be used."""
+    codes = [problem.get("code") for problem in dataset.problems]
+    return dataset.status == DatasetStatus.INVALID and CHECK_FAILED in codes
+
+
+def recheck(*, user: User, dataset: Dataset) -> Dataset:
+    """Queues another inspection after the server failed at the last one. Raises Conflict (`not_recheckable`)
+    where the upload itself is at fault, `not_a_writer`."""
+    require(policies.may_change(user, dataset.owner))
+    if not may_be_rechecked(dataset):
+        raise Conflict(
+            "not_recheckable", "The same upload would give the same answer. Mend what is listed, and upload it again."
+        )
+    with transaction.atomic():
+        if Dataset.objects.transition(dataset.pk, to=DatasetStatus.CHECKING, problems=[]):
+            audit.record("dataset.recheck", actor=user, namespace=dataset.owner, subject=dataset)
+            enqueue(Job.INSPECT_DATASET, dataset.pk)
+    dataset.refresh_from_db()
+    return dataset
 
 
 def delete(*, user: User, dataset: Dataset, now: datetime) -> None:

@@ -1,38 +1,52 @@
-"""Who works on what: acquire, renew, close; and the reaper, which gives lost work to somebody else."""
+"""Who works on what: acquire, keep, close. Work whose lease ran out is given away by `reaping`."""
 
 from __future__ import annotations
 
 import logging
 import os
 import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
+from itertools import takewhile
+from typing import TypeVar
 
-from django.db import IntegrityError, transaction
-from django.db.models import Max, Model
+from django.db import Error as DatabaseFault
+from django.db import IntegrityError, close_old_connections, connections, transaction
+from django.db.models import Max, QuerySet
 from django.utils import timezone
 
 from finetuning.models import Attempt, Dataset, Run
-from finetuning.models.datasets import DatasetStatus
-from finetuning.models.runs import IN_HAND, RunStatus
 from finetuning.runner import Signal
-from marketplace.queue import Job, enqueue
 from models_catalog.models import Release
-from models_catalog.models.listings import ReleaseStatus
 
 logger = logging.getLogger(__name__)
 LEASE = timedelta(seconds=30)
-POKE_AFTER = timedelta(seconds=30)  # a row that waits this long has lost its message: ring again
+RENEW_SECONDS = 2.0
+TURN_SECONDS = 0.5
+FENCE_SECONDS = 5.0  # an engine is dead this long before somebody else may begin
+POKE_AFTER = timedelta(seconds=30)  # a row that waits this long has lost its message: the reaper rings again
 MAX_INTERRUPTIONS = 10
+MAX_FAILURES = 3  # of the server, in one check
+EXPIRED = "lease_expired"
+_INTERRUPTIONS = frozenset({EXPIRED, "app:busy", "app:lease_lost"})
+Subject = TypeVar("Subject", Run, Dataset, Release)
 
 
-def acquire(subject: Run | Dataset | Release, *, now: datetime) -> Attempt | None:
-    """Opens an attempt, or returns None where somebody holds one: the constraint decides the race."""
-    name = type(subject).__name__.lower()  # the field of Attempt that points to it
-    number = Attempt.objects.filter(**{name: subject}).aggregate(last=Max("number"))["last"] or 0
+def acquire(rows: QuerySet[Subject], pk: int, *, now: datetime) -> tuple[Subject, Attempt] | None:
+    """Opens an attempt on the row if `rows`, which says what may be worked on, still holds it. None where it
+    does not or where somebody else has it: the constraint decides the race. Locks the row."""
     try:
         with transaction.atomic():
-            return Attempt.objects.create(
-                **{name: subject},
+            subject = rows.select_for_update(of=("self",)).filter(pk=pk).first()
+            if subject is None:
+                return None
+            mine = {rows.model._meta.model_name or "": subject}  # noqa: SLF001 - Django's documented interface
+            number = Attempt.objects.filter(**mine).aggregate(last=Max("number"))["last"] or 0
+            attempt = Attempt.objects.create(
+                **mine,
                 number=number + 1,
                 slot=f"{socket.gethostname()}:{os.getpid()}"[:80],
                 leased_until=now + LEASE,
@@ -41,92 +55,101 @@ def acquire(subject: Run | Dataset | Release, *, now: datetime) -> Attempt | Non
             )
     except IntegrityError:
         return None
+    return subject, attempt
 
 
 def renew(attempt: Attempt) -> Signal:
     """Extends the lease; LOST where it was taken away, CANCEL where the owner asked for it."""
     now = timezone.now()
-    held = Attempt.objects.open().filter(pk=attempt.pk, token=attempt.token)
-    if not held.update(leased_until=now + LEASE, heartbeat_at=now):
+    if not _held(attempt).update(leased_until=now + LEASE, heartbeat_at=now):
         return Signal.LOST
     if attempt.run_id and Run.objects.filter(pk=attempt.run_id, cancel_requested_at__isnull=False).exists():
         return Signal.CANCEL
     return Signal.CONTINUE
 
 
+class Keeper:
+    """Renews a lease from a thread with a connection of its own, whatever the task is doing: training takes
+    hours, and so may copying. A database that is away for a moment is asked again.
+
+    `signal` itself needs no database: when the lease has nearly run out unrenewed it says LOST, so that the
+    engine is dead before somebody else begins, even while the thread hangs."""
+
+    def __init__(self, attempt: Attempt, chore: Callable[[], None]) -> None:
+        self._attempt, self._chore = attempt, chore
+        self._held_until = time.monotonic() + (attempt.leased_until - timezone.now()).total_seconds()
+        self._renew_at = time.monotonic() + RENEW_SECONDS
+        self._is_lost = self._is_canceled = False
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"lease of {attempt.pk}", daemon=True)
+
+    def signal(self) -> Signal:
+        if time.monotonic() > self._held_until - FENCE_SECONDS:
+            self._is_lost = True
+        if self._is_lost:
+            return Signal.LOST
+        return Signal.CANCEL if self._is_canceled else Signal.CONTINUE
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._done.set()
+        self._thread.join(LEASE.total_seconds())
+
+    def _run(self) -> None:
+        try:
+            while not self._is_lost and not self._done.wait(TURN_SECONDS):
+                try:
+                    self._turn(time.monotonic())
+                except DatabaseFault:
+                    logger.warning("the database is away; trying again", exc_info=True)
+                    close_old_connections()
+        finally:
+            connections.close_all()
+
+    def _turn(self, now: float) -> None:
+        if now >= self._renew_at:
+            answer = renew(self._attempt)
+            self._is_lost |= answer is Signal.LOST
+            self._is_canceled |= answer is Signal.CANCEL
+            self._held_until, self._renew_at = now + LEASE.total_seconds(), now + RENEW_SECONDS
+        if not self._is_lost:
+            self._chore()
+
+
+@contextmanager
+def kept(attempt: Attempt, *, chore: Callable[[], None] = lambda: None) -> Iterator[Keeper]:
+    """Keeps the lease while the block runs. `chore` is called from the same thread, about twice a second."""
+    keeper = Keeper(attempt, chore)
+    keeper.start()
+    try:
+        yield keeper
+    finally:
+        keeper.stop()
+
+
+def is_held(attempt: Attempt) -> bool:
+    return _held(attempt).exists()
+
+
+def _held(attempt: Attempt) -> QuerySet[Attempt]:
+    return Attempt.objects.open().filter(pk=attempt.pk, token=attempt.token)
+
+
 def close(attempt: Attempt, *, outcome: str, exit_code: int | None = None) -> bool:
     """Ends the attempt; False where its lease was lost, and then the caller must write nothing."""
-    return (
-        Attempt.objects.open()
-        .filter(pk=attempt.pk, token=attempt.token)
-        .update(ended_at=timezone.now(), outcome=outcome[:60], exit_code=exit_code)
-        == 1
+    ended = _held(attempt).update(ended_at=timezone.now(), outcome=outcome[:60], exit_code=exit_code)
+    return bool(ended == 1)
+
+
+def is_worn_out(attempt: Attempt, *, failing: bool) -> bool:
+    """Whether the server has tried this inspection or verification often enough; `failing` counts the attempt
+    itself. Only faults of the server in a row count: what was said of the input ended the row."""
+    earlier = Attempt.objects.filter(
+        dataset=attempt.dataset_id, release=attempt.release_id, run=attempt.run_id, number__lt=attempt.number
     )
-
-
-def reap(*, now: datetime) -> int:
-    """Ends expired attempts, queues their work again, and rings for rows whose message was lost.
-    Returns how many rows it touched; safe to run in several processes at once."""
-    return _expire(now) + _poke(now)
-
-
-def _expire(now: datetime) -> int:
-    ended = 0
-    for attempt in Attempt.objects.expired(now).select_related("run", "dataset", "release"):
-        with transaction.atomic():
-            if not close(attempt, outcome="lease_expired"):
-                continue
-            ended += 1
-            logger.warning("lease expired: %s", attempt)
-            if attempt.run is not None:
-                _requeue(attempt.run, now)
-            elif attempt.dataset is not None:
-                enqueue(Job.INSPECT_DATASET, attempt.dataset.pk)
-            elif attempt.release is not None:
-                enqueue(Job.VERIFY_RELEASE, attempt.release.pk)
-    return ended
-
-
-def _requeue(run: Run, now: datetime) -> None:
-    if run.cancel_requested_at is not None:
-        Run.objects.transition(run.pk, to=RunStatus.CANCELED, finished_at=now)
-    elif run.interruptions >= MAX_INTERRUPTIONS:
-        Run.objects.transition(
-            run.pk,
-            to=RunStatus.FAILED,
-            finished_at=now,
-            failure_code="app:no_progress",
-            failure_message="The server was interrupted too often while it worked on this. Launch it again.",
-        )
-    elif Run.objects.transition(run.pk, to=RunStatus.QUEUED, interruptions=run.interruptions + 1, poked_at=now):
-        enqueue(Job.FINE_TUNE, run.pk)
-
-
-def _poke(now: datetime) -> int:
-    poked = 0
-    waiting = Run.objects.filter(status=RunStatus.QUEUED, poked_at__lt=now - POKE_AFTER).order_by("poked_at")
-    for run in waiting[:20]:
-        if Run.objects.filter(pk=run.pk, poked_at=run.poked_at).update(poked_at=now):
-            enqueue(Job.FINE_TUNE, run.pk)
-            poked += 1
-    for orphan in Run.objects.filter(status__in=IN_HAND).exclude(attempts__ended_at__isnull=True)[:20]:
-        if not Attempt.objects.open().filter(run=orphan).exists():
-            _requeue(orphan, now)
-            poked += 1
-    return poked + _poke_checks(now)
-
-
-def _poke_checks(now: datetime) -> int:
-    """Inspections and verifications that nobody holds, a minute after they were asked for."""
-    late = now - 2 * POKE_AFTER
-    datasets = Dataset.objects.filter(status=DatasetStatus.CHECKING, created_at__lt=late)
-    releases = Release.objects.filter(status=ReleaseStatus.VERIFYING, created_at__lt=late)
-    poked = 0
-    rows: list[tuple[Job, Model, str]] = [(Job.INSPECT_DATASET, row, "dataset") for row in datasets[:20]]
-    rows += [(Job.VERIFY_RELEASE, row, "release") for row in releases[:20]]
-    for job, row, name in rows:
-        recent = Attempt.objects.filter(**{name: row}, started_at__gt=late)
-        if not recent.exists():
-            enqueue(job, row.pk)
-            poked += 1
-    return poked
+    outcomes = earlier.order_by("-number").values_list("outcome", flat=True)[: MAX_FAILURES + MAX_INTERRUPTIONS]
+    row = list(takewhile(lambda outcome: outcome in _INTERRUPTIONS or outcome.startswith("app:"), outcomes))
+    failures = sum(outcome not in _INTERRUPTIONS for outcome in row)
+    return failures + failing >= MAX_FAILURES or len(row) - failures >= MAX_INTERRUPTIONS

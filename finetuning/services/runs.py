@@ -4,7 +4,7 @@ compare-and-swap or stands under the attempt's lease."""
 from __future__ import annotations
 
 import hashlib
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import IntegrityError, transaction
@@ -12,9 +12,8 @@ from django.utils import timezone
 
 from finetuning import policies
 from finetuning.engine import spec as engine
-from finetuning.engine.events import Event, Kind
-from finetuning.models import Attempt, Dataset, DatasetVersion, Run, RunEvent
-from finetuning.models.runs import IN_HAND, RunStatus
+from finetuning.models import Attempt, Dataset, DatasetVersion, Run
+from finetuning.models.runs import RunStatus
 from finetuning.services import leases
 from marketplace.accounts.models import User
 from marketplace.accounts.services import audit
@@ -51,6 +50,9 @@ def launch(
     digest = hashlib.sha256(engine.canonical(identity)).hexdigest()
     try:
         with transaction.atomic():
+            # Launches of one person count one after the other: SQLite's IMMEDIATE does it, PostgreSQL by this.
+            User.objects.select_for_update(no_key=True).get(pk=user.pk)
+            require(policies.has_quota(user))
             run = Run.objects.create(
                 owner=dataset.owner,
                 created_by=user,
@@ -90,20 +92,15 @@ def claim(run_id: int) -> tuple[Run, Attempt] | None:
     """Takes a queued run, or returns None: a stale or doubled message, or a lost race. The licence is asked
     again here, because it may have ended while the run waited."""
     now = timezone.now()
-    run = (
-        Run.objects.select_related(
-            "release__listing__namespace", "release__terms", "dataset_version__dataset__owner", "created_by", "owner"
-        )
-        .filter(pk=run_id, status=RunStatus.QUEUED)
-        .first()
+    queued = Run.objects.filter(status=RunStatus.QUEUED).select_related(
+        "release__listing__namespace", "release__terms", "dataset_version__dataset__owner", "created_by", "owner"
     )
-    if run is None:
-        return None
     with transaction.atomic():
-        attempt = leases.acquire(run, now=now)
-        if attempt is None or not Run.objects.transition(run.pk, to=RunStatus.STARTING, started_at=now):
+        claimed = leases.acquire(queued, run_id, now=now)
+        if claimed is None or not Run.objects.transition(run_id, to=RunStatus.STARTING, started_at=now):
             transaction.set_rollback(True)
             return None
+    run, attempt = claimed
     run.refresh_from_db(fields=["status", "started_at", "cancel_requested_at"])
     dataset = run.dataset_version.dataset
     decision = license_policies.may_fine_tune(run.created_by, run.release, now=now) if run.created_by else None
@@ -112,36 +109,6 @@ def claim(run_id: int) -> tuple[Run, Attempt] | None:
         fail(run=run, attempt=attempt, code="user:not_allowed_any_more", message=why)
         return None
     return run, attempt
-
-
-def record_events(*, run: Run, attempt: Attempt, verb: engine.Verb, events: list[Event]) -> None:
-    """Stores events once, however often they are read, and the newest progress on the run."""
-    RunEvent.objects.bulk_create(
-        [
-            RunEvent(
-                run=run,
-                attempt=attempt.number,
-                verb=verb.value,
-                line=event.line,
-                at=datetime.fromtimestamp(event.at, UTC),
-                kind=event.kind.value,
-                payload=event.payload,
-            )
-            for event in events
-        ],
-        ignore_conflicts=True,
-    )
-    if run.status == RunStatus.STARTING and Run.objects.transition(run.pk, to=RunStatus.RUNNING):
-        run.status = RunStatus.RUNNING
-    progress = dict(run.progress)
-    for event in events:
-        if event.kind is Kind.STAGE:
-            progress = {"stage": event.payload.get("name", ""), "title": event.payload.get("title", "")}
-        elif event.kind is Kind.PROGRESS:
-            progress |= {key: event.payload.get(key) for key in ("done", "total", "rate")}
-    if progress != run.progress:
-        run.progress = progress
-        Run.objects.filter(pk=run.pk, status__in=IN_HAND).update(progress=progress)
 
 
 def request_cancel(*, user: User, run: Run, now: datetime) -> Run:
@@ -212,15 +179,17 @@ def fail(
         )
 
 
-def cancel(*, run: Run, attempt: Attempt) -> None:
-    """Ends a run whose engine was stopped because its owner asked for it."""
+def cancel(*, run: Run, attempt: Attempt) -> bool:
+    """Ends a run whose engine was stopped because its owner asked for it; False where the lease was lost."""
     with transaction.atomic():
-        if leases.close(attempt, outcome="canceled"):
-            Run.objects.transition(run.pk, to=RunStatus.CANCELED, finished_at=timezone.now())
+        if not leases.close(attempt, outcome="canceled"):
+            return False
+        return Run.objects.transition(run.pk, to=RunStatus.CANCELED, finished_at=timezone.now())
 
 
-def hand_back(*, run: Run, attempt: Attempt) -> None:
-    """Gives the run back to the queue: its directory is still held by an engine that is about to end."""
+def hand_back(*, run: Run, attempt: Attempt, code: str) -> None:
+    """Gives the run back to the queue: its directory is still held by an engine that is about to end, or the
+    lease could not be renewed in time."""
     with transaction.atomic():
-        if leases.close(attempt, outcome="busy"):
+        if leases.close(attempt, outcome=code):
             Run.objects.transition(run.pk, to=RunStatus.QUEUED, poked_at=timezone.now())

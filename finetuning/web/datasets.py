@@ -103,3 +103,10 @@ def thumbnail(request: HttpRequest, uid: uuid.UUID, number: int) -> HttpResponse
 def delete(request: HttpRequest, uid: uuid.UUID) -> HttpResponse:
     services.delete(user=request.user, dataset=find(request, uid), now=timezone.now())
     return redirect("datasets")
+
+
+@login_required
+@require_POST
+def recheck(request: HttpRequest, uid: uuid.UUID) -> HttpResponse:
+    services.recheck(user=request.user, dataset=find(request, uid))
+    return redirect("dataset", uid)

@@ -1,54 +1,26 @@
 from __future__ import annotations
 
-import io
+import threading
 from datetime import timedelta
 from typing import Any
 
 import pytest
 import scenarios
 from archives_factory import class_folders, zip_of
+from django.db import connection
 from django.test import Client
 from django.utils import timezone
+from worlds import launch, uploaded
 
 from finetuning import tasks
-from finetuning.models import Attempt, Dataset, Run
+from finetuning.models import Attempt, Run
 from finetuning.models.runs import RunStatus
-from finetuning.services import datasets, leases, runs
-from marketplace.accounts.models import Namespace, User
+from finetuning.services import reaping, runs
 from marketplace.errors import Conflict, Denied, Invalid
 from models_catalog.models import Release
 from models_catalog.services import publishing
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-def uploaded(user: User, content: bytes, *, name: str = "shapes") -> Dataset:
-    """An upload that the real engine has inspected."""
-    dataset = datasets.receive(
-        user=user,
-        owner=Namespace.objects.get(user=user),
-        name=name,
-        task="image-classification",
-        stream=io.BytesIO(content),
-        filename="shapes.zip",
-    )
-    tasks.inspect_dataset(dataset.pk)
-    dataset.refresh_from_db()
-    return dataset
-
-
-@pytest.fixture
-def world() -> dict[str, Any]:
-    vendor, buyer = scenarios.person("vera"), scenarios.person("bo")
-    release = scenarios.published_release(vendor)
-    scenarios.licensed(buyer, release)
-    dataset = uploaded(buyer, zip_of(class_folders(labels=("a", "b"), images=8)))
-    return {"vendor": vendor, "buyer": buyer, "release": release, "dataset": dataset}
-
-
-def launch(world: dict[str, Any], **changes: Any) -> Run:
-    given = {"user": world["buyer"], "release": world["release"], "dataset": world["dataset"], **changes}
-    return runs.launch(strategy="head", hyper=given.pop("hyper", {}), now=timezone.now(), **given)
 
 
 def test_an_upload_is_inspected_and_reported(world: dict[str, Any]) -> None:
@@ -101,7 +73,7 @@ def test_a_run_is_claimed_once_and_its_lease_decides_who_writes(world: dict[str,
     assert runs.claim(run.pk) is None
 
     later = timezone.now() + timedelta(minutes=5)
-    assert leases.reap(now=later) == 1
+    assert reaping.reap(now=later) == 1
     lost, attempt = claimed
     assert not runs.finish(run=lost, attempt=attempt, result={}, evaluation={}, artifacts={})
     run.refresh_from_db()
@@ -136,3 +108,28 @@ def test_somebody_elses_dataset_and_run_do_not_exist(world: dict[str, Any], clie
     for path in (f"datasets/{world['dataset'].uid}/", f"runs/{run.uid}/"):
         assert client.get(f"/{path}").status_code == 404
         assert client.get(f"/api/v1/{path}").status_code == 404
+
+
+def test_parallel_launches_stay_below_the_limit(world: dict[str, Any], settings: Any) -> None:
+    settings.MAX_ACTIVE_RUNS = 2
+    line = threading.Barrier(8)
+    answers: list[str] = []
+
+    def hurry(seed: int) -> None:
+        try:
+            line.wait()
+            launch(world, hyper={"seed": seed})
+            answers.append("launched")
+        except Denied as error:
+            answers.append(error.code)
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=hurry, args=(seed,)) for seed in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert sorted(answers) == ["launched"] * 2 + ["quota_exceeded"] * 6
+    assert Run.objects.active().count() == 2

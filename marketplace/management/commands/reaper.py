@@ -10,7 +10,7 @@ from django.core.management.base import BaseCommand, CommandParser
 from django.db import close_old_connections
 from django.utils import timezone
 
-from finetuning.services import leases
+from finetuning.services import reaping
 
 logger = logging.getLogger(__name__)
 EVERY_SECONDS = 5.0
@@ -25,7 +25,7 @@ class Command(BaseCommand):
     def handle(self, *, once: bool, **_options: Any) -> None:
         while True:
             try:
-                leases.reap(now=timezone.now())
+                reaping.reap(now=timezone.now())
             except Exception:  # it must outlive a database that is away for a while
                 logger.exception("the reaper will try again")
                 close_old_connections()
