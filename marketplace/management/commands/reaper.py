@@ -1,4 +1,4 @@
-"""Gives lost work to somebody else, every five seconds."""
+"""Gives lost work to somebody else, every five seconds; once an hour it removes what lies about."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from django.core.management.base import BaseCommand, CommandParser
 from django.db import close_old_connections
 from django.utils import timezone
 
-from finetuning.services import reaping
+from finetuning.services import leftovers, reaping
 
 logger = logging.getLogger(__name__)
 EVERY_SECONDS = 5.0
+SWEEP_SECONDS = 3600.0
 
 
 class Command(BaseCommand):
@@ -23,9 +24,14 @@ class Command(BaseCommand):
         parser.add_argument("--once", action="store_true")
 
     def handle(self, *, once: bool, **_options: Any) -> None:
+        sweep_at = time.monotonic()
         while True:
             try:
                 reaping.reap(now=timezone.now())
+                if time.monotonic() >= sweep_at:
+                    sweep_at = time.monotonic() + SWEEP_SECONDS
+                    removed = leftovers.sweep(now=timezone.now())
+                    logger.info("swept: %d leftovers removed", removed)
             except Exception:  # it must outlive a database that is away for a while
                 logger.exception("the reaper will try again")
                 close_old_connections()
