@@ -59,14 +59,10 @@ class ReleaseForm(forms.Form):
         return int((self.cleaned_data.get("price") or 0) * 100)
 
 
-class Files(forms.ClearableFileInput):
-    """Several files at once, one request each where the page's script runs."""
-
-    allow_multiple_selected = True
-
-
 class ArtifactForm(forms.Form):
-    file = forms.FileField(label="Files", widget=Files(attrs={"multiple": True}))
+    """One file, checked; without the page's script a request may carry more, which the view takes too."""
+
+    file = forms.FileField(label="Files")
     path = forms.CharField(
         max_length=200,
         required=False,

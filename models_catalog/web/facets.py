@@ -42,6 +42,7 @@ class Facet:
 
 @dataclass(frozen=True, slots=True)
 class Chip:
+    name: str
     title: str
     query_without: str
     count_without: int
@@ -82,4 +83,4 @@ def _chip(rows: QuerySet[Listing], query: QueryDict, name: str, value: str, titl
     without = query.copy()
     without.setlist(name, [other for other in query.getlist(name) if other != value])
     without.pop("page", None)
-    return Chip(title, without.urlencode(), _count(without, rows))
+    return Chip(name, title, without.urlencode(), _count(without, rows))

@@ -23,7 +23,7 @@ from marketplace.html import add_error, form_errors, wants_json
 from marketplace.templatetags.market import filesize, price
 from models_catalog import policies, selectors
 from models_catalog.forms import ArtifactForm, CardForm, ConfigForm, ListingForm, ReasonForm, ReleaseForm
-from models_catalog.models import AccessRequest, Release
+from models_catalog.models import AccessRequest, Listing, Release
 from models_catalog.presets import offer
 from models_catalog.services import licensing, publishing
 from models_catalog.web.catalog import manageable
@@ -110,7 +110,7 @@ def _release_page(request: HttpRequest, row: Release, **forms: Form) -> HttpResp
         "yank": policies.may_yank(request.user, row),
         **forms,
     }
-    return render(request, "models_catalog/vendor_release.html", context, status=422 if forms else 200)
+    return render(request, "models_catalog/vendor_release.html", context)
 
 
 def _checklist(row: Release) -> list[tuple[str, bool, bool, str]]:
@@ -196,7 +196,8 @@ def act(request: HttpRequest, namespace: str, name: str, version: str, verb: str
 @login_required
 @require_POST
 def request_decide(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
-    get_object_or_404(AccessRequest.objects.filter(listing__in=_managed(request)), pk=pk)
+    managed = Listing.objects.managed_by(request.user)
+    get_object_or_404(AccessRequest.objects.filter(listing__in=managed), pk=pk)
     licensing.decide_request(
         request_id=pk,
         actor=request.user,
@@ -205,7 +206,3 @@ def request_decide(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
         now=timezone.now(),
     )
     return redirect("vendor_desk")
-
-
-def _managed(request: HttpRequest) -> list[int]:
-    return [row.pk for row in selectors.vendor_desk(request.user).listings]

@@ -1,6 +1,9 @@
 // Filters without losing place and focus: fetches the page that the form leads to and swaps the marked part of it.
 // Without this the form and the links just load the page.
 export function startSwap() {
+  document.querySelectorAll("[data-submit-on-change]").forEach((form) => {
+    form.addEventListener("change", () => form.requestSubmit());
+  });
   document.addEventListener("change", (event) => {
     const form = event.target.form;
     if (!form?.matches("[data-autosubmit]")) return;
