@@ -1,0 +1,132 @@
+"""Builds, inside the running product and through its services, one thing of every kind that a page shows.
+
+Runs in `manage.py shell`; the people here are the browser tests' own, so that no other test meets their traces.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from archives_factory import zip_of
+from django.utils import timezone
+
+from finetuning.models import Dataset
+from finetuning.services import datasets, runs
+from marketplace import storage
+from marketplace.accounts.models import Scope, User
+from marketplace.accounts.services import people, tokens
+from models_catalog.models import Grant, Listing, Order, Release
+from models_catalog.services import licensing, publishing
+
+PASSWORD = "a tour of every page"
+EXAMPLE = Path("static/examples/shapes.zip")
+SOURCE = "northlight/efficientnet-lite0"
+STEP_SECONDS = 0.2
+PATIENCE_SECONDS = 240
+
+
+def build() -> None:
+    """Prints the addresses of what it made, as one line of JSON."""
+    tourist, studio = _person("tourist"), _person("studio")
+    uploads = {
+        "ready": _upload(tourist, "shapes", EXAMPLE.read_bytes()),
+        "invalid": _upload(tourist, "a text file", zip_of({"notes.txt": b"no images"})),
+        "deleted": _upload(tourist, "to be deleted", zip_of({"notes.txt": b"no images"})),
+    }
+    releases = _releases(studio)
+    grant, order = _licenses(tourist)
+    people.create_organization(owner=tourist, name="tour-group", display_name="Tour group")
+    _, secret = tokens.issue(user=tourist, name="tour", scopes=Scope.values)
+    _wait(lambda: not Dataset.objects.filter(owner__name="tourist", status="checking").exists())
+    uploads["ready"].refresh_from_db()
+    run = runs.launch(
+        user=tourist, release=_release(SOURCE), dataset=uploads["ready"], strategy="head", hyper={}, now=timezone.now()
+    )
+    _wait(lambda: not Release.objects.filter(listing__namespace__name="studio", status="verifying").exists())
+    withdrawn = publishing.publish(user=studio, release=_fresh(releases["withdrawn"]), now=timezone.now())
+    publishing.yank(user=studio, release=_fresh(withdrawn), reason="A better one follows.", now=timezone.now())
+    made = {
+        "grant": f"/licenses/{grant.pk}/",
+        "order": f"/orders/{order.pk}/",
+        "run": f"/runs/{run.uid}/",
+        **{f"dataset {name}": f"/datasets/{dataset.uid}/" for name, dataset in uploads.items()},
+    }
+    sys.stdout.write(json.dumps({"secret": secret, "run": str(run.uid), "paths": made}) + "\n")
+
+
+def _person(username: str) -> User:
+    user = User.objects.create_user(username, f"{username}@example.com", PASSWORD)
+    people.namespace_of(user)
+    return user
+
+
+def _upload(user: User, name: str, content: bytes) -> Dataset:
+    return datasets.receive(
+        user=user,
+        owner=people.namespace_of(user),
+        name=name,
+        task="image-classification",
+        stream=io.BytesIO(content),
+        filename="upload.zip",
+    )
+
+
+def _release(name: str) -> Release:
+    namespace, _, listing = name.partition("/")
+    found = Listing.objects.get(namespace__name=namespace, name=listing).latest_release
+    assert found is not None
+    return found
+
+
+def _fresh(release: Release) -> Release:
+    return Release.objects.select_related("listing__namespace", "terms").get(pk=release.pk)
+
+
+def _licenses(user: User) -> tuple[Grant, Order]:
+    accepted = []
+    for name in (SOURCE, "northlight/efficientnet-lite1"):
+        release = _release(name)
+        terms_hash = release.terms.terms_hash
+        accepted.append(licensing.accept_terms(user=user, release=release, terms_hash=terms_hash, now=timezone.now()))
+    reviewed = _release("northlight/efficientnet-lite2-reviewed")
+    licensing.request_access(user=user, release=reviewed, reason="Sorting tomatoes.", now=timezone.now())
+    return accepted[0], accepted[1]  # type: ignore[return-value]  # the second one has a price
+
+
+def _releases(user: User) -> dict[str, Release]:
+    """One release for each state of the vendor's page; the files are those of a real model."""
+    files = {file.path: storage.Blob(file.sha256, file.bytes) for file in _release(SOURCE).artifacts.all()}
+    made = {}
+    for name in ("draft", "rejected", "verified", "withdrawn"):
+        listing = publishing.create_listing(
+            user=user,
+            namespace=people.namespace_of(user),
+            name=f"{name}-model",
+            title=f"A {name} model",
+            summary="For the tour.",
+            task="image-classification",
+            framework="timm",
+            architecture="tf_efficientnet_lite0",
+        )
+        release = publishing.draft(user=user, listing=listing, version="1.0", terms=_release(SOURCE).terms)
+        made[name] = release
+        if name == "draft":
+            continue
+        for path, blob in files.items():
+            publishing.attach_artifact(user=user, release=release, path=path, blob=blob)
+        if name == "rejected":
+            publishing.attach_texts(user=user, release=release, texts=[("model.safetensors", "no weights at all")])
+        publishing.submit(user=user, release=release)
+    return made
+
+
+def _wait(question: Any) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not question():
+        assert time.monotonic() < deadline, "the queue did not do its work"
+        time.sleep(STEP_SECONDS)
