@@ -1,11 +1,14 @@
 """The only place that mounts the apps' addresses."""
 
+from allauth.account.decorators import secure_admin_login
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
 from marketplace import pages
 
+# Signing in to the admin is signing in to the site: its second factor and its limits of attempts.
+admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]  # as allauth documents it
 api = [path("", include("models_catalog.api.urls")), path("", include("finetuning.api.urls"))]
 
 urlpatterns: list[URLPattern | URLResolver] = [
