@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import json
+import os
 import socket
-import tempfile
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -16,23 +15,27 @@ from django.conf import settings
 from marketplace.errors import Invalid, Unavailable
 
 TIMEOUT_SECONDS = 60
-_LONGEST_SOCKET_PATH = 100  # the kernel takes 107 bytes
+_LONGEST_SOCKET_PATH = 100  # bytes; the kernel takes 107
 
 
 def socket_path() -> Path:
-    """Returns where the predictor listens: below the data, or for a long path in the temporary folder."""
-    path = Path(settings.PREDICTOR_DIR) / "predict.sock"
-    if len(str(path).encode()) < _LONGEST_SOCKET_PATH:
-        return path
-    digest = hashlib.sha256(str(path).encode()).hexdigest()[:16]
-    return Path(tempfile.gettempdir()) / f"predict-{digest}.sock"
+    """Returns where the predictor listens."""
+    return Path(settings.PREDICTOR_DIR) / "predict.sock"
 
 
 class _UnixConnection(http.client.HTTPConnection):
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(TIMEOUT_SECONDS)
-        self.sock.connect(str(socket_path()))
+        path = socket_path()
+        if len(os.fsencode(path)) < _LONGEST_SOCKET_PATH:
+            self.sock.connect(str(path))
+            return
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:  # the same file by a short name
+            self.sock.connect(f"/proc/self/fd/{folder}/{path.name}")
+        finally:
+            os.close(folder)
 
 
 def predict(release: str, content: bytes, *, top: int = 5) -> dict[str, Any]:

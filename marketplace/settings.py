@@ -26,6 +26,10 @@ ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=[])
 PRODUCTION = env.bool("PRODUCTION", default=bool(ALLOWED_HOSTS))
 HOST = env.str("HOST", default="127.0.0.1")
 PORT = env.int("PORT", default=8000)
+# The demo's accounts have known passwords: they are for a machine that nobody else reaches.
+DEMO = env.bool("DEMO", default=not PRODUCTION and HOST in {"127.0.0.1", "::1", "localhost"})
+# The one address whose word on the client's address and on TLS is believed: the proxy in front of `web`.
+TRUSTED_PROXY = env.str("TRUSTED_PROXY", default="")
 
 
 def _secret_key() -> str:
@@ -67,7 +71,7 @@ if PRODUCTION and (faults := _production_faults()):
 if not STORAGE_URL.startswith("file://"):
     raise ImproperlyConfigured("STORAGE_URL must be a file:// address; other stores are not supported yet.")
 if not PRODUCTION:
-    ALLOWED_HOSTS = ["localhost", "127.0.0.1", "[::1]", "testserver", HOST]
+    ALLOWED_HOSTS = [*ALLOWED_HOSTS, "localhost", "127.0.0.1", "[::1]", "testserver", HOST]
 
 STORAGE_DIR = Path(STORAGE_URL.removeprefix("file://"))
 RUNS_DIR = DATA_DIR / "runs"
@@ -145,10 +149,27 @@ else:
     DATABASES["default"]["CONN_MAX_AGE"] = 60
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
+# `default` holds what must survive a restart and be shared, allauth's login counters above all: it must not be
+# culled at Django's 300 entries. `throttles` is written at every call of the API, too often for a database
+# that syncs each write; `up` runs one web process, so that its memory is shared by all who ask. Several web
+# processes share them by CACHE_URL.
+_MAX_ENTRIES = {"MAX_ENTRIES": 100_000}
 if cache_url := env.str("CACHE_URL", default=""):
-    CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": cache_url}}
+    _redis = {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": cache_url}
+    CACHES = {"default": _redis, "throttles": {**_redis, "KEY_PREFIX": "throttles"}}
 else:
-    CACHES = {"default": {"BACKEND": "django.core.cache.backends.db.DatabaseCache", "LOCATION": "cache"}}
+    CACHES = {
+        "default": {
+            "BACKEND": "django.core.cache.backends.db.DatabaseCache",
+            "LOCATION": "cache",
+            "OPTIONS": _MAX_ENTRIES,
+        },
+        "throttles": {
+            "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
+            "LOCATION": "throttles",
+            "OPTIONS": _MAX_ENTRIES,
+        },
+    }
 
 BROKER_URL = env.str("BROKER_URL", default="")
 RUN_DEADLINE_SECONDS = env.int("RUN_DEADLINE_SECONDS", default=6 * 3600)
@@ -233,12 +254,13 @@ SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
 HTTPS = env.bool("HTTPS", default=PRODUCTION)
+# No SECURE_PROXY_SSL_HEADER: the web server itself believes TRUSTED_PROXY, and nobody else.
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = HTTPS
+SECURE_REDIRECT_EXEMPT = [r"^healthz$"]  # asked by this machine and by load balancers, without TLS
 if HTTPS:
     SECURE_HSTS_SECONDS = 31_536_000
     SECURE_HSTS_INCLUDE_SUBDOMAINS = True
     SECURE_HSTS_PRELOAD = True
-    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 CSRF_TRUSTED_ORIGINS = [f"https://{host}" for host in ALLOWED_HOSTS if PRODUCTION]
 
 REST_FRAMEWORK = {
@@ -254,9 +276,10 @@ REST_FRAMEWORK = {
     "PAGE_SIZE": 20,
     "EXCEPTION_HANDLER": "marketplace.rest.exception_handler",
     "DEFAULT_THROTTLE_CLASSES": [
-        "rest_framework.throttling.AnonRateThrottle",
-        "rest_framework.throttling.UserRateThrottle",
+        "marketplace.throttling.AnonymousThrottle",
+        "marketplace.throttling.UserThrottle",
     ],
+    "NUM_PROXIES": 0,  # the client's address is the web server's word, never a header's
     "DEFAULT_THROTTLE_RATES": {
         "anon": env.str("RATE_LIMIT_ANONYMOUS", default="120/min"),
         "user": env.str("RATE_LIMIT_USER", default="1200/min"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import socketserver
 import threading
@@ -146,7 +147,8 @@ def run(spec: ServeSpec, _run_dir: Path, events: EventWriter) -> dict[str, Any]:
     """Serves until SIGTERM."""
     path = Path(spec.socket)
     path.unlink(missing_ok=True)
-    with _Server(spec.socket, Models(Path(spec.releases), spec.capacity)) as server:
+    os.chdir(path.parent)  # the kernel takes 107 bytes for a socket's path, so it is given the name alone
+    with _Server(path.name, Models(Path(spec.releases), spec.capacity)) as server:
         path.chmod(0o600)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         events.stage("serve", "Ready")

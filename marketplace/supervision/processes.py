@@ -23,14 +23,17 @@ def die_with_parent(parent_pid: int) -> None:
             os._exit(70)
 
 
-def spawn(command: Sequence[str], *, environment: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
-    """Starts the command in its own session, tied to this process."""
+def spawn(
+    command: Sequence[str], *, environment: Mapping[str, str] | None = None, descriptors: Sequence[int] = ()
+) -> subprocess.Popen[bytes]:
+    """Starts the command in its own session, tied to this process; it inherits the `descriptors`."""
     parent = os.getpid()
     return subprocess.Popen(
         list(command),
         env={**os.environ, **(environment or {})},
         stdin=subprocess.DEVNULL,
         start_new_session=True,
+        pass_fds=tuple(descriptors),
         preexec_fn=lambda: die_with_parent(parent),  # noqa: PLW1509 - the callers have one thread
     )
 

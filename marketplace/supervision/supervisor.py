@@ -21,6 +21,7 @@ class Child:
     name: str
     command: Sequence[str]
     environment: dict[str, str] = field(default_factory=dict)
+    descriptors: Sequence[int] = ()  # which the child inherits
     process: subprocess.Popen[bytes] | None = None
     started_at: float = 0.0
     restart_at: float = 0.0
@@ -35,16 +36,20 @@ class Supervisor:
         self._report = report
         self._stopping = False
 
-    def run(self, *, when_started: Callable[[], None] = lambda: None) -> None:
-        """Blocks until SIGINT or SIGTERM; every child and its group is gone when it returns."""
+    def run(self, *, is_ready: Callable[[], bool], when_ready: Callable[[], None]) -> None:
+        """Blocks until SIGINT or SIGTERM; every child and its group is gone when it returns. `is_ready` is asked
+        until it says yes once; dead children are restarted meanwhile."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._on_signal)
         try:
             for child in self._children:
                 self._start(child)
-            when_started()
+            was_ready = False
             while not self._stopping:
                 self._watch(time.monotonic())
+                if not was_ready and is_ready():
+                    was_ready = True
+                    when_ready()
                 time.sleep(POLL_SECONDS)
         finally:
             self._stop()
@@ -53,7 +58,7 @@ class Supervisor:
         self._stopping = True
 
     def _start(self, child: Child) -> None:
-        child.process = spawn(child.command, environment=child.environment)
+        child.process = spawn(child.command, environment=child.environment, descriptors=child.descriptors)
         child.started_at = time.monotonic()
 
     def _watch(self, now: float) -> None:

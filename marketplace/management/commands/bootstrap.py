@@ -8,6 +8,8 @@ from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandParser
 
+from marketplace import demo
+
 
 class Command(BaseCommand):
     help = __doc__
@@ -24,6 +26,10 @@ class Command(BaseCommand):
         for name, arguments in steps:
             self.stdout.write(f"· {name}")
             call_command(name, *arguments, verbosity=0)
-        if not (no_demo or settings.PRODUCTION):
+        if no_demo or settings.PRODUCTION:
+            return
+        if settings.DEMO:
             self.stdout.write("· demo catalog")
             call_command("seed_demo", "--if-empty", stdout=self.stdout)
+        else:
+            self.stdout.write(f"· no demo: {demo.WHY_NOT}")

@@ -20,6 +20,8 @@ class Command(BaseCommand):
     def handle(self, *, if_empty: bool, **_options: Any) -> None:
         if settings.PRODUCTION:
             raise CommandError("The demo has accounts with known passwords; a production site does not seed it.")
+        if not settings.DEMO:
+            raise CommandError(demo.WHY_NOT)
         if if_empty and not demo.is_wanted():
             return
         try:

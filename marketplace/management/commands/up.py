@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import http.client
 import os
 import socket
 import sys
-import time
+from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -15,40 +18,38 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from marketplace import demo
+from marketplace.management.commands.web import require_proxy
 from marketplace.queue_settings import FAST, TRAIN
 from marketplace.supervision.supervisor import Child, Supervisor
 
-WEB_THREADS = 8
-ANSWER_SECONDS = 60.0
+PROBE_SECONDS = 1.0
+_BACKLOG = 1024
 
 
 class Command(BaseCommand):
     help = __doc__
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--host", default=settings.HOST)
-        parser.add_argument("--port", type=int, default=settings.PORT)
         parser.add_argument("--no-demo", action="store_true", help="leave an empty catalog empty")
 
-    def handle(self, *, host: str, port: int, no_demo: bool, **_options: Any) -> None:
+    def handle(self, *, no_demo: bool, **_options: Any) -> None:
+        require_proxy()
         lock = _lock(Path(settings.DATA_DIR) / "up.lock")
-        call_command("bootstrap", no_demo=no_demo, stdout=self.stdout)
-        self.stdout.flush()
-        supervisor = Supervisor(_children(host, port), report=self._report)
-        supervisor.run(when_started=lambda: self._welcome(host, port))
+        with _bound(settings.HOST, settings.PORT) as listener:
+            call_command("bootstrap", no_demo=no_demo, stdout=self.stdout)
+            self.stdout.flush()
+            _refuse_known_passwords()
+            # From here on the port is ours for good: while the web server restarts, callers wait in line.
+            _listen(listener)
+            supervisor = Supervisor(_children(listener), report=self.stderr.write)
+            supervisor.run(is_ready=partial(_answers, listener), when_ready=self._welcome)
         os.close(lock)
 
-    def _report(self, line: str) -> None:
-        self.stderr.write(line)
-
-    def _welcome(self, host: str, port: int) -> None:
-        deadline = time.monotonic() + ANSWER_SECONDS
-        while time.monotonic() < deadline and not _answers(host, port):
-            time.sleep(0.1)
-        self.stdout.write(self.style.SUCCESS(f"\nReady: http://{host}:{port}/"))
-        if not settings.PRODUCTION:
-            for username, password, purpose in demo.ACCOUNTS:
-                self.stdout.write(f"  {username:<8} password {password}   {purpose}")
+    def _welcome(self) -> None:
+        host = f"[{settings.HOST}]" if ":" in settings.HOST else settings.HOST
+        self.stdout.write(self.style.SUCCESS(f"\nReady: http://{host}:{settings.PORT}/"))
+        for username, password, purpose in demo.open_accounts():
+            self.stdout.write(f"  {username:<8} password {password}   {purpose}")
         self.stdout.write("Ctrl-C stops everything.")
         self.stdout.flush()
 
@@ -63,13 +64,47 @@ def _lock(path: Path) -> int:
     return descriptor
 
 
-def _children(host: str, port: int) -> list[Child]:
+def _bound(host: str, port: int) -> socket.socket:
+    """Returns a socket that has the address. Raises CommandError where that cannot be."""
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise _no_address(error) from error
+    return listener
+
+
+def _listen(listener: socket.socket) -> None:
+    try:
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        raise _no_address(error) from error
+
+
+def _no_address(error: OSError) -> CommandError:
+    if error.errno == errno.EADDRINUSE:
+        return CommandError(f"Port {settings.PORT} is taken; set PORT.")
+    if error.errno == errno.EACCES:
+        return CommandError(f"Port {settings.PORT} is for the system's administrator; set PORT to 1024 or more.")
+    return CommandError(f"This machine has no address {settings.HOST}; set HOST. ({error.strerror})")
+
+
+def _refuse_known_passwords() -> None:
+    if not settings.DEMO and (accounts := demo.open_accounts()):
+        names = ", ".join(name for name, _, _ in accounts)
+        raise CommandError(
+            f"The demo accounts {names} have passwords that everybody knows, and others can reach this site. "
+            "Change them, use another DATA_DIR, or set DEMO=1."
+        )
+
+
+def _children(listener: socket.socket) -> list[Child]:
     manage = [sys.executable, str(Path(settings.BASE_DIR) / "manage.py")]
-    web = ["-m", "waitress", f"--listen={host}:{port}", f"--threads={WEB_THREADS}", "--channel-timeout=600"]
-    limit = f"--max-request-body-size={max(settings.MAX_UPLOAD_BYTES, settings.MAX_ARTIFACT_BYTES) + 2**20}"
-    web_environment = {"PYTHONPATH": str(settings.BASE_DIR)}
+    web = [*manage, "web", f"--descriptor={listener.fileno()}"]
     return [
-        Child("web", [sys.executable, *web, limit, "marketplace.wsgi:application"], web_environment),
+        Child("web", web, descriptors=(listener.fileno(),)),
         Child("slot fast", [*manage, "slot", FAST], {"Q_CLUSTER_NAME": FAST}),
         Child("slot train", [*manage, "slot", TRAIN], {"Q_CLUSTER_NAME": TRAIN}),
         Child("reaper", [*manage, "reaper"]),
@@ -77,7 +112,15 @@ def _children(host: str, port: int) -> list[Child]:
     ]
 
 
-def _answers(host: str, port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(1)
-        return probe.connect_ex((host, port)) == 0
+def _answers(listener: socket.socket) -> bool:
+    """Whether the site says that it is well; nobody else can answer on our socket."""
+    host, port = listener.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - read, not bound
+    connection = http.client.HTTPConnection(host, port, timeout=PROBE_SECONDS)
+    try:
+        connection.request("GET", "/healthz", headers={"Host": settings.ALLOWED_HOSTS[0].lstrip(".")})
+        return connection.getresponse().status == HTTPStatus.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
