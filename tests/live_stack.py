@@ -21,7 +21,9 @@ STEP_SECONDS = 0.5
 
 
 class Stack:
-    def __init__(self, data_dir: Path) -> None:
+    """`arguments` are those of `up`; `changes` are variables of its environment."""
+
+    def __init__(self, data_dir: Path, *arguments: str, **changes: str) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -29,12 +31,17 @@ class Stack:
         self.log = data_dir / "up.log"
         unwanted = {"DJANGO_SETTINGS_MODULE", "DJANGO_ALLOW_ASYNC_UNSAFE"}
         kept = {name: value for name, value in os.environ.items() if name not in unwanted}
-        self.environment = {**kept, "DATA_DIR": str(data_dir), "PORT": str(self.port)}
+        self.environment = {**kept, "DATA_DIR": str(data_dir), "PORT": str(self.port), **changes}
+        self.arguments = arguments
 
     def __enter__(self) -> Self:
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "manage.py", "up"], cwd=ROOT, env=self.environment, stdout=log, stderr=log
+                [sys.executable, "manage.py", "up", *self.arguments],
+                cwd=ROOT,
+                env=self.environment,
+                stdout=log,
+                stderr=log,
             )
         self.wait_for(lambda: b"Ready:" in self.log.read_bytes() or None, seconds=START_SECONDS)
         return self
