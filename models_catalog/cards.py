@@ -11,33 +11,52 @@ from markdown_it import MarkdownIt
 from mdit_py_plugins.tasklists import tasklists_plugin
 
 _FRONT_MATTER = re.compile(r"\A---\r?\n(.*?)\r?\n---\r?\n?", re.DOTALL)
-MAX_CARD_BYTES = 256 * 1024
+# Hostile Markdown costs up to a second of CPU for 64 KiB (markdown-it-py 4, 2.6 GHz Zen 4), growing with the square.
+MAX_CARD_BYTES = 64 * 1024
+RENDERING = 1  # part of the key under which rendered cards are kept: count up where `render` changes
+# Deeper nesting is no front matter, and the C loader overruns its stack on a few thousand levels.
+_MAX_DEPTH = 16
+_Loader: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TAGS = nh3.ALLOWED_TAGS - {"img", "svg", "math", "map", "area"}
 _renderer = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"]).use(tasklists_plugin)
 
 
-def split(text: str) -> tuple[dict[str, Any], str]:
-    """Returns (front matter, Markdown). Front matter that is no YAML mapping counts as absent."""
+def front_matter(text: str) -> dict[str, Any]:
+    """Returns the card's metadata. What is no YAML mapping, nests deeply or repeats itself by aliases counts as
+    absent."""
     match = _FRONT_MATTER.match(text)
-    if match is None:
-        return {}, text
     try:
-        document = yaml.safe_load(match.group(1))
-    except yaml.YAMLError:
-        document = None
-    return (document if isinstance(document, dict) else {}), text[match.end() :]
+        if match is None or not _is_plain(match.group(1)):
+            return {}
+        document = yaml.load(match.group(1), Loader=_Loader)  # noqa: S506 - a safe loader, the C one where built
+    except (yaml.YAMLError, ValueError):  # ValueError: a date such as 2026-99-99
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _is_plain(text: str) -> bool:
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _MAX_DEPTH or isinstance(event, yaml.AliasEvent):
+            return False
+    return True
+
+
+def body(text: str) -> str:
+    """Returns the card without its front matter, which is not parsed for that."""
+    return _FRONT_MATTER.sub("", text, count=1)
 
 
 def render(text: str) -> str:
     """Returns the card's body as safe HTML: no scripts, no handlers, no images from other hosts; headings
     go one level down, because the page has its own h1."""
-    _, body = split(text)
-    html = _renderer.render(body)
+    html = _renderer.render(body(text))
     html = re.sub(r"<(/?)h([1-5])>", lambda found: f"<{found[1]}h{int(found[2]) + 1}>", html)
     return nh3.clean(html, tags=_TAGS, link_rel="nofollow noopener noreferrer", url_schemes={"https", "http", "mailto"})
 
 
-def write(front_matter: dict[str, Any], body: str) -> str:
+def write(metadata: dict[str, Any], text: str) -> str:
     """Returns the text of a README.md."""
-    head = yaml.safe_dump(front_matter, sort_keys=False, allow_unicode=True, width=100)
-    return f"---\n{head}---\n\n{body.strip()}\n"
+    head = yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True, width=100)
+    return f"---\n{head}---\n\n{text.strip()}\n"

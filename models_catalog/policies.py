@@ -6,6 +6,7 @@ from datetime import datetime
 
 from django.contrib.auth.models import AnonymousUser
 
+from finetuning.engine.spec import CARD_FILE
 from marketplace.accounts.models import Namespace, User
 from marketplace.accounts.models.people import BILLS, WRITES, NamespaceQuerySet
 from marketplace.decisions import ALLOW, Decision, deny
@@ -13,6 +14,7 @@ from models_catalog import selectors
 from models_catalog.derivation import PRICE, widenings
 from models_catalog.models import Grant, Listing, Release
 from models_catalog.models.licensing import AccessRequest, RequestStatus
+from models_catalog.models.lineage import Relation
 from models_catalog.models.listings import ReleaseStatus
 from models_catalog.terms import WORDS, Answer, Approval, Right, Terms
 
@@ -29,9 +31,28 @@ def may_manage(user: Person, listing: Listing) -> Decision:
     return deny("not_the_vendor", f"Only writers of {listing.namespace.name} change this listing.")
 
 
-def may_edit_release(user: Person, release: Release) -> Decision:
+def may_edit_release(user: Person, release: Release, *, path: str = "") -> Decision:
+    """May the user change the release's files, or the one at `path`?"""
     if not release.is_editable:
         return deny("release_frozen", "A release that was submitted does not change. Create a new version.")
+    if release.is_measured and path != CARD_FILE:
+        return deny("derivative_frozen", "These files are what this site made and measured: only the card changes.")
+    return may_manage(user, release.listing)
+
+
+def may_state_figures(listing: Listing) -> Decision:
+    """May a vendor state the listing's accuracy? Not of a derivative: this site measures that itself."""
+    release = listing.latest_release or listing.releases.order_by("-id").first()
+    if release is not None and (release.is_measured or release.parent_edges.exists()):
+        return deny("measured_here", "The figures of a derivative are those that this site has measured.")
+    return ALLOW
+
+
+def may_submit(user: Person, release: Release) -> Decision:
+    if not release.is_editable:
+        return deny("release_frozen", "This release is being verified or was published already.")
+    if release.is_measured and release.status == ReleaseStatus.REJECTED:
+        return deny("derivative_frozen", "These files were refused and cannot change: publish the run's result again.")
     return may_manage(user, release.listing)
 
 
@@ -93,6 +114,15 @@ def may_download(user: Person, release: Release, *, now: datetime) -> Decision:
 _NOT_HERE = deny("not_on_server", "These weights are not on this server yet. Ask its operator to fetch them.")
 
 
+def may_fetch(user: Person, release: Release) -> Decision:
+    """May the user have this server fetch the weights that it only lists?"""
+    if not (user.is_authenticated and user.is_staff):
+        return deny("not_staff", "Only the site's staff fetch weights.")
+    if not release.is_remote:
+        return deny("on_server", "These weights are on this server already.")
+    return ALLOW if release.is_live else deny("not_published", "This release is not published.")
+
+
 def may_predict(user: Person, release: Release, *, now: datetime) -> Decision:
     if not release.manifest_sha256:  # served under its revision, which publication sets
         return deny("not_published", "This release is not published.")
@@ -125,6 +155,14 @@ def may_fine_tune_for_some(user: Person, release: Release, *, now: datetime) -> 
     return _through(organization) if decision.allowed else decision
 
 
+def may_declare_parent(user: Person, parent: Release, *, relation: str, now: datetime, holder: Namespace) -> Decision:
+    """May the holder offer a release that was made from `parent`, or that is its very weights?"""
+    if not parent.is_live:
+        return deny("not_published", "Only a published release can be declared as a parent.")
+    right = Right.REDISTRIBUTE if relation == Relation.COPY else Right.SHARE_DERIVATIVES
+    return _may_work(user, parent, right, now=now, holder=holder)
+
+
 def may_share_derivative(user: Person, release: Release, *, now: datetime, holder: Namespace | None = None) -> Decision:
     """May the user publish what the holder has fine-tuned from the release?"""
     return _may_work(user, release, Right.SHARE_DERIVATIVES, now=now, holder=holder)
@@ -133,10 +171,13 @@ def may_share_derivative(user: Person, release: Release, *, now: datetime, holde
 def _may_work(user: Person, release: Release, right: Right, *, now: datetime, holder: Namespace | None) -> Decision:
     if holder is not None and not Namespace.objects.of(user).filter(pk=holder.pk).exists():
         return deny("not_a_member", f"Only members of {holder} work with what it holds.")
-    return _is_licensed(release, right, holders=_holders(user, holder), now=now)
+    whom = f" for {holder}" if holder is not None and holder.organization_id else ""
+    return _is_licensed(release, right, holders=_holders(user, holder), now=now, whom=whom)
 
 
-def _is_licensed(release: Release, right: Right, *, holders: NamespaceQuerySet, now: datetime) -> Decision:
+def _is_licensed(
+    release: Release, right: Right, *, holders: NamespaceQuerySet, now: datetime, whom: str = ""
+) -> Decision:
     """Does one of the holders own the listing, or hold a grant that covers the release and gives the right?"""
     if holders.filter(pk=release.listing.namespace_id).exists():
         return ALLOW
@@ -151,7 +192,7 @@ def _is_licensed(release: Release, right: Right, *, holders: NamespaceQuerySet, 
         return deny("use_not_granted", f"“{name}” of {release.listing} does not allow: {words}.")
     if grants.exists():
         return deny("no_license", f"Your license is of other terms: version {release.version} needs its own.")
-    return deny("no_license", f"License {release.listing} first.")
+    return deny("no_license", f"License {release.listing}{whom} first.")
 
 
 def _through(organization: Namespace) -> Decision:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import django_filters
 from django.contrib.auth.models import AnonymousUser
-from django.db.models import Count, F, Prefetch, Q, QuerySet
+from django.db.models import Count, F, IntegerField, OuterRef, Prefetch, Q, QuerySet, Subquery
+from django.db.models.functions import Coalesce
 from django.forms import CheckboxSelectMultiple
 
 from marketplace.accounts.models import Namespace, User
 from marketplace.accounts.models.people import NamespaceQuerySet
-from models_catalog.models import Grant, LineageEdge, Listing, Release
-from models_catalog.models.licensing import AccessRequest, Order
+from models_catalog.models import AccessRequest, Download, Grant, LineageEdge, Listing, Order, Release
 from models_catalog.models.listings import FRAMEWORKS, TASKS
 from models_catalog.terms import Answer
 
@@ -134,10 +135,7 @@ def release_with_files(user: User | AnonymousUser, listing: Listing, version: st
         .select_related("listing__namespace__organization", "terms")
         .prefetch_related(
             "artifacts",
-            Prefetch(
-                "parent_edges",
-                queryset=LineageEdge.objects.select_related("parent__listing__namespace", "terms"),
-            ),
+            Prefetch("parent_edges", LineageEdge.objects.shown_to(user).order_by("id")),
         )
     )
     if version:
@@ -159,28 +157,36 @@ def organizations_covering(release: Release, *, now: datetime) -> NamespaceQuery
     return Namespace.objects.filter(covering, organization__isnull=False).order_by("name")
 
 
+PRIVATE_MODEL = "a private model"
+
+
 @dataclass(frozen=True, slots=True)
 class LineageNode:
+    """A release or a dataset; a parent that the reader may not see has no release, a digest and a title that
+    says so."""
+
     release: Release | None
     title: str
     relation: str
     depth: int
     is_current: bool = False
+    digest: str = ""
+    is_private_model: bool = False
 
 
 MAX_LINEAGE = 200
 
 
-def lineage(release: Release) -> list[LineageNode]:
-    """Ancestors from the root down, the release itself, then its published children; breadth first, bounded."""
+def lineage(release: Release, user: User | AnonymousUser) -> list[LineageNode]:
+    """Ancestors from the root down, the release itself, then its published children; breadth first, bounded.
+    What does not exist for the user is there by its digest alone."""
     ancestors: list[LineageNode] = []
     frontier, depth, seen = [release.pk], 1, {release.pk}
     while frontier and len(ancestors) < MAX_LINEAGE:
-        edges = LineageEdge.objects.filter(child__in=frontier).select_related("parent__listing__namespace")
+        edges = LineageEdge.objects.shown_to(user).filter(child__in=frontier)
         frontier = []
         for edge in edges:
-            title = str(edge.parent.listing) if edge.parent else edge.dataset_name
-            ancestors.append(LineageNode(edge.parent, title, edge.get_relation_display(), -depth))
+            ancestors.append(_ancestor(edge, -depth))
             if edge.parent_id and edge.parent_id not in seen:
                 seen.add(edge.parent_id)
                 frontier.append(edge.parent_id)
@@ -193,6 +199,23 @@ def lineage(release: Release) -> list[LineageNode]:
     ]
     own = LineageNode(release, str(release.listing), "", 0, is_current=True)
     return [*sorted(ancestors, key=lambda node: node.depth), own, *children]
+
+
+def _ancestor(edge: LineageEdge, depth: int) -> LineageNode:
+    relation = edge.get_relation_display()
+    if edge.parent is None:
+        return LineageNode(None, edge.dataset_name, relation, depth, digest=edge.dataset_sha256)
+    digest = edge.parent_manifest_sha256
+    if edge.is_parent_shown:  # type: ignore[attr-defined]  # annotated by shown_to
+        return LineageNode(edge.parent, str(edge.parent.listing), relation, depth, digest=digest)
+    return LineageNode(None, PRIVATE_MODEL, relation, depth, digest=digest, is_private_model=True)
+
+
+def names_shown_to(user: User | AnonymousUser, release_ids: Iterable[int]) -> list[str]:
+    """The releases' names in order; one that does not exist for the user is called a private model."""
+    shown = Release.objects.visible_to(user).filter(pk__in=release_ids).select_related("listing__namespace")
+    names = {release.pk: str(release) for release in shown}
+    return sorted(names.get(pk, PRIVATE_MODEL) for pk in release_ids)
 
 
 def licenses_of(user: User) -> QuerySet[Grant]:
@@ -222,8 +245,10 @@ def vendor_desk(user: User) -> VendorDesk:
         Listing.objects.managed_by(user)
         .select_related("namespace", "latest_release__terms")
         .annotate(
-            licenses=Count("grants", distinct=True),
-            downloads=Count("releases__artifacts__downloads", distinct=True),
+            licenses=_number(Grant.objects.filter(listing=OuterRef("pk")), of="listing"),
+            downloads=_number(
+                Download.objects.filter(artifact__release__listing=OuterRef("pk")), of="artifact__release__listing"
+            ),
         )
         .prefetch_related("releases")
         .order_by("namespace__name", "name")
@@ -238,3 +263,9 @@ def vendor_desk(user: User) -> VendorDesk:
         grants=sum(listing.licenses for listing in listings),  # type: ignore[attr-defined]  # annotated above
         downloads=sum(listing.downloads for listing in listings),  # type: ignore[attr-defined]  # annotated above
     )
+
+
+def _number(rows: QuerySet[Any], *, of: str) -> Coalesce:
+    """Counts rows for each listing apart: two joins in one query would multiply each other."""
+    counted = rows.order_by().values(of).annotate(number=Count("pk")).values("number")
+    return Coalesce(Subquery(counted, output_field=IntegerField()), 0)

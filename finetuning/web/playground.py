@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import messages
-from django.contrib.admin.views.decorators import staff_member_required
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
@@ -14,8 +13,8 @@ from django.views.decorators.http import require_POST
 
 from finetuning.services import playground
 from marketplace.errors import DomainError
-from marketplace.queue import Job, enqueue
 from models_catalog import policies
+from models_catalog.services import publishing
 from models_catalog.web.catalog import find
 
 
@@ -46,11 +45,9 @@ def predict(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
         return JsonResponse({"code": error.code, "message": error.message}, status=error.status)
 
 
-@staff_member_required
+@login_required
 @require_POST
 def fetch_weights(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
-    release = find(request, namespace, name)
-    if release.is_remote:
-        enqueue(Job.FETCH_WEIGHTS, release.pk)
-        messages.info(request, "Fetching has begun. Reload this page in a minute; a failure is shown here.")
+    publishing.request_fetch(user=request.user, release=find(request, namespace, name))
+    messages.info(request, "Fetching has begun. Reload this page in a minute; a failure is shown here.")
     return redirect("listing", namespace, name)

@@ -10,8 +10,12 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from models_catalog.models import Grant, Order, Release
+from models_catalog.models.lineage import Relation
 from models_catalog.models.listings import FRAMEWORKS, TASKS
 from models_catalog.presets import OFFERS
+
+# What a vendor says of a draft; data are told by the runs that were trained on them.
+DECLARED = [choice for choice in Relation.choices if choice[0] != Relation.TRAINED_ON]
 
 
 class TermsOutput(serializers.Serializer[Any]):
@@ -32,11 +36,27 @@ class ArtifactOutput(serializers.Serializer[Any]):
 
 
 class ParentOutput(serializers.Serializer[Any]):
+    """Of edges that `shown_to` the reader: a parent that they may not see is there by its digest alone."""
+
     relation = serializers.CharField()
-    release = serializers.CharField(source="parent", allow_null=True)
+    release = serializers.SerializerMethodField()
+    is_private_model = serializers.SerializerMethodField()
     manifest_sha256 = serializers.CharField(source="parent_manifest_sha256")
     dataset = serializers.CharField(source="dataset_name")
     dataset_sha256 = serializers.CharField()
+
+    @extend_schema_field(serializers.CharField(allow_null=True))
+    def get_release(self, edge: Any) -> str | None:
+        return str(edge.parent) if edge.is_parent_shown else None
+
+    def get_is_private_model(self, edge: Any) -> bool:
+        return edge.parent_id is not None and not edge.is_parent_shown
+
+
+class ParentInput(serializers.Serializer[Any]):
+    listing = serializers.RegexField(r"^[^/\s]+/[^/\s]+$", help_text="The parent, namespace/name")
+    version = serializers.CharField(max_length=40, required=False, default="", help_text="Default: the newest release")
+    relation = serializers.ChoiceField(choices=DECLARED)
 
 
 class ReleaseOutput(serializers.Serializer[Any]):
@@ -75,6 +95,9 @@ class ListingOutput(serializers.Serializer[Any]):
     accuracy = serializers.FloatField(allow_null=True)
     accuracy_metric = serializers.CharField()
     accuracy_source = serializers.CharField()
+    measured_here = serializers.BooleanField(
+        source="latest_release.is_measured", default=False, help_text="The accuracy is what this site measured"
+    )
     latest_version = serializers.CharField(source="latest_release.version", default=None, allow_null=True)
     parameters = serializers.IntegerField(source="latest_release.parameters", default=None, allow_null=True)
     gflops = serializers.FloatField(source="latest_release.gflops", default=None, allow_null=True)

@@ -15,6 +15,7 @@ urlpatterns = [
     path(_RELEASE, views.ReleaseView.as_view(), name="api_release"),
     path(_RELEASE + "submit/", views.Submit.as_view(), name="api_submit"),
     path(_RELEASE + "publish/", views.Publish.as_view(), name="api_publish"),
+    path(_RELEASE + "parents/", views.Parents.as_view(), name="api_parents"),
     path(_RELEASE + "yank/", views.Yank.as_view(), name="api_yank"),
     path(_RELEASE + "artifacts/<path:path>", views.ArtifactUpload.as_view(), name="api_artifact"),
 ]

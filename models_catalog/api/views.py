@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.conf import settings
+from django.db.models import Prefetch
 from django.http import Http404, HttpResponseBase
 from django.shortcuts import get_object_or_404
 from django.utils import timezone
@@ -21,9 +22,9 @@ from marketplace.decisions import require
 from marketplace.errors import Invalid
 from models_catalog import policies, selectors
 from models_catalog.api import serializers as shapes
-from models_catalog.models import Listing, Order, Release
+from models_catalog.models import LineageEdge, Listing, Order, Release
 from models_catalog.presets import offer
-from models_catalog.services import licensing, publishing
+from models_catalog.services import licensing, lineage, publishing
 
 
 def find_listing(request: Request, namespace: str, name: str) -> Listing:
@@ -117,7 +118,7 @@ class ReleasesView(View):
             Release.objects.visible_to(request.user)
             .filter(listing=listing)
             .select_related("terms")
-            .prefetch_related("artifacts", "parent_edges__parent__listing__namespace")
+            .prefetch_related("artifacts", Prefetch("parent_edges", LineageEdge.objects.shown_to(request.user)))
         )
         return self.paginated(releases, shapes.ReleaseOutput)
 
@@ -132,7 +133,7 @@ class ReleasesView(View):
             terms=licensing.terms_row(value),
             notes=fields["notes"],
         )
-        return Response(shapes.ReleaseOutput(release).data, status=201)
+        return Response(shapes.ReleaseOutput(find_release(request, namespace, name, release.version)).data, status=201)
 
 
 class ReleaseView(View):
@@ -211,6 +212,23 @@ class Yank(ReleaseAction):
     def act(self, request: Request, release: Release) -> None:
         reason = _checked(shapes.YankInput(data=request.data))["reason"]
         publishing.yank(user=request.user, release=release, reason=reason, now=timezone.now())
+
+
+class Parents(View):
+    @extend_schema(
+        summary="Declare what a draft was made from", request=shapes.ParentInput, responses={201: shapes.ReleaseOutput}
+    )
+    def post(self, request: Request, namespace: str, name: str, version: str) -> Response:
+        fields = _checked(shapes.ParentInput(data=request.data))
+        owner, _, listing = fields["listing"].partition("/")
+        lineage.declare(
+            user=request.user,
+            release=find_release(request, namespace, name, version),
+            parent=find_release(request, owner, listing, fields["version"]),
+            relation=fields["relation"],
+            now=timezone.now(),
+        )
+        return Response(shapes.ReleaseOutput(find_release(request, namespace, name, version)).data, status=201)
 
 
 class Grants(View):

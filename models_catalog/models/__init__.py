@@ -1,5 +1,5 @@
 from models_catalog.models.licensing import AccessRequest, Download, Grant, LicenseTerms, Order
-from models_catalog.models.lineage import LineageEdge
+from models_catalog.models.lineage import LineageEdge, WeightsOrigin
 from models_catalog.models.listings import Artifact, Listing, Release
 
 __all__ = [
@@ -12,4 +12,5 @@ __all__ = [
     "Listing",
     "Order",
     "Release",
+    "WeightsOrigin",
 ]

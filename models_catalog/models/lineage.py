@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from django.contrib.auth.models import AnonymousUser
 from django.db import models
+from django.db.models import Exists, OuterRef
 
+from marketplace.accounts.models import User
 from models_catalog.models.licensing import Grant, LicenseTerms
 from models_catalog.models.listings import Release
 
@@ -13,7 +16,15 @@ class Relation(models.TextChoices):
     ADAPTER = "adapter", "Adapter of"
     MERGE = "merge", "Merged from"
     QUANTIZED = "quantized", "Quantized from"
+    COPY = "copy", "Same weights as"
     TRAINED_ON = "trained_on", "Trained on"
+
+
+class LineageEdgeQuerySet(models.QuerySet["LineageEdge"]):
+    def shown_to(self, user: User | AnonymousUser) -> LineageEdgeQuerySet:
+        """Adds `is_parent_shown`: a parent that does not exist for the user is told by its digest alone."""
+        shown = Release.objects.visible_to(user).filter(pk=OuterRef("parent_id"))
+        return self.select_related("parent__listing__namespace", "terms").annotate(is_parent_shown=Exists(shown))
 
 
 class LineageEdge(models.Model):
@@ -29,6 +40,8 @@ class LineageEdge(models.Model):
     dataset_name = models.CharField(max_length=120, blank=True)
     dataset_sha256 = models.CharField(max_length=64, blank=True)
 
+    objects = LineageEdgeQuerySet.as_manager()
+
     class Meta:
         constraints = [
             models.UniqueConstraint(
@@ -42,3 +55,20 @@ class LineageEdge(models.Model):
 
     def __str__(self) -> str:
         return f"{self.child} {self.relation} {self.parent or self.dataset_name}"
+
+
+class WeightsOrigin(models.Model):
+    """Weights that this server trained, by their digest: from what stays known where nothing of them was
+    published, and wherever they turn up again."""
+
+    sha256 = models.CharField(max_length=64)
+    parent = models.ForeignKey(Release, on_delete=models.PROTECT, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["sha256", "parent"], name="models_catalog_weights_origin_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.sha256[:12]} from {self.parent}"

@@ -177,6 +177,11 @@ class Release(models.Model):
         return self.status in EDITABLE
 
     @property
+    def is_measured(self) -> bool:
+        """True where this site made the files and measured them: the result of a run."""
+        return bool(self.metrics)
+
+    @property
     def is_remote(self) -> bool:
         """True while the weights are not on this server."""
         return bool(self.remote_url)

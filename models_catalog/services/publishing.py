@@ -7,12 +7,12 @@ import logging
 import re
 from collections.abc import Iterable
 from datetime import datetime
+from itertools import count
 from pathlib import PurePosixPath
 from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
-from django.db.models.functions import Now
 from django.utils import timezone
 
 from finetuning.engine import spec as engine
@@ -21,11 +21,13 @@ from marketplace.accounts.models import Namespace, User
 from marketplace.accounts.models.people import RESERVED_NAMES, validate_name
 from marketplace.accounts.services import audit
 from marketplace.decisions import require
-from marketplace.errors import Conflict, Denied, DomainError, Invalid
+from marketplace.errors import Conflict, Denied, DomainError, Invalid, TooLarge
 from marketplace.queue import Job, enqueue
 from models_catalog import policies
-from models_catalog.models import Artifact, LicenseTerms, Listing, Release
-from models_catalog.models.listings import ReleaseStatus
+from models_catalog.cards import MAX_CARD_BYTES
+from models_catalog.models import Artifact, Download, LicenseTerms, Listing, Release
+from models_catalog.models.listings import EDITABLE, ReleaseStatus
+from models_catalog.services import lineage, verdicts
 from models_catalog.services.manifests import manifest_sha256
 
 logger = logging.getLogger(__name__)
@@ -38,7 +40,8 @@ PICKLES = frozenset({".pt", ".pth", ".pkl", ".pickle", ".joblib", ".bin", ".ckpt
 
 
 def create_listing(*, user: User, namespace: Namespace, name: str, **fields: Any) -> Listing:
-    """Creates a draft listing. Raises Denied (`not_a_member`), Invalid (`bad_name`), Conflict (`name_taken`)."""
+    """Creates a draft listing. Raises Denied (`not_a_member`), Invalid (`bad_name`, `measured_here`), Conflict
+    (`name_taken`)."""
     if not Namespace.objects.writable_by(user).filter(pk=namespace.pk).exists():
         raise Denied("not_a_member", f"You cannot publish as {namespace}.")
     try:
@@ -47,6 +50,7 @@ def create_listing(*, user: User, namespace: Namespace, name: str, **fields: Any
         raise Invalid("bad_name", str(error.message), field="name") from error
     if name.lower() in RESERVED_NAMES:
         raise Conflict("name_reserved", "This name is reserved. Choose another.", field="name")
+    _check_source(fields.get("accuracy_source", ""))
     try:
         with transaction.atomic():
             listing = Listing.objects.create(namespace=namespace, name=name, **fields)
@@ -57,12 +61,28 @@ def create_listing(*, user: User, namespace: Namespace, name: str, **fields: Any
 
 
 EDITABLE_FIELDS = ("title", "summary", "accuracy", "accuracy_metric", "accuracy_source")
+_FIGURES = frozenset({"accuracy", "accuracy_metric", "accuracy_source"})
+_CLAIM = re.compile(r"\bthis (web)?(site|server|marketplace|catalog)\b|\bmeasured here\b", re.IGNORECASE)
+
+
+def _check_source(source: str) -> None:
+    """Raises Invalid (`measured_here`): that this site measured a figure is said by a release's metrics alone."""
+    if _CLAIM.search(source):
+        raise Invalid(
+            "measured_here",
+            "Name your own source: what this site has measured, it says itself.",
+            field="accuracy_source",
+        )
 
 
 def edit_listing(*, user: User, listing: Listing, **fields: Any) -> Listing:
-    """Changes what describes a listing; what it is (task, framework, architecture) never changes."""
+    """Changes what describes a listing; what it is (task, framework, architecture) never changes. Raises
+    Denied (`not_the_vendor`, `measured_here`), Invalid (`measured_here`)."""
     require(policies.may_manage(user, listing))
     changed = {name: value for name, value in fields.items() if name in EDITABLE_FIELDS}
+    if changed.keys() & _FIGURES:
+        require(policies.may_state_figures(listing))
+        _check_source(changed.get("accuracy_source", ""))
     for name, value in changed.items():
         setattr(listing, name, value)
     with transaction.atomic():
@@ -78,8 +98,10 @@ def edit_listing(*, user: User, listing: Listing, **fields: Any) -> Listing:
 
 
 def draft(*, user: User, listing: Listing, version: str, terms: LicenseTerms, notes: str = "") -> Release:
-    """Creates an empty release. Raises Invalid (`bad_version`), Conflict (`version_taken`): a version is
-    never used twice."""
+    """Creates an empty release; a further version of a derivative comes from the same parents and credits them.
+
+    Raises Denied (`not_the_vendor`; `terms_too_wide`, `price_not_allowed` where a parent forbids the terms),
+    Invalid (`bad_version`), Conflict (`version_taken`): a version is never used twice."""
     require(policies.may_manage(user, listing))
     if not _VERSION.fullmatch(version):
         raise Invalid(
@@ -87,11 +109,17 @@ def draft(*, user: User, listing: Listing, version: str, terms: LicenseTerms, no
         )
     try:
         with transaction.atomic():
-            return Release.objects.create(listing=listing, version=version, terms=terms, notes=notes, created_by=user)
+            edges = lineage.inherited(listing)
+            carried = lineage.carrying(terms, parents=[edge.terms for edge in edges if edge.terms is not None])
+            release = Release.objects.create(
+                listing=listing, version=version, terms=carried, notes=notes, created_by=user
+            )
+            lineage.take_over(edges, release=release)
     except IntegrityError as error:
         raise Conflict(
             "version_taken", "This version exists; a version never changes. Count up.", field="version"
         ) from error
+    return release
 
 
 def check_path(path: str) -> str:
@@ -116,12 +144,14 @@ def check_path(path: str) -> str:
 
 
 def attach_artifact(*, user: User, release: Release, path: str, blob: storage.Blob) -> Artifact:
-    """Adds or replaces a file of a draft. Raises as `check_path`, Conflict (`too_many_files`)."""
-    require(policies.may_edit_release(user, release))
+    """Adds or replaces a file of a draft. Raises as `check_path`, Denied (`release_frozen`,
+    `derivative_frozen`, `not_the_vendor`), TooLarge (`card_too_large`), Conflict (`too_many_files`)."""
+    require(policies.may_edit_release(user, release, path=path))
     check_path(path)
+    if path == engine.CARD_FILE and blob.bytes > MAX_CARD_BYTES:
+        raise TooLarge("card_too_large", f"A card has at most {MAX_CARD_BYTES >> 10} KiB. Shorten it.")
     with transaction.atomic():
-        if not Release.objects.select_for_update().filter(pk=release.pk, status__in=("draft", "rejected")).exists():
-            raise Conflict("release_frozen", "This release was submitted meanwhile. Create a new version.")
+        _lock_editable(release)
         if release.artifacts.exclude(path=path).count() >= MAX_FILES:
             raise Conflict("too_many_files", f"A release holds at most {MAX_FILES} files.")
         artifact, _ = Artifact.objects.update_or_create(
@@ -131,48 +161,56 @@ def attach_artifact(*, user: User, release: Release, path: str, blob: storage.Bl
 
 
 def remove_artifact(*, user: User, release: Release, path: str) -> None:
+    """Takes a file out of a draft. Raises as `attach_artifact`."""
     require(policies.may_edit_release(user, release))
-    release.artifacts.filter(path=path).delete()
+    with transaction.atomic():
+        _lock_editable(release)
+        Download.objects.filter(artifact__release=release, artifact__path=path).delete()  # the vendor's own
+        release.artifacts.filter(path=path).delete()
+
+
+def _lock_editable(release: Release) -> None:
+    if not Release.objects.select_for_update(no_key=True).filter(pk=release.pk, status__in=EDITABLE).exists():
+        raise Conflict("release_frozen", "This release was submitted meanwhile. Create a new version.")
 
 
 def submit(*, user: User, release: Release) -> None:
-    """Hands the files to the verify job. Raises Invalid (`files_missing`), Conflict (`not_editable`)."""
-    require(policies.may_edit_release(user, release))
-    have = set(release.artifacts.values_list("path", flat=True))
-    if missing := [path for path in (engine.CONFIG_FILE, engine.WEIGHTS_FILE) if path not in have]:
-        raise Invalid("files_missing", f"Upload these files first: {', '.join(missing)}.", items=missing)
+    """Hands the files to the verify job. Raises Denied (`release_frozen`, `derivative_frozen`), Invalid
+    (`files_missing`, `card_missing`, `lineage_undeclared`), Conflict (`not_editable`)."""
+    require(policies.may_submit(user, release))
     with transaction.atomic():
         if not Release.objects.transition(release.pk, to=ReleaseStatus.VERIFYING, report={}):
             raise Conflict("not_editable", "This release is being verified or was published already.")
+        _require_files(release)
+        lineage.require_declared(user=user, release=release)
         audit.record("release.submit", actor=user, namespace=release.listing.namespace, subject=release)
         enqueue(Job.VERIFY_RELEASE, release.pk)
+
+
+def _require_files(release: Release) -> None:
+    """Raises Invalid (`files_missing`, `card_missing`): what is verified can be published as it is."""
+    have = set(release.artifacts.values_list("path", flat=True))
+    if missing := [path for path in (engine.CONFIG_FILE, engine.WEIGHTS_FILE) if path not in have]:
+        raise Invalid("files_missing", f"Upload these files first: {', '.join(missing)}.", items=missing)
+    if engine.CARD_FILE not in have:
+        raise Invalid("card_missing", f"Upload {engine.CARD_FILE}, the model's card, first.")
 
 
 def record_verification(*, release_id: int, result: dict[str, Any], golden: storage.Blob | None) -> bool:
     """Takes over the verify job's result: READY with the measured figures, or REJECTED with the problems.
     False where the release is not being verified any more."""
-    report = result.get("report", {})
-    accepted = result.get("status") == "accepted"
-    fields: dict[str, Any] = {"report": {"problems": result.get("problems", []), **report}}
-    if accepted:
-        fields |= {
-            "parameters": report.get("parameters"),
-            "gflops": report.get("gflops"),
-            "labels": report.get("labels") or [],
-            "preprocessing": report.get("input") or {},
-            "input_size": (report.get("input") or {}).get("size"),
-        }
-    to = ReleaseStatus.READY if accepted else ReleaseStatus.REJECTED
+    verdict = verdicts.read(result)
+    to = ReleaseStatus.READY if verdict.accepted else ReleaseStatus.REJECTED
     with transaction.atomic():
-        if not Release.objects.transition(release_id, to=to, **fields):
+        if not Release.objects.transition(release_id, to=to, **verdict.fields):
             return False
-        if accepted and golden is not None:
+        if verdict.accepted and golden is not None:
             Artifact.objects.update_or_create(
                 release_id=release_id,
                 path=engine.GOLDEN_FILE,
                 defaults={"sha256": golden.sha256, "bytes": golden.bytes},
             )
-    if accepted:
+    if verdict.accepted:
         _publish_if_asked(release_id)
     return True
 
@@ -189,64 +227,79 @@ def _publish_if_asked(release_id: int) -> None:
 
 
 def publish(*, user: User, release: Release, now: datetime) -> Release:
-    """Freezes the files under a manifest and makes the release the listing's newest.
+    """Freezes the files under a manifest and makes the release what the listing offers.
 
-    Raises Denied (`not_verified`, `terms_too_wide`, ...): a derivative's terms are checked once more."""
+    Raises Denied (`not_verified`, `terms_too_wide`, ...): a derivative's terms are checked once more. Locks the
+    listing and the release."""
     require(policies.may_publish(user, release))
-    for edge in release.parent_edges.select_related("terms"):
-        if edge.terms is not None:
-            require(policies.may_carry(release.terms.value, edge.terms.value))
-    if not release.artifacts.filter(path=engine.CARD_FILE).exists():
-        raise Invalid("card_missing", f"Upload {engine.CARD_FILE}, the model's card, first.")
     with transaction.atomic():
-        digest = manifest_sha256(release)
-        if not Release.objects.transition(
-            release.pk, to=ReleaseStatus.PUBLISHED, manifest_sha256=digest, published_at=now
-        ):
+        row = Release.objects.locked(release.pk)
+        for edge in row.parent_edges.select_related("terms"):
+            if edge.terms is not None:
+                require(policies.may_carry(row.terms.value, edge.terms.value))
+        digest = manifest_sha256(row)
+        if not Release.objects.transition(row.pk, to=ReleaseStatus.PUBLISHED, manifest_sha256=digest, published_at=now):
             raise Conflict("not_verified", "This release was published or changed meanwhile.")
-        Listing.objects.filter(pk=release.listing_id).update(latest_release=release, updated_at=now)
+        _offer(row, listing=row.listing, now=now)
         audit.record(
             "release.publish",
             actor=user,
-            namespace=release.listing.namespace,
-            subject=release,
+            namespace=row.listing.namespace,
+            subject=row,
             details={"manifest_sha256": digest},
         )
     release.refresh_from_db()
     return release
 
 
+def _offer(release: Release | None, *, listing: Listing, now: datetime) -> None:
+    """Points the locked listing at what it offers now. Figures that this site measured come and go with the
+    release that they are of; a vendor's own stay."""
+    before = listing.latest_release
+    figures: dict[str, Any] = {}
+    if release is not None and release.is_measured:
+        accuracy = release.metrics.get("metrics", {}).get("accuracy", {}).get("value")
+        figures = {"accuracy": accuracy, "accuracy_metric": "accuracy on its held-out test split"}
+    elif before is not None and before.is_measured:
+        figures = {"accuracy": None, "accuracy_metric": ""}
+    Listing.objects.filter(pk=listing.pk).update(latest_release=release, updated_at=now, **figures)
+
+
 def publish_remote(*, user: User, release: Release, now: datetime, **facts: Any) -> Release:
     """Lists a release whose weights this server has not fetched: its figures are those of its source."""
     require(policies.may_edit_release(user, release))
     with transaction.atomic():
-        Release.objects.filter(pk=release.pk).update(**facts)
-        Release.objects.transition(release.pk, to=ReleaseStatus.VERIFYING)
-        Release.objects.transition(release.pk, to=ReleaseStatus.READY)
-        digest = manifest_sha256(release)
-        Release.objects.transition(release.pk, to=ReleaseStatus.PUBLISHED, manifest_sha256=digest, published_at=now)
-        Listing.objects.filter(pk=release.listing_id).update(latest_release=release)
+        row = Release.objects.locked(release.pk)
+        Release.objects.filter(pk=row.pk).update(**facts)
+        Release.objects.transition(row.pk, to=ReleaseStatus.VERIFYING)
+        Release.objects.transition(row.pk, to=ReleaseStatus.READY)
+        row.refresh_from_db()
+        digest = manifest_sha256(row)
+        Release.objects.transition(row.pk, to=ReleaseStatus.PUBLISHED, manifest_sha256=digest, published_at=now)
+        _offer(row, listing=row.listing, now=now)
     release.refresh_from_db()
     return release
 
 
 def yank(*, user: User, release: Release, reason: str, now: datetime) -> None:
-    """Withdraws a release: hidden from new licensees, still served to those who hold a grant.
+    """Withdraws a release: hidden from new licensees, still served to those who hold a grant. Locks the listing
+    and the release.
 
     Raises Invalid (`reason_missing`), Denied (`not_published`)."""
     require(policies.may_yank(user, release))
     if not reason.strip():
         raise Invalid("reason_missing", "Say why, so that those who use it know what to do.", field="reason")
     with transaction.atomic():
-        if not Release.objects.transition(release.pk, to=ReleaseStatus.YANKED, yanked_reason=reason.strip()[:300]):
+        row = Release.objects.locked(release.pk)
+        if not Release.objects.transition(row.pk, to=ReleaseStatus.YANKED, yanked_reason=reason.strip()[:300]):
             raise Conflict("not_published", "This release was withdrawn already.")
-        newest = Release.objects.filter(listing_id=release.listing_id, status=ReleaseStatus.PUBLISHED).first()
-        Listing.objects.filter(pk=release.listing_id).update(latest_release=newest, updated_at=now)
+        newest = Release.objects.filter(listing=row.listing, status=ReleaseStatus.PUBLISHED).first()
+        _offer(newest, listing=row.listing, now=now)
         audit.record(
             "release.yank",
             actor=user,
-            namespace=release.listing.namespace,
-            subject=release,
+            namespace=row.listing.namespace,
+            subject=row,
             details={"reason": reason},
         )
 
@@ -277,34 +330,57 @@ def timm_config(*, architecture: str, labels: list[str], preprocessing: dict[str
     return json.dumps(document, indent=1)
 
 
-def record_fetch(*, release_id: int, result: dict[str, Any], files: dict[str, dict[str, Any]], problem: str) -> None:
-    """Takes over fetched weights: a new version with the files, published in the place of the remote one.
-    A fetch that failed leaves its reason in the release's report."""
-    release = Release.objects.select_related("listing__namespace", "terms").get(pk=release_id)
-    if not files:
-        Release.objects.filter(pk=release_id).update(report={**release.report, "fetch_problem": problem})
-        return
-    report = result.get("report", {})
+def request_fetch(*, user: User, release: Release) -> None:
+    """Queues the download of weights that this server only lists. Raises Denied (`not_staff`, `on_server`,
+    `not_published`)."""
+    require(policies.may_fetch(user, release))
     with transaction.atomic():
-        local = Release.objects.create(
-            listing=release.listing,
-            version=f"{release.version}-local",
-            status=ReleaseStatus.READY,
-            terms=release.terms,
-            notes=f"Weights fetched from {release.remote_url}",
-            parameters=report.get("parameters"),
-            gflops=report.get("gflops"),
-            labels=report.get("labels") or [],
-            preprocessing=report.get("input") or {},
-            input_size=(report.get("input") or {}).get("size"),
-            report=report,
-        )
-        Artifact.objects.bulk_create(
-            Artifact(release=local, path=path.removeprefix("release/"), sha256=entry["sha256"], bytes=entry["bytes"])
-            for path, entry in files.items()
-        )
-        for card in release.artifacts.filter(path=engine.CARD_FILE):
-            Artifact.objects.create(release=local, path=card.path, sha256=card.sha256, bytes=card.bytes)
-        digest = manifest_sha256(local)
-        Release.objects.transition(local.pk, to=ReleaseStatus.PUBLISHED, manifest_sha256=digest, published_at=Now())
-        Listing.objects.filter(pk=release.listing_id).update(latest_release=local)
+        audit.record("release.request_fetch", actor=user, namespace=release.listing.namespace, subject=release)
+        enqueue(Job.FETCH_WEIGHTS, release.pk)
+
+
+def record_fetch(*, release_id: int, result: dict[str, Any], files: dict[str, dict[str, Any]], problem: str) -> None:
+    """Takes over fetched weights: a new version with the files takes the place of the remote one, if that is
+    what the listing still offers. A fetch that failed leaves its reason in the release's report. Fetching twice
+    publishes once. Locks the listing and the release."""
+    verdict = verdicts.read({"status": "accepted", "report": result.get("report", {})})
+    if files and not verdict.accepted:
+        problem = verdict.fields["report"]["problems"][0]["message"]
+    with transaction.atomic():
+        remote = Release.objects.locked(release_id)
+        if not remote.is_live or remote.listing.latest_release_id != remote.pk:
+            logger.info("%s was withdrawn or replaced while its weights were fetched", remote)
+        elif not files or not verdict.accepted:
+            Release.objects.filter(pk=remote.pk).update(report={**remote.report, "fetch_problem": problem})
+        else:
+            _publish_fetched(remote, verdict=verdict, files=files)
+
+
+def _publish_fetched(remote: Release, *, verdict: verdicts.Verdict, files: dict[str, dict[str, Any]]) -> None:
+    now = timezone.now()
+    local = Release.objects.create(
+        listing=remote.listing,
+        version=_free_version(remote),
+        status=ReleaseStatus.READY,
+        terms=remote.terms,
+        notes=f"Weights fetched from {remote.remote_url}"[:300],
+        **verdict.fields,
+    )
+    fetched = {path.removeprefix("release/"): (entry["sha256"], entry["bytes"]) for path, entry in files.items()}
+    card = remote.artifacts.filter(path=engine.CARD_FILE).values_list("path", "sha256", "bytes")
+    fetched |= {path: (sha256, size) for path, sha256, size in card}
+    Artifact.objects.bulk_create(
+        Artifact(release=local, path=path, sha256=sha256, bytes=size) for path, (sha256, size) in fetched.items()
+    )
+    digest = manifest_sha256(local)
+    Release.objects.transition(local.pk, to=ReleaseStatus.PUBLISHED, manifest_sha256=digest, published_at=now)
+    _offer(local, listing=remote.listing, now=now)
+    details = {"url": remote.remote_url, "manifest_sha256": digest}
+    audit.record("release.fetch", actor=None, namespace=remote.listing.namespace, subject=local, details=details)
+
+
+def _free_version(remote: Release) -> str:
+    """Returns a version for the fetched weights that no other release of the listing has, withdrawn ones too."""
+    stem = f"{remote.version[:30]}-local"
+    taken = set(Release.objects.filter(listing=remote.listing_id).values_list("version", flat=True))
+    return next(name for number in count(1) if (name := stem if number == 1 else f"{stem}.{number}") not in taken)

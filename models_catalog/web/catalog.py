@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.core.cache import cache
 from django.core.paginator import Paginator
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import get_object_or_404, render
@@ -22,6 +23,7 @@ from models_catalog.web.facets import chips, facets
 
 PAGE_SIZE = 24
 MAX_COMPARED = 4
+CARD_SECONDS = 30 * 24 * 3600
 _ANSWERS = {Answer.ALLOW: "Yes", Answer.ASK: "Ask the vendor", Answer.DENY: "No"}
 
 
@@ -95,7 +97,7 @@ def listing(request: HttpRequest, namespace: str, name: str, version: str = "") 
         "plain": release.terms.plain,
         "actions": policies.actions(request.user, release, now=timezone.now()),
         "versions": versions,
-        "lineage": selectors.lineage(release),
+        "lineage": selectors.lineage(release, request.user),
         "accuracy": release.metrics.get("metrics", {}).get("accuracy"),
         "origin": request.build_absolute_uri("/").rstrip("/"),
     }
@@ -103,13 +105,19 @@ def listing(request: HttpRequest, namespace: str, name: str, version: str = "") 
 
 
 def card_html(release: Release) -> SafeString:
-    """Returns the rendered card; `cards.render` has sanitised it."""
+    """Returns the rendered card; `cards.render` has sanitised it. A blob never changes, so it is rendered once."""
     file = next((item for item in release.artifacts.all() if item.path == CARD_FILE), None)
     if file is None or not storage.exists(file.sha256):
         return SafeString("")
-    with storage.open_blob(file.sha256) as content:
+    key = f"card:{cards.RENDERING}:{file.sha256}"
+    html = str(cache.get_or_set(key, lambda: _rendered(file.sha256), CARD_SECONDS))
+    return mark_safe(html)  # noqa: S308 - sanitised by nh3
+
+
+def _rendered(sha256: str) -> str:
+    with storage.open_blob(sha256) as content:
         text = content.read(cards.MAX_CARD_BYTES).decode("utf-8", errors="replace")
-    return mark_safe(cards.render(text))  # noqa: S308 - sanitised by nh3
+    return cards.render(text)
 
 
 def download(request: HttpRequest, namespace: str, name: str, version: str, path: str) -> HttpResponseBase:
