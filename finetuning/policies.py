@@ -50,8 +50,9 @@ def has_quota(user: User) -> Decision:
 
 
 def may_launch(user: User, release: Release, dataset: Dataset, *, now: datetime) -> Decision:
+    """May the user start this run? It will belong to the dataset's owner, who must be licensed."""
     return all_of(
-        lambda: catalog.may_fine_tune(user, release, now=now),
+        lambda: catalog.may_fine_tune(user, release, now=now, holder=dataset.owner),
         lambda: can_be_tuned(release),
         lambda: may_use_dataset(user, dataset, release),
         lambda: has_quota(user),
@@ -64,12 +65,25 @@ def may_cancel(user: Person, run: Run) -> Decision:
     return may_change(user, run.owner)
 
 
-def may_publish_derivative(user: Person, run: Run, *, now: datetime) -> Decision:
+def may_publish_derivative(user: Person, run: Run, *, now: datetime, namespace: Namespace | None = None) -> Decision:
+    """May the user publish the run's result in the namespace, by default that of its owner?"""
     if run.status != RunStatus.SUCCEEDED or not run.evaluation:
         return deny("not_publishable", "Only a finished run with its evaluation can be published.")
     if run.derivative_id:
         return deny("already_published", "This run's result was published already.")
     return all_of(
         lambda: may_change(user, run.owner),
-        lambda: catalog.may_share_derivative(user, run.release, now=now),
+        lambda: catalog.may_share_derivative(user, run.release, now=now, holder=run.owner),
+        lambda: may_publish_in(user, run, namespace or run.owner, now=now),
     )
+
+
+def may_publish_in(user: Person, run: Run, namespace: Namespace, *, now: datetime) -> Decision:
+    """A result stays with its owner; only one's own may go to an organisation, and to one that is licensed
+    itself. What was made under an organisation's license never leaves it."""
+    if namespace == run.owner:
+        return ALLOW
+    is_own = run.owner.user_id is not None and run.owner.user_id == user.pk
+    if not is_own or namespace.organization_id is None:
+        return deny("not_the_owner", f"This result belongs to {run.owner}: publish it there.")
+    return catalog.may_share_derivative(user, run.release, now=now, holder=namespace)

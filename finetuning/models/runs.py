@@ -12,7 +12,7 @@ from django.db.models import Q
 from finetuning.engine.spec import Strategy
 from finetuning.models.datasets import DatasetVersion
 from marketplace.accounts.models import Namespace, User
-from models_catalog.models import Release
+from models_catalog.models import Grant, LicenseTerms, Release
 
 
 class RunStatus(models.TextChoices):
@@ -54,6 +54,9 @@ class Run(models.Model):
     owner = models.ForeignKey(Namespace, on_delete=models.PROTECT, related_name="runs")
     created_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
     release = models.ForeignKey(Release, on_delete=models.PROTECT, related_name="runs")
+    # The license as it was at launch: what the result may carry. No grant where the model is the owner's own.
+    grant = models.ForeignKey(Grant, null=True, blank=True, on_delete=models.PROTECT, related_name="runs")
+    terms = models.ForeignKey(LicenseTerms, on_delete=models.PROTECT, related_name="+")
     dataset_version = models.ForeignKey(DatasetVersion, on_delete=models.PROTECT, related_name="runs")
     strategy = models.CharField(max_length=10, choices=[(item.value, item.value) for item in Strategy])
     hyper = models.JSONField(default=dict)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import uuid
 from datetime import datetime
 from typing import Any
 
@@ -19,20 +18,18 @@ from marketplace.decisions import require
 from marketplace.errors import Conflict
 from models_catalog import cards
 from models_catalog import policies as license_policies
-from models_catalog import selectors as catalog
 from models_catalog.derivation import derive
-from models_catalog.models import LineageEdge, Release
-from models_catalog.models.lineage import Relation
-from models_catalog.services import licensing, publishing
+from models_catalog.models import Listing, Release
+from models_catalog.models.listings import ReleaseStatus
+from models_catalog.services import licensing, lineage, publishing
 from models_catalog.terms import Terms
 
 _RELEASE_PREFIX = "release/"
 
 
-def default_terms(run: Run, *, now: datetime) -> Terms:
-    """Returns the widest terms that the result may carry: those of the grant it was trained under."""
-    grant = catalog.covering_grant(run.owner, run.release, now=now)
-    return derive(grant.terms.value if grant else run.release.terms.value)
+def default_terms(run: Run) -> Terms:
+    """Returns the widest terms that the result may carry: what derives from those it was trained under."""
+    return derive(run.terms.value)
 
 
 def publish(
@@ -48,41 +45,78 @@ def publish(
     price_minor: int = 0,
 ) -> Release:
     """Creates the derivative and submits it to the verify job that every release passes; once accepted it is
-    published. Raises Denied (`not_publishable`, `use_not_granted`, `terms_too_wide`, ...) and Conflict
-    (`name_taken`, `already_published`)."""
-    require(policies.may_publish_derivative(user, run, now=now))
-    grant = catalog.covering_grant(run.owner, run.release, now=now)
-    parent_terms = grant.terms if grant else run.release.terms
-    value = default_terms(run, now=now)
-    if price_minor:
-        value = dataclasses.replace(value, price_minor=price_minor)
-    require(license_policies.may_carry(value, parent_terms.value))
-    accuracy = run.evaluation["metrics"]["accuracy"]
+    published. Raises Denied (`not_publishable`, `not_the_owner`, `use_not_granted`, `price_not_allowed`, ...) and
+    Conflict (`name_taken`, `version_taken`, `already_published`). Locks the run, so that of two requests at once
+    one makes the derivative."""
+    require(policies.may_publish_derivative(user, run, now=now, namespace=namespace))
+    value = dataclasses.replace(default_terms(run), price_minor=price_minor)
+    require(license_policies.may_carry(value, run.terms.value))
+    title = title or name
+    summary = summary or f"{run.release.listing} fine-tuned on {run.dataset_version.dataset.name}."
+    files = _files(run, card(run, title=title, summary=summary, terms=value))
     with transaction.atomic():
-        if not Run.objects.filter(pk=run.pk, derivative__isnull=True).exists():
+        if Run.objects.select_for_update(of=("self",)).get(pk=run.pk).derivative_id is not None:
             raise Conflict("already_published", "This run's result was published already.")
-        listing = publishing.create_listing(
-            user=user,
-            namespace=namespace,
-            name=name,
-            title=title or name,
-            summary=summary or f"{run.release.listing} fine-tuned on {run.dataset_version.dataset.name}.",
-            task=run.release.listing.task,
-            framework=run.release.listing.framework,
-            architecture=run.release.listing.architecture,
-            accuracy=accuracy["value"],
-            accuracy_metric="accuracy on its held-out test split",
-            accuracy_source="Measured by this site",
-        )
+        listing = _listing(user=user, run=run, namespace=namespace, name=name, title=title, summary=summary)
         release = publishing.draft(user=user, listing=listing, version=version, terms=licensing.terms_row(value))
+        for path, blob in files.items():
+            publishing.attach_artifact(user=user, release=release, path=path, blob=blob)
+        lineage.record_training(release=release, training=training_of(run))
+        # From here on the files are frozen: they are what the figures are of.
         Release.objects.filter(pk=release.pk).update(metrics=metrics_of(run), publish_when_verified=True)
-        _attach(user, run, release)
-        _record_lineage(run, release, grant_id=grant.pk if grant else None, terms_id=parent_terms.pk)
-        Run.objects.filter(pk=run.pk, derivative__isnull=True).update(derivative=release)
+        Run.objects.filter(pk=run.pk).update(derivative=release)
         audit.record("derivative.create", actor=user, namespace=namespace, subject=release)
+        release.refresh_from_db()
         publishing.submit(user=user, release=release)
     release.refresh_from_db()
     return release
+
+
+def release_rejected(*, release_id: int) -> bool:
+    """Lets a run's result be published again where the verify job refused it; True where it did. May be called
+    after every verification."""
+    refused = Run.objects.filter(derivative=release_id, derivative__status=ReleaseStatus.REJECTED)
+    with transaction.atomic():
+        run = refused.select_for_update(of=("self",)).select_related("owner", "derivative__listing__namespace").first()
+        if run is None:
+            return False
+        Run.objects.filter(pk=run.pk).update(derivative=None)
+        audit.record("derivative.reject", actor=None, namespace=run.owner, subject=run.derivative)
+    return True
+
+
+def training_of(run: Run) -> lineage.Training:
+    return lineage.Training(
+        parent=run.release,
+        grant_id=run.grant_id,
+        terms_id=run.terms_id,
+        dataset_name=run.dataset_version.dataset.name,
+        dataset_sha256=run.dataset_version.digest,
+    )
+
+
+def _listing(*, user: User, run: Run, namespace: Namespace, name: str, title: str, summary: str) -> Listing:
+    """Returns a new listing, or the one that holds nothing but this run's refused results."""
+    earlier = Listing.objects.filter(namespace=namespace, name__iexact=name).first()
+    if earlier is not None and _is_refused(earlier, run):
+        return publishing.edit_listing(user=user, listing=earlier, title=title, summary=summary)
+    return publishing.create_listing(
+        user=user,
+        namespace=namespace,
+        name=name,
+        title=title,
+        summary=summary,
+        task=run.release.listing.task,
+        framework=run.release.listing.framework,
+        architecture=run.release.listing.architecture,
+    )
+
+
+def _is_refused(listing: Listing, run: Run) -> bool:
+    releases = list(listing.releases.all())
+    return bool(releases) and all(
+        release.status == ReleaseStatus.REJECTED and release.metrics.get("run") == str(run.uid) for release in releases
+    )
 
 
 def metrics_of(run: Run) -> dict[str, Any]:
@@ -99,30 +133,19 @@ def metrics_of(run: Run) -> dict[str, Any]:
     }
 
 
-def _attach(user: User, run: Run, release: Release) -> None:
-    for path, entry in run.artifacts.items():
-        if path.startswith(_RELEASE_PREFIX):
-            blob = storage.Blob(entry["sha256"], entry["bytes"])
-            publishing.attach_artifact(user=user, release=release, path=path.removeprefix(_RELEASE_PREFIX), blob=blob)
-    texts = [(engine.CARD_FILE, card(run, release)), ("receipt.json", engine.canonical(receipt(run)).decode())]
-    publishing.attach_texts(user=user, release=release, texts=texts)
-
-
-def _record_lineage(run: Run, release: Release, *, grant_id: uuid.UUID | None, terms_id: int) -> None:
-    LineageEdge.objects.create(
-        child=release,
-        parent=run.release,
-        relation=Relation.FINETUNE,
-        grant_id=grant_id,
-        terms_id=terms_id,
-        parent_manifest_sha256=run.release.manifest_sha256,
-    )
-    LineageEdge.objects.create(
-        child=release,
-        relation=Relation.TRAINED_ON,
-        dataset_name=run.dataset_version.dataset.name,
-        dataset_sha256=run.dataset_version.digest,
-    )
+def _files(run: Run, text: str) -> dict[str, storage.Blob]:
+    """Returns the release's files by path, card and receipt among them. Writes blobs, so call it before the
+    transaction."""
+    trained = {
+        path.removeprefix(_RELEASE_PREFIX): storage.Blob(entry["sha256"], entry["bytes"])
+        for path, entry in run.artifacts.items()
+        if path.startswith(_RELEASE_PREFIX)
+    }
+    return {
+        **trained,
+        engine.CARD_FILE: storage.put_bytes(text.encode()),
+        "receipt.json": storage.put_bytes(engine.canonical(receipt(run))),
+    }
 
 
 def receipt(run: Run) -> dict[str, Any]:
@@ -142,9 +165,9 @@ def receipt(run: Run) -> dict[str, Any]:
     }
 
 
-def card(run: Run, release: Release) -> str:
+def card(run: Run, *, title: str, summary: str, terms: Terms) -> str:
     """Returns the model card, written from the run."""
-    evaluation, terms = run.evaluation, release.terms.value
+    evaluation = run.evaluation
     accuracy, baseline = evaluation["metrics"]["accuracy"], evaluation["baseline"]
     parent = run.release
     front = {
@@ -157,9 +180,9 @@ def card(run: Run, release: Release) -> str:
         "metrics": ["accuracy"],
     }
     body = f"""
-# {release.listing.title}
+# {title}
 
-{release.listing.summary}
+{summary}
 
 ## Evaluation
 

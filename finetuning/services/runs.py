@@ -21,7 +21,9 @@ from marketplace.decisions import require
 from marketplace.errors import Conflict, Invalid
 from marketplace.queue import Job, enqueue
 from models_catalog import policies as license_policies
+from models_catalog import selectors as catalog
 from models_catalog.models import Release
+from models_catalog.services import lineage
 
 MAX_FAILURES = 3
 # A failure of the server is tried again after 10, 40 s; a failure of the input never is.
@@ -31,7 +33,8 @@ BACKOFF = timedelta(seconds=10)
 def launch(
     *, user: User, release: Release, dataset: Dataset, strategy: str, hyper: dict[str, Any], now: datetime
 ) -> Run:
-    """Queues a fine-tune of the release on the dataset's newest version.
+    """Queues a fine-tune of the release on the dataset's newest version, under the license that the dataset's
+    owner holds; the run keeps it.
 
     Raises Denied (all that `may_launch` says), Invalid (`bad_hyper`, `bad_strategy`), Conflict
     (`duplicate_run`) where the very same run is queued or running."""
@@ -57,6 +60,8 @@ def launch(
                 owner=dataset.owner,
                 created_by=user,
                 release=release,
+                grant=catalog.covering_grant(dataset.owner, release, now=now),
+                terms=release.terms,
                 dataset_version=version,
                 strategy=strategy,
                 hyper=document["hyper"],
@@ -103,7 +108,8 @@ def claim(run_id: int) -> tuple[Run, Attempt] | None:
     run, attempt = claimed
     run.refresh_from_db(fields=["status", "started_at", "cancel_requested_at"])
     dataset = run.dataset_version.dataset
-    decision = license_policies.may_fine_tune(run.created_by, run.release, now=now) if run.created_by else None
+    user, release = run.created_by, run.release
+    decision = license_policies.may_fine_tune(user, release, now=now, holder=run.owner) if user else None
     if dataset.deleted_at is not None or (decision is not None and not decision.allowed):
         why = decision.why if decision is not None and not decision.allowed else "The dataset was deleted."
         fail(run=run, attempt=attempt, code="user:not_allowed_any_more", message=why)
@@ -148,6 +154,8 @@ def finish(
             progress={},
         )
         if done:
+            if weights := artifacts.get(f"release/{engine.WEIGHTS_FILE}"):
+                lineage.record_weights(sha256=weights["sha256"], parent=run.release)
             version = DatasetVersion.objects.select_for_update().get(pk=run.dataset_version_id)
             version.evaluations += 1
             version.save(update_fields=["evaluations"])

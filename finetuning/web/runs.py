@@ -20,7 +20,6 @@ from finetuning.forms import PublishForm, RunForm, strategy_title
 from finetuning.models import Run
 from finetuning.services import derivatives
 from finetuning.services import runs as services
-from marketplace.accounts.services import people
 from marketplace.decisions import all_of
 from marketplace.errors import DomainError
 from marketplace.html import add_error
@@ -67,7 +66,7 @@ def new(request: HttpRequest) -> HttpResponse:
         except DomainError as error:
             add_error(form, error)
     allowed = all_of(
-        lambda: license_policies.may_fine_tune(request.user, release, now=timezone.now()),
+        lambda: license_policies.may_fine_tune_for_some(request.user, release, now=timezone.now()),
         lambda: policies.can_be_tuned(release),
     )
     context = {"form": form, "release": release, "listing": release.listing, "allowed": allowed}
@@ -165,7 +164,7 @@ def cancel(request: HttpRequest, uid: uuid.UUID) -> HttpResponse:
 def publish(request: HttpRequest, uid: uuid.UUID) -> HttpResponse:
     run = find(request, uid)
     suggested = slugify(f"{run.release.listing.name}-{run.dataset_version.dataset.name}")[:90]
-    initial = {"namespace": people.namespace_of(request.user), "name": suggested, "version": "1.0"}
+    initial = {"namespace": run.owner, "name": suggested, "version": "1.0"}
     form = PublishForm(request.POST or None, user=request.user, initial=initial)
     now = timezone.now()
     if request.method == "POST" and form.is_valid():
@@ -178,6 +177,6 @@ def publish(request: HttpRequest, uid: uuid.UUID) -> HttpResponse:
         "run": run,
         "form": form,
         "allowed": policies.may_publish_derivative(request.user, run, now=now),
-        "terms": derivatives.default_terms(run, now=now),
+        "terms": derivatives.default_terms(run),
     }
     return render(request, "finetuning/publish.html", context)
