@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
 from django.contrib.auth.models import AnonymousUser
 from django.db.models import Prefetch, QuerySet
@@ -22,6 +23,13 @@ def datasets_of(user: User | AnonymousUser) -> QuerySet[Dataset]:
         .select_related("owner")
         .prefetch_related(Prefetch("versions", DatasetVersion.objects.order_by("-number")))
     )
+
+
+def thumbnails_of(user: User | AnonymousUser, uid: UUID) -> str | None:
+    """Returns the pack of thumbnails of a dataset's newest version. A page asks for sixty of them: no more is
+    read than this."""
+    versions = DatasetVersion.objects.filter(dataset__in=Dataset.objects.visible_to(user), dataset__uid=uid)
+    return versions.order_by("-number").values_list("thumbnails_sha256", flat=True).first()
 
 
 def runs_of(user: User | AnonymousUser) -> QuerySet[Run]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-import zipfile
 from typing import Any
 
 from django.conf import settings
@@ -20,7 +19,7 @@ from finetuning import selectors
 from finetuning.forms import DatasetForm
 from finetuning.models import Dataset
 from finetuning.services import datasets as services
-from marketplace import storage
+from finetuning.services import thumbnails
 from marketplace.accounts.services import people
 from marketplace.errors import DomainError
 from marketplace.html import add_error, form_errors, wants_json
@@ -87,14 +86,10 @@ def _sample(items: list[dict[str, Any]], labels: list[str]) -> list[dict[str, An
 @cache_control(private=True, max_age=86_400, immutable=True)
 def thumbnail(request: HttpRequest, uid: uuid.UUID, number: int) -> HttpResponse:
     """Serves a re-encoded thumbnail; originals are never shown."""
-    version = find(request, uid).versions.first()
-    if version is None:
+    pack = selectors.thumbnails_of(request.user, uid)
+    content = thumbnails.read(pack, number) if pack else None
+    if content is None:
         raise Http404
-    try:
-        with storage.open_blob(version.thumbnails_sha256) as file, zipfile.ZipFile(file) as pack:
-            content = pack.read(f"{number:06}.jpg")
-    except KeyError as error:
-        raise Http404 from error
     return HttpResponse(content, content_type="image/jpeg")
 
 
