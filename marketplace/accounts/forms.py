@@ -20,4 +20,6 @@ class OrganizationForm(forms.Form):
 
 class MemberForm(forms.Form):
     username = forms.CharField(max_length=150)
-    role = forms.ChoiceField(choices=[*Role.choices, ("", "Remove")], required=False)
+    role = forms.ChoiceField(
+        choices=[*Role.choices, ("", "None: remove the member")], required=False, initial=Role.READER
+    )
