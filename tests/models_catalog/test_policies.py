@@ -248,7 +248,7 @@ def rows() -> Iterator[tuple[str, str, str]]:
             yield policy, state, terms
 
 
-@pytest.mark.parametrize(("policy", "state", "terms"), rows())
+@pytest.mark.parametrize(("policy", "state", "terms"), list(rows()))
 def test_a_policy_answers_each_role_with_its_code(policy: str, state: str, terms: str) -> None:
     one = world(state, terms)
     expected = {role: code for code, roles in TABLE[policy][state, terms].items() for role in roles}
