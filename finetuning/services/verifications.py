@@ -7,7 +7,7 @@ from typing import Any
 from django.db import transaction
 
 from finetuning.models import Attempt
-from finetuning.services import leases
+from finetuning.services import derivatives, leases
 from marketplace import storage
 from models_catalog.models import Release
 from models_catalog.models.listings import ReleaseStatus
@@ -17,11 +17,15 @@ from models_catalog.services import publishing
 def record(
     *, attempt: Attempt, release: Release, result: dict[str, Any], golden: storage.Blob | None, exit_code: int | None
 ) -> bool:
-    """Takes over the result under the attempt's lease; False where the lease or the state was lost."""
+    """Takes over the result under the attempt's lease; False where the lease or the state was lost. A run whose
+    derivative was refused can be published again."""
     with transaction.atomic():
         if not leases.close(attempt, outcome=str(result["status"]), exit_code=exit_code):
             return False
-        return publishing.record_verification(release_id=release.pk, result=result, golden=golden)
+        if not publishing.record_verification(release_id=release.pk, result=result, golden=golden):
+            return False
+        derivatives.release_rejected(release_id=release.pk)
+    return True
 
 
 def record_failure(*, attempt: Attempt, release: Release, code: str, message: str) -> bool:

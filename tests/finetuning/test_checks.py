@@ -11,11 +11,12 @@ import scenarios
 from django.db import connection
 from django.test import Client
 from django.utils import timezone
-from worlds import received, shapes, uploaded
+from test_derivatives import finished_run
+from worlds import World, received, shapes, uploaded
 
 from finetuning import tasks
 from finetuning.models import Attempt, Dataset
-from finetuning.services import datasets, leases, reaping, verifications
+from finetuning.services import datasets, derivatives, leases, reaping, verifications
 from marketplace import storage
 from marketplace.accounts.models import Namespace, User
 from marketplace.errors import Conflict, Denied
@@ -162,6 +163,33 @@ def test_a_verification_ends_together_with_its_attempt_or_not_at_all() -> None:
 
     assert not connection.in_atomic_block
     assert leases.is_held(claimed[1])
+
+
+def test_a_run_whose_derivative_the_engine_refuses_can_be_published_again(world: World) -> None:
+    run = finished_run(world["buyer"], world["release"])
+    namespace = Namespace.objects.get(user=world["buyer"])
+    release = derivatives.publish(user=world["buyer"], run=run, namespace=namespace, name="tuned", now=timezone.now())
+
+    tasks.verify_release(release.pk)
+
+    release.refresh_from_db()
+    run.refresh_from_db()
+    assert (release.status, run.derivative) == ("rejected", None)
+
+
+def test_a_derivative_that_the_server_could_not_verify_stays_the_runs_and_is_submitted_again(world: World) -> None:
+    run, buyer = finished_run(world["buyer"], world["release"]), world["buyer"]
+    release = derivatives.publish(
+        user=buyer, run=run, namespace=Namespace.objects.get(user=buyer), name="tuned", now=timezone.now()
+    )
+    with lost_blob(release.artifacts.get(path="config.json").sha256):
+        for _ in range(leases.MAX_FAILURES):
+            tasks.verify_release(release.pk)
+
+    release.refresh_from_db()
+    run.refresh_from_db()
+    assert (release.status, run.derivative) == ("draft", release)
+    publishing.submit(user=buyer, release=release)
 
 
 def test_a_lost_lease_leaves_the_directory_to_its_new_holder(settings: pytest.FixtureRequest) -> None:
