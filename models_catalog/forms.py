@@ -7,6 +7,7 @@ from typing import Any
 from django import forms
 
 from marketplace.accounts.models import Namespace, User
+from models_catalog.cards import MAX_CARD_BYTES
 from models_catalog.models.listings import FRAMEWORKS, TASKS
 from models_catalog.presets import OFFERS
 
@@ -72,7 +73,9 @@ class ArtifactForm(forms.Form):
 
 
 class CardForm(forms.Form):
-    text = forms.CharField(widget=forms.Textarea(attrs={"rows": 14}), max_length=200_000, label="Card (Markdown)")
+    text = forms.CharField(
+        widget=forms.Textarea(attrs={"rows": 14}), max_length=MAX_CARD_BYTES, label="Card (Markdown)"
+    )
 
 
 class ConfigForm(forms.Form):

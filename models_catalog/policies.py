@@ -205,8 +205,8 @@ def may_carry(child: Terms, parent: Terms) -> Decision:
     clauses = widenings(child, parent)
     if not clauses:
         return ALLOW
-    code = "price_not_allowed" if clauses == [PRICE] else "terms_too_wide"
-    return deny(code, f"The parent's “{parent.name}” does not let a derivative: {'; '.join(clauses)}.")
+    why = f"The parent's “{parent.name}” does not let a derivative: {'; '.join(clauses)}."
+    return deny("price_not_allowed", why) if clauses == [PRICE] else deny("terms_too_wide", why)
 
 
 def may_bill(user: Person, listing: Listing) -> Decision:

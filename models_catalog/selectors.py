@@ -110,7 +110,7 @@ def catalog(user: User | AnonymousUser) -> QuerySet[Listing]:
         Listing.objects.visible_to(user)
         .filter(latest_release__isnull=False)
         .select_related("namespace__organization", "latest_release__terms")
-        .annotate(licenses=Count("grants", distinct=True))
+        .annotate(licenses=Count("grants", filter=Q(grants__superseded_at__isnull=True)))
     )
 
 
@@ -245,7 +245,7 @@ def vendor_desk(user: User) -> VendorDesk:
         Listing.objects.managed_by(user)
         .select_related("namespace", "latest_release__terms")
         .annotate(
-            licenses=_number(Grant.objects.filter(listing=OuterRef("pk")), of="listing"),
+            licenses=_number(Grant.objects.filter(listing=OuterRef("pk"), superseded_at__isnull=True), of="listing"),
             downloads=_number(
                 Download.objects.filter(artifact__release__listing=OuterRef("pk")), of="artifact__release__listing"
             ),

@@ -155,7 +155,7 @@ class ArtifactUpload(View):
     )
     def put(self, request: Request, namespace: str, name: str, version: str, path: str) -> Response:
         release = find_release(request, namespace, name, version)
-        require(policies.may_edit_release(request.user, release))
+        require(policies.may_edit_release(request.user, release, path=path))
         publishing.check_path(path)
         upload = request.FILES.get("file") or request.data  # RawBody's stream
         if not hasattr(upload, "read"):

@@ -110,7 +110,10 @@ def record_training(*, release: Release, training: Training) -> None:
 
 def require_declared(*, user: User, release: Release) -> None:
     """Raises Invalid (`lineage_undeclared`, naming the releases) where the release has weights that are known
-    here and does not say whose they are or what they were made from."""
+    here and does not say whose they are or what they were made from. A run's result has its edges from the run;
+    that somebody else's run came to the same bytes makes it no copy."""
+    if release.is_measured:
+        return
     sha256 = release.artifacts.values_list("sha256", flat=True).get(path=WEIGHTS_FILE)
     edges = set(release.parent_edges.filter(parent__isnull=False).values_list("parent_id", "relation"))
     copied = {parent for parent, relation in edges if relation == Relation.COPY}

@@ -143,8 +143,8 @@ def artifact(request: HttpRequest, namespace: str, name: str, version: str) -> H
         return form_errors(form) if wants_json(request) else redirect(_back(row))
     uploads = request.FILES.getlist("file")
     paths = [upload.name for upload in uploads] if len(uploads) > 1 else [form.cleaned_data["path"] or uploads[0].name]
-    require(policies.may_edit_release(request.user, row))
     for path in paths:
+        require(policies.may_edit_release(request.user, row, path=path))
         publishing.check_path(path)
     for path, upload in zip(paths, uploads, strict=True):
         blob = storage.put(upload, max_bytes=settings.MAX_ARTIFACT_BYTES)

@@ -67,12 +67,12 @@ def launched(user: User, release: Release, *, owner: Namespace | None = None) ->
     return runs.launch(user=user, release=release, dataset=dataset, strategy="head", hyper={}, now=timezone.now())
 
 
-def finished_run(user: User, release: Release, *, owner: Namespace | None = None) -> Run:
+def finished_run(user: User, release: Release, *, owner: Namespace | None = None, weights: str = "") -> Run:
     """A run that was claimed and has succeeded, with weights of its own."""
     claimed = runs.claim(launched(user, release, owner=owner).pk)
     assert claimed is not None
     run, attempt = claimed
-    files = {"model.safetensors": f"tuned by {run.uid}".encode(), "config.json": b"{}"}
+    files = {"model.safetensors": (weights or f"tuned by {run.uid}").encode(), "config.json": b"{}"}
     blobs = {f"release/{path}": scenarios.blob(content) for path, content in files.items()}
     artifacts = {path: {"sha256": blob.sha256, "bytes": blob.bytes} for path, blob in blobs.items()}
     assert runs.finish(run=run, attempt=attempt, result={}, evaluation=EVALUATION, artifacts=artifacts)
@@ -255,6 +255,15 @@ def test_two_requests_at_once_give_one_derivative() -> None:
 
     assert sorted(told) == ["", "already_published"]
     assert Release.objects.exclude(pk=parent.pk).count() == 1
+
+
+def test_two_people_s_runs_that_come_to_the_same_bytes_are_two_derivatives() -> None:
+    buyer, parent = licensed_buyer()
+    other = scenarios.person("cy")
+    scenarios.licensed(other, parent)
+    for user in (buyer, other):
+        release = published(user, finished_run(user, parent, weights="of the same data, settings and seed"))
+        assert verified(release).is_live
 
 
 # Refused
