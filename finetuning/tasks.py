@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
+from django.db import close_old_connections
 from django.db.models import F
 from django.utils import timezone
 
@@ -39,7 +40,7 @@ def _ignore(_events: list[Event]) -> None:
 def _run(
     verb: engine.Verb, path: Path, keeper: leases.Keeper, on_events: Callable[[list[Event]], None], seconds: float
 ) -> Outcome:
-    return run_engine(
+    outcome = run_engine(
         verb,
         path,
         on_events=on_events,
@@ -47,6 +48,8 @@ def _run(
         deadline_seconds=seconds,
         threads=settings.ENGINE_THREADS,
     )
+    close_old_connections()  # this thread has not asked for hours; its server may have been restarted meanwhile
+    return outcome
 
 
 def _disk_fault(error: Exception) -> Outcome:

@@ -102,8 +102,8 @@ class Keeper:
             while not self._is_lost and not self._done.wait(TURN_SECONDS):
                 try:
                     self._turn(time.monotonic())
-                except DatabaseFault:
-                    logger.warning("the database is away; trying again", exc_info=True)
+                except DatabaseFault as fault:
+                    logger.warning("the database is away, trying again: %s", fault)
                     close_old_connections()
         finally:
             connections.close_all()

@@ -24,6 +24,7 @@ from marketplace.supervision.supervisor import Child, Supervisor
 
 PROBE_SECONDS = 1.0
 _BACKLOG = 1024
+_INTERRUPTED = 130  # as a shell reports Ctrl-C
 
 
 class Command(BaseCommand):
@@ -36,7 +37,10 @@ class Command(BaseCommand):
         require_proxy()
         lock = _lock(Path(settings.DATA_DIR) / "up.lock")
         with _bound(settings.HOST, settings.PORT) as listener:
-            call_command("bootstrap", no_demo=no_demo, stdout=self.stdout)
+            try:
+                call_command("bootstrap", no_demo=no_demo, stdout=self.stdout)
+            except KeyboardInterrupt as error:
+                raise CommandError("Stopped before it was ready.", returncode=_INTERRUPTED) from error
             self.stdout.flush()
             _refuse_known_passwords()
             # From here on the port is ours for good: while the web server restarts, callers wait in line.
