@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.http import Http404
 from rest_framework.parsers import BaseParser
+from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
@@ -17,6 +19,7 @@ class View(APIView):
     read_scope = "models:read"
     write_scope = "models:write"
     public_read = False
+    filters: tuple[str, ...] = ()  # query parameters of the list beside its place
 
     def paginated(self, queryset: Any, serializer: Any, *, ordering: str = "-id") -> Response:
         """Returns one page of the queryset, serialised."""
@@ -33,3 +36,19 @@ class RawBody(BaseParser):
 
     def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> Any:
         return stream
+
+
+class NotThere(View):
+    """Every address of the API that is none: a problem like the others, not a page."""
+
+    authentication_classes: list[Any] = []
+    permission_classes: list[Any] = []
+    schema = None
+
+    def dispatch(self, request: Any, *args: Any, **kwargs: Any) -> Any:
+        self.http_method_names = [request.method.lower()]
+        setattr(self, request.method.lower(), self._absent)
+        return super().dispatch(request, *args, **kwargs)
+
+    def _absent(self, _request: Request, **_kwargs: Any) -> Response:
+        raise Http404

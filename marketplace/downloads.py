@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import BinaryIO
 
-from django.http import FileResponse, HttpRequest, HttpResponse, HttpResponseBase
+from django.http import FileResponse, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.utils.http import content_disposition_header
 
 from marketplace import storage
@@ -82,7 +82,7 @@ def blob_response(
         try:
             span = parse_range(request.headers.get("Range", ""), size)
         except ValueError:
-            return HttpResponse(status=416, headers={"Content-Range": f"bytes */{size}", "ETag": etag})
+            return _outside(size, etag)
     start, end = span or (0, size - 1)
     response = _body(request, sha256, start, end - start + 1)
     response.status_code = 206 if span else 200
@@ -97,6 +97,20 @@ def blob_response(
     if span:
         response["Content-Range"] = f"bytes {start}-{end}/{size}"
     return response
+
+
+def _outside(size: int, etag: str) -> HttpResponse:
+    text = f"The range lies outside the file, which has {size} bytes. Ask for a part of it."
+    document = {
+        "type": "/docs/errors#bad_range",
+        "title": "Bad range",
+        "status": 416,
+        "code": "bad_range",
+        "detail": text,
+        "errors": [],
+    }
+    headers = {"Content-Range": f"bytes */{size}", "ETag": etag}
+    return JsonResponse(document, status=416, content_type="application/problem+json", headers=headers)
 
 
 def _body(request: HttpRequest, sha256: str, start: int, length: int) -> HttpResponseBase:

@@ -14,9 +14,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from marketplace.accounts.models import ApiToken
-from marketplace.errors import DomainError
+from marketplace.errors import DomainError, Invalid
 
 PROBLEM_JSON = "application/problem+json"
+_UNREADABLE_FORM = "The form cannot be read. Send multipart/form-data with its boundary, as HTTP libraries do."
 
 
 class CursorPagination(pagination.CursorPagination):
@@ -25,14 +26,23 @@ class CursorPagination(pagination.CursorPagination):
     max_page_size = 100
 
     def paginate_queryset(self, queryset: Any, request: Request, view: Any = None) -> Any:
-        """Returns one page. Raises NotFound for a cursor that this API never gave out: DRF checks its form, not
-        whether the position in it is one of the column's values."""
+        """Returns one page. Raises Invalid (`unknown_parameter`, `bad_page_size`, `bad_cursor`): DRF checks a
+        cursor's form, not whether the position in it is one of the column's values."""
+        known = {self.cursor_query_param, self.page_size_query_param, *getattr(view, "filters", ())}
+        if unknown := sorted(set(request.query_params) - known):
+            text = f"There is no such parameter here; these are: {', '.join(sorted(known))}."
+            raise Invalid("unknown_parameter", text, field=unknown[0][:100])
+        size = request.query_params.get(self.page_size_query_param, "1")
+        if not size.isdecimal() or not size.strip("0"):
+            text = f"page_size is a whole number from 1 to {self.max_page_size}."
+            raise Invalid("bad_page_size", text, field=self.page_size_query_param)
         try:
             return super().paginate_queryset(queryset, request, view)
-        except (ValueError, OverflowError, ValidationError) as error:
+        except (ValueError, OverflowError, ValidationError, exceptions.NotFound) as error:
             if self.cursor_query_param not in request.query_params:
                 raise
-            raise exceptions.NotFound(self.invalid_cursor_message) from error
+            text = "A cursor is taken from `next` or `previous` of an earlier answer. Start again without one."
+            raise Invalid("bad_cursor", text, field=self.cursor_query_param) from error
 
     def get_paginated_response(self, data: Any) -> Response:
         response = super().get_paginated_response(data)
@@ -111,7 +121,8 @@ def _drf_problem(error: exceptions.APIException) -> Response:
     else:
         codes = error.get_codes()
         code = codes if isinstance(codes, str) else "error"
-        response = problem(status_code=error.status_code, code=code, detail=str(error.detail))
+        detail = _UNREADABLE_FORM if str(error.detail).startswith("Multipart form parse error") else str(error.detail)
+        response = problem(status_code=error.status_code, code=code, detail=detail)
     if header := getattr(error, "auth_header", None):
         response["WWW-Authenticate"] = header
     if error.status_code == status.HTTP_429_TOO_MANY_REQUESTS and getattr(error, "wait", None):

@@ -2,10 +2,11 @@
 
 from allauth.account.decorators import secure_admin_login
 from django.contrib import admin
-from django.urls import URLPattern, URLResolver, include, path
+from django.urls import URLPattern, URLResolver, include, path, re_path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
 from marketplace import pages
+from marketplace.api import NotThere
 
 # Signing in to the admin is signing in to the site: its second factor and its limits of attempts.
 admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]  # as allauth documents it
@@ -19,6 +20,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("account/", include("allauth.urls")),
     path("admin/", admin.site.urls),
     path("api/v1/", include(api)),
+    re_path(r"^api/v1/(?s:.*)$", NotThere.as_view()),
     path("api/schema/", SpectacularAPIView.as_view(), name="api_schema"),
     path("api/docs/", pages.swagger(SpectacularSwaggerSplitView.as_view(url_name="api_schema")), name="api_docs"),
 ]

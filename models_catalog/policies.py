@@ -57,6 +57,8 @@ def may_submit(user: Person, release: Release) -> Decision:
 
 
 def may_publish(user: Person, release: Release) -> Decision:
+    if release.status in (ReleaseStatus.PUBLISHED, ReleaseStatus.YANKED):
+        return deny("release_frozen", "This version was published already and does not change. Create a new version.")
     if release.status != ReleaseStatus.READY:
         return deny("not_verified", "Only a verified release can be published. Submit it for verification first.")
     return may_manage(user, release.listing)

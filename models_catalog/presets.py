@@ -130,6 +130,9 @@ APPROVAL_TEMPLATE = Terms(
 OFFERS: dict[str, Terms] = {**PRESETS, "commercial": COMMERCIAL_TEMPLATE, "reviewed": APPROVAL_TEMPLATE}
 
 
+CURRENCIES = ("EUR", "USD", "GBP", "CHF", "CNY", "JPY")
+
+
 def offer(key: str, *, price_minor: int, currency: str) -> Terms:
     """Returns the terms of an offer at the vendor's price."""
     return dataclasses.replace(OFFERS[key], price_minor=price_minor, currency=currency)

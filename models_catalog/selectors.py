@@ -47,11 +47,15 @@ _ORDERINGS: dict[str, list[Any]] = {
 }
 
 
+MAX_QUERY = 200  # characters; a database refuses patterns of many thousands
+MAX_NAME = 96
+
+
 class ListingFilter(django_filters.FilterSet):
     """The catalog's facets, for the page and the API alike."""
 
-    q = django_filters.CharFilter(method="matching", label="Search")
-    search = django_filters.CharFilter(method="matching", label="Search")
+    q = django_filters.CharFilter(method="matching", label="Search", max_length=MAX_QUERY)
+    search = django_filters.CharFilter(method="matching", label="Search", max_length=MAX_QUERY)
     task = django_filters.MultipleChoiceFilter(choices=TASKS, widget=CheckboxSelectMultiple)
     framework = django_filters.MultipleChoiceFilter(choices=FRAMEWORKS, widget=CheckboxSelectMultiple)
     right = django_filters.MultipleChoiceFilter(
@@ -63,7 +67,7 @@ class ListingFilter(django_filters.FilterSet):
     size = django_filters.MultipleChoiceFilter(
         choices=SIZES, method="with_size", label="Parameters", widget=CheckboxSelectMultiple
     )
-    vendor = django_filters.CharFilter(field_name="namespace__name", lookup_expr="iexact")
+    vendor = django_filters.CharFilter(field_name="namespace__name", lookup_expr="iexact", max_length=MAX_NAME)
     here = django_filters.BooleanFilter(
         field_name="latest_release__remote_url", method="on_server", label="On this server"
     )
@@ -120,6 +124,8 @@ def order_catalog(listings: QuerySet[Listing], sort: str) -> QuerySet[Listing]:
 
 def listing_of(user: User | AnonymousUser, namespace: str, name: str) -> QuerySet[Listing]:
     """The listing by its name, as a queryset so that the caller turns absence into 404."""
+    if len(namespace) > MAX_NAME or len(name) > MAX_NAME:
+        return Listing.objects.none()
     return (
         Listing.objects.visible_to(user)
         .select_related("namespace__organization", "latest_release__terms")

@@ -11,6 +11,7 @@ from rest_framework import serializers
 
 from finetuning.engine.spec import Hyper, Strategy
 from finetuning.models import Dataset, Run
+from marketplace.inputs import Input
 from models_catalog.models.listings import TASKS
 
 
@@ -18,7 +19,7 @@ def hyper_serializer() -> type[serializers.Serializer[Any]]:
     """Returns a serializer with one optional field for each entry of Hyper."""
     hints = get_type_hints(Hyper)
     fields = {entry.name: _field(entry, hints[entry.name]) for entry in dataclasses.fields(Hyper)}
-    return type("HyperInput", (serializers.Serializer,), fields)
+    return type("HyperInput", (Input,), fields)
 
 
 def _field(entry: dataclasses.Field[Any], kind: type[Any]) -> serializers.Field[Any, Any, Any, Any]:
@@ -41,7 +42,7 @@ class ProblemOutput(serializers.Serializer[Any]):
     items = serializers.ListField(child=serializers.CharField())
 
 
-class DatasetInput(serializers.Serializer[Any]):
+class DatasetInput(Input):
     name = serializers.CharField(max_length=120)
     task = serializers.ChoiceField(choices=TASKS)
     file = serializers.FileField()
@@ -66,7 +67,7 @@ class DatasetOutput(serializers.Serializer[Any]):
         return versions[0].report if versions else None
 
 
-class RunInput(serializers.Serializer[Any]):
+class RunInput(Input):
     listing = serializers.RegexField(r"^[^/\s]+/[^/\s]+$", help_text="namespace/name")
     version = serializers.CharField(max_length=40, required=False, help_text="Default: the newest release")
     dataset = serializers.UUIDField()
@@ -104,7 +105,7 @@ class RunOutput(serializers.Serializer[Any]):
         return str(run.derivative.listing) if run.derivative else None
 
 
-class PublishInput(serializers.Serializer[Any]):
+class PublishInput(Input):
     namespace = serializers.CharField(max_length=96)
     name = serializers.CharField(max_length=96)
     version = serializers.CharField(max_length=40, required=False, default="1.0")

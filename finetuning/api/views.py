@@ -55,7 +55,9 @@ class DatasetsView(View):
     )
     def post(self, request: Request) -> Response:
         fields = _checked(shapes.DatasetInput(data=request.data))
-        owner = namespace_named(fields["owner"]) if "owner" in fields else people.namespace_of(request.user)
+        owner = (
+            namespace_named(fields["owner"], field="owner") if "owner" in fields else people.namespace_of(request.user)
+        )
         upload = fields["file"]
         dataset = datasets.receive(
             user=request.user,

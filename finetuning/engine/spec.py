@@ -216,7 +216,8 @@ class Preprocessing:
     def __post_init__(self) -> None:
         if not 16 <= self.size <= 1024:
             raise SpecError("The input size must be between 16 and 1024 pixels.", "size")
-        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+        finite = all(math.isfinite(value) for value in (*self.mean, *self.std))
+        if not finite or len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
             raise SpecError("Mean and std need three numbers each, std above zero.", "mean")
         if self.interpolation not in {"nearest", "bilinear", "bicubic", "lanczos"}:
             raise SpecError("Interpolation must be nearest, bilinear, bicubic or lanczos.", "interpolation")

@@ -27,7 +27,21 @@ def run(spec: VerifySpec, run_dir: Path, events: EventWriter) -> dict[str, Any]:
     except Rejected as error:
         return {"status": "rejected", "problems": [dataclasses.asdict(item) for item in error.problems], "report": {}}
     events.stage("measure", "Counting parameters and operations")
-    return {"status": "accepted", "problems": [], "report": {**describe(loaded, directory), "golden": pair}}
+    notes = _warnings(loaded)
+    return {
+        "status": "accepted",
+        "problems": [],
+        "report": {**describe(loaded, directory), "golden": pair, "warnings": notes},
+    }
+
+
+def _warnings(loaded: Loaded) -> list[dict[str, Any]]:
+    """Returns what is odd about weights that are accepted all the same, in the form of problems."""
+    flat = weights.constant(loaded.module)
+    if not flat:
+        return []
+    text = f"{len(flat):,} weight tensors hold one number only. Check that these are the trained weights."
+    return [{"code": "degenerate", "message": text, "items": flat[:20]}]
 
 
 def _golden(loaded: Loaded, directory: Path, run_dir: Path) -> dict[str, Any]:

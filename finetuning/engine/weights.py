@@ -124,11 +124,22 @@ def load_strictly(module: nn.Module, tensors: dict[str, Tensor]) -> None:
     mistyped = [
         f"{name}: {tensor.dtype}"
         for name, tensor in tensors.items()
-        if expected[name].is_floating_point() != tensor.is_floating_point()
+        if expected[name].is_floating_point() != tensor.is_floating_point() or tensor.dtype is torch.float64
     ]
     if mistyped:
-        raise reject("dtype", "Some tensors hold integers for fractions, or the reverse.", mistyped)
+        text = "Some tensors hold integers for fractions, the reverse, or doubles. Save them as float32 or smaller."
+        raise reject("dtype", text, mistyped)
     module.load_state_dict(tensors, strict=True)
+
+
+def constant(module: nn.Module) -> list[str]:
+    """Returns the names of weights of two dimensions or more whose entries are all the same: they can compute
+    nothing, so training or saving went wrong."""
+    return [
+        name
+        for name, parameter in module.named_parameters()
+        if parameter.dim() > 1 and parameter.numel() > 1 and bool((parameter == parameter.flatten()[0]).all())
+    ]
 
 
 def _check_keys(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:

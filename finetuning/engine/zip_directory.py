@@ -281,7 +281,7 @@ def _decode(raw: bytes, *, is_utf8: bool) -> str:
     raise reject(
         "bad_name",
         "A file name in the zip is not valid text. Rename it.",
-        [repr(raw[:80])],
+        [raw[:80].decode("ascii", "backslashreplace")],
     )
 
 

@@ -10,10 +10,12 @@ from rest_framework.request import Request
 
 from marketplace.accounts.models import ApiToken, User
 from marketplace.accounts.services import tokens
+from marketplace.errors import Broken
 
 
 class TokenAuthentication(BaseAuthentication):
     def authenticate(self, request: Request) -> tuple[User, ApiToken] | None:
+        _refuse_in_address(request)
         scheme, _, secret = get_authorization_header(request).decode("latin-1").partition(" ")
         if scheme.lower() not in {"bearer", "token"}:
             return None
@@ -24,6 +26,15 @@ class TokenAuthentication(BaseAuthentication):
 
     def authenticate_header(self, request: Request) -> str:
         return 'Bearer realm="api"'
+
+
+def _refuse_in_address(request: Request) -> None:
+    """Raises Broken (`token_in_url`) for a token in the address, and ends it: every log on the way has it."""
+    for value in map(str, request.query_params.values()):
+        if tokens.is_well_formed(value):
+            tokens.revoke_leaked(value, now=timezone.now())
+            text = "A token in an address ends up in logs, so it was revoked. Send tokens in the Authorization header."
+            raise Broken("token_in_url", text)
 
 
 class TokenScheme(OpenApiAuthenticationExtension):

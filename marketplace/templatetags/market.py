@@ -18,6 +18,13 @@ from django.utils.safestring import SafeString
 from django.utils.translation import get_language, to_locale
 
 KIBI = 1024
+COLOR_MODES = {
+    "1": "black and white",
+    "L": "grey",
+    "LA": "grey with alpha",
+    "P": "palette",
+    "RGBA": "RGB with alpha",
+}
 register = template.Library()
 _SPRITE = "vendor/bootstrap-icons-1.13.2/sprite.svg"
 # A state is told by its word and its icon; the tone only repeats them.
@@ -51,15 +58,15 @@ _KINDS = {
 
 
 @register.filter
-def percent(value: float | None, digits: int = 1) -> str:
+def percent(value: float | str | None, digits: int = 1) -> str:
     """0.953 -> 95.3%"""
-    return "–" if value is None else f"{100 * value:.{digits}f}%"
+    return "–" if value is None or isinstance(value, str) else f"{100 * value:.{digits}f}%"
 
 
 @register.filter
-def count(value: float | None) -> str:
+def count(value: float | str | None) -> str:
     """4652008 -> 4.7 M"""
-    if value is None:
+    if value is None or isinstance(value, str):
         return "–"
     for limit, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= limit:
@@ -68,9 +75,9 @@ def count(value: float | None) -> str:
 
 
 @register.filter
-def filesize(value: float | None) -> str:
+def filesize(value: float | str | None) -> str:
     """18612345 -> 17.8 MiB"""
-    if value is None:
+    if value is None or isinstance(value, str):
         return "–"
     for unit in ("B", "KiB", "MiB", "GiB"):
         if value < KIBI or unit == "GiB":
@@ -80,9 +87,9 @@ def filesize(value: float | None) -> str:
 
 
 @register.filter
-def duration(seconds: float | None) -> str:
+def duration(seconds: float | str | None) -> str:
     """95 -> 1 min 35 s"""
-    if seconds is None:
+    if seconds is None or isinstance(seconds, str):
         return "–"
     whole = round(seconds)
     hours, rest = divmod(whole, 3600)
@@ -117,7 +124,7 @@ def lookup(mapping: Any, key: Any) -> Any:
 
 
 @register.filter
-def heat(value: float | None) -> str:
+def heat(value: float | str | None) -> str:
     """0..1 -> the CSS class of a heat cell."""
     return f"heat-{min(9, int(10 * (value or 0)))}"
 
@@ -156,3 +163,9 @@ def nav_link(context: Context, url_name: str, title: str, icon_name: str = "") -
     return format_html(
         '<a href="{}"{}>{}{}</a>', href, current if is_here else "", icon(icon_name) if icon_name else "", title
     )
+
+
+@register.filter
+def color_mode(mode: str) -> str:
+    """Returns what Pillow calls a mode in a reader's words: I;16 -> 16-bit grey."""
+    return COLOR_MODES.get(mode, "16-bit grey" if mode.startswith("I") else mode)

@@ -9,10 +9,11 @@ from django.utils import timezone
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from marketplace.inputs import Input
 from models_catalog.models import Grant, Order, Release
 from models_catalog.models.lineage import Relation
 from models_catalog.models.listings import FRAMEWORKS, TASKS
-from models_catalog.presets import OFFERS
+from models_catalog.presets import CURRENCIES, OFFERS
 
 # What a vendor says of a draft; data are told by the runs that were trained on them.
 DECLARED = [choice for choice in Relation.choices if choice[0] != Relation.TRAINED_ON]
@@ -53,7 +54,7 @@ class ParentOutput(serializers.Serializer[Any]):
         return edge.parent_id is not None and not edge.is_parent_shown
 
 
-class ParentInput(serializers.Serializer[Any]):
+class ParentInput(Input):
     listing = serializers.RegexField(r"^[^/\s]+/[^/\s]+$", help_text="The parent, namespace/name")
     version = serializers.CharField(max_length=40, required=False, default="", help_text="Default: the newest release")
     relation = serializers.ChoiceField(choices=DECLARED)
@@ -117,7 +118,7 @@ class ListingDetailOutput(ListingOutput):
     versions = serializers.ListField(child=serializers.CharField())
 
 
-class ListingInput(serializers.Serializer[Any]):
+class ListingInput(Input):
     namespace = serializers.CharField(max_length=96)
     name = serializers.CharField(max_length=96)
     title = serializers.CharField(max_length=120)
@@ -130,7 +131,7 @@ class ListingInput(serializers.Serializer[Any]):
     accuracy_source = serializers.CharField(max_length=300, required=False, allow_blank=True, default="")
 
 
-class ListingEdit(serializers.Serializer[Any]):
+class ListingEdit(Input):
     title = serializers.CharField(max_length=120, required=False)
     summary = serializers.CharField(max_length=300, required=False, allow_blank=True)
     accuracy = serializers.FloatField(min_value=0, max_value=1, required=False, allow_null=True)
@@ -138,19 +139,19 @@ class ListingEdit(serializers.Serializer[Any]):
     accuracy_source = serializers.CharField(max_length=300, required=False, allow_blank=True)
 
 
-class ReleaseInput(serializers.Serializer[Any]):
+class ReleaseInput(Input):
     version = serializers.CharField(max_length=40)
     license = serializers.ChoiceField(choices=sorted(OFFERS))
     price_minor = serializers.IntegerField(min_value=0, max_value=10**9, required=False, default=0)
-    currency = serializers.RegexField("^[A-Z]{3}$", required=False, default="EUR")
+    currency = serializers.ChoiceField(choices=CURRENCIES, required=False, default="EUR")
     notes = serializers.CharField(max_length=300, required=False, allow_blank=True, default="")
 
 
-class YankInput(serializers.Serializer[Any]):
+class YankInput(Input):
     reason = serializers.CharField(max_length=300)
 
 
-class GrantInput(serializers.Serializer[Any]):
+class GrantInput(Input):
     terms_hash = serializers.RegexField("^[0-9a-f]{64}$")
     licensee = serializers.CharField(max_length=96, required=False)
 

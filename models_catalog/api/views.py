@@ -38,10 +38,10 @@ def find_release(request: Request, namespace: str, name: str, version: str) -> R
     return release
 
 
-def namespace_named(name: str) -> Namespace:
-    namespace = Namespace.objects.filter(name__iexact=name).first()
+def namespace_named(name: str, *, field: str = "namespace") -> Namespace:
+    namespace = Namespace.objects.filter(name__iexact=name[: selectors.MAX_NAME]).first()
     if namespace is None:
-        raise Invalid("namespace_unknown", f"There is no namespace {name}.", field="namespace")
+        raise Invalid("namespace_unknown", f"There is no namespace {name}.", field=field)
     return namespace
 
 
@@ -52,6 +52,7 @@ def _checked(serializer: Any) -> dict[str, Any]:
 
 class ListingsView(View):
     public_read = True
+    filters = tuple(selectors.ListingFilter.base_filters)
 
     @extend_schema(
         summary="Search the catalog",
@@ -69,7 +70,8 @@ class ListingsView(View):
     def get(self, request: Request) -> Response:
         found = selectors.ListingFilter(request.query_params, queryset=selectors.catalog(request.user))
         if not found.is_valid():
-            raise Invalid("bad_filter", "A filter has an unknown value.", items=[str(found.form.errors.as_json())])
+            name, messages = next(iter(found.form.errors.items()))
+            raise Invalid("bad_filter", str(messages[0]), field=name)
         return self.paginated(found.qs, shapes.ListingOutput)
 
     @extend_schema(summary="Create a draft listing", request=shapes.ListingInput, responses={201: shapes.ListingOutput})
@@ -251,7 +253,7 @@ class Grants(View):
         fields = _checked(shapes.GrantInput(data=request.data))
         if listing.latest_release is None:
             raise Http404
-        licensee = namespace_named(fields["licensee"]) if "licensee" in fields else None
+        licensee = namespace_named(fields["licensee"], field="licensee") if "licensee" in fields else None
         accepted = licensing.accept_terms(
             user=request.user,
             release=listing.latest_release,

@@ -9,7 +9,7 @@ from django.db.models import Q
 from django.db.models.functions import Lower
 
 # The shape that Hub clients accept for each half of `namespace/name`.
-NAME_PATTERN = r"^(?!.*(--|\.\.))(?!.*\.git$)[A-Za-z0-9_](?:[\w.\-]{0,94}[A-Za-z0-9_])?$"
+NAME_PATTERN = r"^(?!.*(--|\.\.))(?!.*\.git$)[A-Za-z0-9_](?:[A-Za-z0-9_.\-]{0,94}[A-Za-z0-9_])?$"
 NAME_HELP: str = "Letters, digits, '-', '_' and '.', at most 96; no '--' or '..'."
 validate_name = RegexValidator(NAME_PATTERN, f"Not a usable name. {NAME_HELP}", "name")
 RESERVED_NAMES = frozenset(

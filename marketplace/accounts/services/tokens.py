@@ -84,3 +84,10 @@ def revoke(token: ApiToken, *, actor: User, now: datetime) -> None:
     """Ends the token at once; revoking twice changes nothing."""
     if ApiToken.objects.filter(pk=token.pk, revoked_at__isnull=True).update(revoked_at=now):
         AuditEvent.objects.create(action="token.revoke", actor=actor, subject=str(token))
+
+
+def revoke_leaked(secret: str, *, now: datetime) -> None:
+    """Ends the token that was found where secrets must not be, if there is one."""
+    token = ApiToken.objects.live(now).filter(digest=_digest(secret)).select_related("user").first()
+    if token is not None:
+        revoke(token, actor=token.user, now=now)
