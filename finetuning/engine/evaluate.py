@@ -67,7 +67,10 @@ def run(spec: EvaluateSpec, run_dir: Path, events: EventWriter) -> dict[str, Any
 
 def _with_probe(spec: EvaluateSpec, run_dir: Path) -> Loaded:
     probe = weights.load_tensors(run_dir / spec.train_outputs / PROBE_FILE)
-    return frameworks.replace_head(frameworks.load(spec.base, run_dir), spec.labels, probe["weight"], probe["bias"])
+    bought = frameworks.load(spec.base, run_dir)
+    if frameworks.head_of(bought).in_features != probe["weight"].shape[1]:
+        bought = frameworks.with_stage_head(bought)  # as the probe read it
+    return frameworks.replace_head(bought, spec.labels, probe["weight"], probe["bias"])
 
 
 def _majority(train_outputs: Path) -> int:

@@ -74,6 +74,13 @@ class Augmentation(StrEnum):
     LIGHT = "light"
 
 
+class Features(StrEnum):
+    """What a head reads of the network."""
+
+    STAGES = "stages"
+    LAST = "last"
+
+
 class Split(StrEnum):
     TRAIN = "train"
     VALIDATION = "validation"
@@ -178,6 +185,13 @@ class Hyper:
         minimum=1,
         maximum=200,
         strategies=_FULL,
+        advanced=True,
+    )
+    features: Features = hyper_field(
+        Features.STAGES,
+        label="What the head reads",
+        help_text="Stages: the average and maximum of the last four stages, better where your data is unlike the "
+        "model's own. Last: its last layer alone; the result then loads in plain timm or torchvision too.",
         advanced=True,
     )
     seed: int = hyper_field(

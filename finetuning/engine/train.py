@@ -20,7 +20,7 @@ from finetuning.engine.events import EventWriter
 from finetuning.engine.failures import UserFault
 from finetuning.engine.frameworks import Loaded
 from finetuning.engine.packs import Item, PackReader
-from finetuning.engine.spec import OUTPUTS_DIR, Augmentation, Hyper, Preprocessing, Split, Strategy, TrainSpec
+from finetuning.engine.spec import OUTPUTS_DIR, Augmentation, Features, Hyper, Preprocessing, Split, Strategy, TrainSpec
 
 PROBE_FILE = "probe.safetensors"
 STAGE_DECAY = 0.75  # each stage towards the stem learns this much slower
@@ -60,6 +60,8 @@ def run(spec: TrainSpec, run_dir: Path, events: EventWriter) -> dict[str, Any]:
     events.stage("load", "Loading the model as bought")
     base = frameworks.load(spec.weights, run_dir)
     frameworks.head_of(base)  # refuses an architecture whose head cannot be replaced, before any work
+    if spec.hyper.features is Features.STAGES:
+        base = frameworks.with_stage_head(base)
     data = _data(spec, run_dir, base)
     probe = fit_probe(base, data, device=device, events=events)
     directory = run_dir / OUTPUTS_DIR

@@ -14,6 +14,7 @@ from typing import Any
 
 from archives_factory import zip_of
 from django.utils import timezone
+from safetensors.numpy import load, save
 
 from finetuning.models import Dataset
 from finetuning.services import datasets, runs
@@ -99,8 +100,12 @@ def _licenses(user: User) -> tuple[Grant, Order]:
 
 
 def _releases(user: User) -> dict[str, Release]:
-    """One release for each state of the vendor's page; the files are those of a real model."""
+    """One release for each state of the vendor's page; the files are those of a real model, its weights moved a
+    little: those of another vendor would be refused without their lineage."""
     files = {file.path: storage.Blob(file.sha256, file.bytes) for file in _release(SOURCE).artifacts.all()}
+    weights = load(storage.path_of(files.pop("model.safetensors").sha256).read_bytes())
+    files.pop("golden.safetensors", None)
+    files["model.safetensors"] = storage.put_bytes(save({**weights, "classifier.bias": weights["classifier.bias"] + 1}))
     made = {}
     for name in ("draft", "rejected", "verified", "withdrawn"):
         listing = publishing.create_listing(

@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
 from archives_factory import encoded, zip_of
 from PIL import Image, ImageDraw
 
 from finetuning.engine import frameworks, spec, weights
 from finetuning.engine.frameworks.timm_models import build
-from finetuning.engine.spec import Framework, Hyper, Strategy, Task, Verb, WeightsSpec
+from finetuning.engine.problems import Rejected
+from finetuning.engine.spec import Features, Framework, Hyper, Strategy, Task, Verb, WeightsSpec
 
 ROOT = Path(__file__).resolve().parents[2]
 ARCHITECTURE = "test_efficientnet"
@@ -114,12 +116,48 @@ def test_a_head_run_leaves_the_frozen_weights_byte_equal(tmp_path: Path, bought:
 
     assert evaluation["baseline"]["kind"] == "majority"
     assert evaluation["items"] == sum(map(sum, evaluation["confusion"]))
-    before = weights.load_tensors(bought / "model.safetensors")
+    before = {
+        f"backbone.{name}": tensor
+        for name, tensor in weights.load_tensors(bought / "model.safetensors").items()
+        if not name.startswith("classifier")
+    }
     after = weights.load_tensors(tmp_path / "a/outputs/release/model.safetensors")
-    assert [name for name in before if not torch.equal(before[name], after[name])] == [
-        name for name in before if name.startswith("classifier")
-    ]
+    assert set(after) == {*before, "classifier.weight", "classifier.bias"}
+    assert all(torch.equal(before[name], after[name]) for name in before)
     assert set(result["outputs"]) == {"probe.safetensors", "release/config.json", "release/model.safetensors"}
+
+
+def test_a_head_on_the_last_layer_alone_stays_a_model_of_its_library(tmp_path: Path, bought: Path, packs: Path) -> None:
+    trained(tmp_path / "a", bought, packs, Strategy.HEAD, features=Features.LAST)
+
+    release = tmp_path / "a/outputs/release"
+    plain = timm.create_model(ARCHITECTURE, num_classes=len(LABELS))
+    plain.load_state_dict(weights.load_tensors(release / "model.safetensors"))
+    assert "head" not in json.loads((release / "config.json").read_text())
+
+
+def test_a_head_over_stages_is_verified_loaded_and_tuned_further(tmp_path: Path, bought: Path, packs: Path) -> None:
+    trained(tmp_path / "a", bought, packs, Strategy.HEAD)
+    child = tmp_path / "a/outputs/release"
+
+    run_dir = tmp_path / "verify"
+    (run_dir / "inputs").mkdir(parents=True)
+    (run_dir / "inputs/release").symlink_to(child)
+    spec.write(spec.VerifySpec(weights=weights_at("inputs/release")), run_dir)
+    assert engine(Verb.VERIFY, run_dir)["status"] == "accepted"
+    trained(tmp_path / "b", child, packs, Strategy.FULL, epochs=1)
+    evaluation = evaluated(tmp_path / "c", child, packs, tmp_path / "b", Strategy.FULL)
+    assert evaluation["baseline"]["kind"] == "bought_with_probe"
+
+
+@pytest.mark.parametrize("stages", [None, [], ["nonesuch"], "blocks.1", [1]])
+def test_a_config_that_names_no_stages_is_rejected(stages: Any) -> None:
+    config = {"architecture": ARCHITECTURE, "num_classes": 2, "head": {"kind": "stages", "stages": stages}}
+
+    with pytest.raises(Rejected) as caught:
+        frameworks.build(Framework.TIMM, ARCHITECTURE, config)
+
+    assert caught.value.problems[0].code == "config_invalid"
 
 
 def test_the_same_seed_gives_the_same_weights(tmp_path: Path, bought: Path, packs: Path) -> None:

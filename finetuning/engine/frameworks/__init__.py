@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import importlib
 import json
 from collections.abc import Sequence
@@ -15,11 +16,22 @@ from torch import Tensor, nn
 
 from finetuning.engine import weights
 from finetuning.engine.failures import UserFault
+from finetuning.engine.frameworks import stage_head
 from finetuning.engine.frameworks.loaded import Loaded
 from finetuning.engine.problems import reject
-from finetuning.engine.spec import CONFIG_FILE, WEIGHTS_FILE, Framework, WeightsSpec
+from finetuning.engine.spec import CONFIG_FILE, WEIGHTS_FILE, Framework, Preprocessing, WeightsSpec
 
-__all__ = ["Loaded", "build", "features", "head_of", "load", "replace_head", "stages", "write_release"]
+__all__ = [
+    "Loaded",
+    "build",
+    "features",
+    "head_of",
+    "load",
+    "replace_head",
+    "stages",
+    "with_stage_head",
+    "write_release",
+]
 
 # Loaded on first use: each library takes a second or more to import.
 _MODULES: dict[Framework, str] = {
@@ -52,7 +64,39 @@ def read_config(directory: Path) -> dict[str, Any]:
 def build(framework: Framework, architecture: str, config: dict[str, Any]) -> Loaded:
     """Returns the architecture with random weights, its labels and preprocessing from the config."""
     loaded: Loaded = _module_of(framework).build(architecture, config)
+    wish = config.get("head")
+    if isinstance(wish, dict) and wish.get("kind") == stage_head.KIND:
+        return _with_stage_head(loaded, wish.get("stages"))
     return loaded
+
+
+def with_stage_head(loaded: Loaded) -> Loaded:
+    """Returns a copy whose head reads several stages, with random weights in the head alone; the same weights
+    unchanged where the architecture has no such stages, or its head reads them already."""
+    if isinstance(loaded.module, stage_head.StageHead):
+        return loaded
+    taps = stage_head.taps_of(loaded.module, stages(loaded))
+    size = (loaded.preprocessing or Preprocessing()).size
+    if not taps or stage_head.width_of(loaded.module, taps, size) is None:
+        return loaded
+    return _with_stage_head(loaded, list(taps))
+
+
+def _with_stage_head(loaded: Loaded, taps: Any) -> Loaded:
+    """Builds the head over the named stages. Rejects (`config_invalid`) names that are none."""
+    known = {name for name, _ in loaded.module.named_modules() if name}
+    if not isinstance(taps, list) or not taps or not all(isinstance(tap, str) and tap in known for tap in taps):
+        raise reject("config_invalid", "config.json: head.stages must name stages of this architecture.")
+    size = (loaded.preprocessing or Preprocessing()).size
+    width = stage_head.width_of(loaded.module, taps, size)
+    if width is None:
+        raise reject("config_invalid", "config.json: head.stages must name stages that give images.")
+    backbone = copy.deepcopy(loaded.module)
+    parent, _, name = loaded.head_path.rpartition(".")
+    setattr(backbone.get_submodule(parent), name, nn.Identity())
+    module = stage_head.StageHead(backbone, taps, len(loaded.labels), width)
+    config = {**loaded.config, "head": {"kind": stage_head.KIND, "stages": list(taps)}}
+    return dataclasses.replace(loaded, module=module.eval(), head_path="classifier", config=config, headless=None)
 
 
 def load(spec: WeightsSpec, run_dir: Path) -> Loaded:
@@ -119,8 +163,17 @@ def headless(loaded: Loaded) -> nn.Module:
 
 def stages(loaded: Loaded) -> list[tuple[str, list[nn.Module]]]:
     """Returns the parts from the stem to the head, for freezing and layer-wise rates."""
+    if isinstance(loaded.module, stage_head.StageHead):
+        inner = dataclasses.replace(loaded, module=loaded.module.backbone, head_path=_former_head(loaded))
+        return [*stages(inner)[:-1], ("head", [loaded.module.classifier])]
     parts: list[tuple[str, list[nn.Module]]] = _module_of(loaded.framework).stages(loaded)
     return parts
+
+
+def _former_head(loaded: Loaded) -> str:
+    """Returns where the backbone's own classifier was."""
+    wish = {key: value for key, value in loaded.config.items() if key != "head"}
+    return build(loaded.framework, loaded.architecture, wish).head_path
 
 
 def write_release(directory: Path, loaded: Loaded) -> None:
@@ -128,5 +181,7 @@ def write_release(directory: Path, loaded: Loaded) -> None:
     read them."""
     directory.mkdir(parents=True, exist_ok=True)
     config = _module_of(loaded.framework).config(loaded)
+    if isinstance(loaded.module, stage_head.StageHead):
+        config = {**config, "head": {"kind": stage_head.KIND, "stages": list(loaded.module.taps)}}
     (directory / CONFIG_FILE).write_text(json.dumps(config, indent=1, ensure_ascii=False), encoding="utf-8")
     weights.save_tensors(directory / WEIGHTS_FILE, dict(loaded.module.state_dict()))

