@@ -20,7 +20,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("account/", include("allauth.urls")),
     path("admin/", admin.site.urls),
     path("api/v1/", include(api)),
-    re_path(r"^api/v1/(?s:.*)$", NotThere.as_view()),
+    re_path(r"^api/v1/[\s\S]*$", NotThere.as_view()),
     path("api/schema/", SpectacularAPIView.as_view(), name="api_schema"),
     path("api/docs/", pages.swagger(SpectacularSwaggerSplitView.as_view(url_name="api_schema")), name="api_docs"),
 ]

@@ -19,7 +19,7 @@ def test_a_cursor_that_the_api_never_gave_out_is_no_fault_of_the_server(
 
     answer = client.get(f"/api/v1/{collection}/", {"cursor": base64.b64encode(cursor.encode()).decode()})
 
-    assert answer.status_code in {200, 404}
+    assert answer.status_code == 200 or answer.json()["code"] == "bad_cursor"
     assert client.get(f"/api/v1/{collection}/", {"page_size": LONG}).status_code == 200
 
 
@@ -33,3 +33,12 @@ def test_a_real_cursor_still_leads_to_the_next_page(client: Client) -> None:
     second = client.get(first["next"]).json()
 
     assert [len(page["results"]) for page in (first, second)] == [2, 1]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("path", ["nothing/", "listings/a/b/c/d/", "a%0Ab"])
+def test_an_address_of_the_api_that_is_none_answers_as_a_problem_and_breaks_no_page(client: Client, path: str) -> None:
+    answer = client.get(f"/api/v1/{path}")
+
+    assert (answer.status_code, answer["Content-Type"]) == (404, "application/problem+json")
+    assert client.get("/").status_code == 200

@@ -205,7 +205,8 @@ TABLE: dict[str, dict[tuple[str, str], dict[str, tuple[str, ...]]]] = {
             "not_the_vendor": ("reader", "billing", "buyer", *STRANGERS),
         },
         ("draft", "free"): {"not_verified": ("owner", "stranger")},
-        ("published", "free"): {"not_verified": ("owner",)},
+        ("published", "free"): {"release_frozen": ("owner",)},
+        ("yanked", "free"): {"release_frozen": ("owner",)},
         ("rejected", "free"): {"not_verified": ("owner",)},
     },
     "may_submit": {
