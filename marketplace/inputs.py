@@ -57,6 +57,8 @@ class JsonBody(BaseParser):
         except ValueError as error:
             place = f" at line {error.lineno}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
             raise ParseError(f"The body is not JSON{place}. Send one JSON object.") from error
+        if document is None:
+            raise ParseError("The body is null. Send one JSON object.")
         if _depth(document) > MAX_JSON_DEPTH:
             raise ParseError(_too_deep())
         return document

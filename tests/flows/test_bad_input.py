@@ -1705,9 +1705,12 @@ def test_a_revoked_token_opens_nothing(world: World) -> None:
 
 
 def test_a_token_in_the_address_is_refused_by_name(world: World) -> None:
-    answer = ask(world.stack, "GET", f"/api/v1/runs/?token={world.reader.token}")
+    secret = world.stack.manage("issue_token", "buyer", "--scope", "runs:read")
+
+    answer = ask(world.stack, "GET", f"/api/v1/runs/?token={secret}")
 
     assert_refused(answer, 400, codes={"token_in_url"})
+    assert ask(world.stack, "GET", "/api/v1/runs/", token=secret).status == 401
 
 
 SCOPED = [
