@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from finetuning.engine.evaluation import comparison, metrics
+from finetuning.engine.evaluation import comparison, intervals, metrics
 from finetuning.engine.evaluation.metrics import Predictions
 
 BASELINES = {
@@ -21,13 +21,16 @@ def report(
     kind = "bought_with_probe" if baseline is not None else "majority"
     right = baseline.is_right if baseline is not None else predictions.truth == majority
     title = BASELINES[kind]
-    compared = comparison.compare(predictions.is_right, right, seed=seed)
+    groups = predictions.group_numbers
+    compared = comparison.compare(predictions.is_right, right, seed=seed, groups=groups)
     measured = metrics.measure(predictions, seed=seed)
-    accuracy = metrics.wilson(int(right.sum()), len(right))
+    accuracy = intervals.wilson_of(right, groups)
     counts = metrics.confusion(predictions)
     return {
         "split": "test",
         "items": len(right),
+        "groups": len(set(groups.tolist())),
+        "effective_items": round(predictions.effective_count, 1),
         "labels": list(labels),
         "metrics": measured,
         "per_class": metrics.per_class(counts, labels),

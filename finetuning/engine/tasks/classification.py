@@ -30,7 +30,7 @@ from finetuning.engine import (
     weights,
 )
 from finetuning.engine.checkpoints import Checkpoints
-from finetuning.engine.evaluation import classifier
+from finetuning.engine.evaluation import classifier, intervals
 from finetuning.engine.evaluation.metrics import Predictions
 from finetuning.engine.events import EventWriter
 from finetuning.engine.failures import AppFault, UserFault
@@ -325,4 +325,5 @@ def _predict(loaded: Loaded, pack: PackReader, device: torch.device, events: Eve
         truth=labels_of(pack.items).numpy(),
         logits=logits.double().numpy(),
         indices=np.array([item.index for item in pack.items]),
+        groups=intervals.numbered([item.group for item in pack.items]),
     )
