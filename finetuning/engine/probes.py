@@ -26,6 +26,7 @@ class Probe:
     head: heads.LinearHead
     point: heads.Point
     seconds: float
+    table: Tensor  # (N, D): the features of the training, then of the validation items
 
     @property
     def start(self) -> heads.LinearHead:
@@ -53,7 +54,7 @@ def fit(features: Callable[[], Tensor], labels: Tensor, *, training: int, classe
     point = heads.choose(path)
     events.log(f"C = {point.regularization:g}: validation accuracy {point.validation_accuracy:.1%}.")
     head = heads.fit(heads.Samples(table, labels), classes, point.regularization)
-    return Probe(head, point, time.perf_counter() - started)
+    return Probe(head, point, time.perf_counter() - started, table)
 
 
 def saved(probe: Probe, class_counts: list[int]) -> dict[str, Tensor]:

@@ -57,7 +57,7 @@ class Models:
             spec = loaded.preprocessing or Preprocessing()
             with torch.inference_mode():
                 logits = loaded.module(preprocessing.transform(spec)(picture.image).unsqueeze(0))[0]
-        shares, places = logits.float().softmax(0).topk(min(top, len(loaded.labels)))
+        shares, places = (logits.float() / loaded.temperature).softmax(0).topk(min(top, len(loaded.labels)))
         return {
             "predictions": [
                 {"label": loaded.labels[place], "index": place, "confidence": share}

@@ -13,11 +13,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from finetuning.engine.evaluation.intervals import Floats, Ints
+from finetuning.engine.frameworks.loaded import TEMPERATURES
 
 BINS = 15  # Guo et al. 2017, arXiv 1706.04599, section 5
 _MAX_ITERATIONS = 100
-# Outside of this the fit follows a handful of items: a separable set would drive it to zero.
-TEMPERATURES = (0.05, 20.0)
 
 
 def temperature(logits: Tensor, labels: Tensor) -> float:
@@ -39,6 +38,18 @@ def temperature(logits: Tensor, labels: Tensor) -> float:
     optimizer.step(closure)
     found = float(exponent.detach().clamp(low, high).exp())
     return found if math.isfinite(found) else 1.0
+
+
+def summary(logits: Tensor, labels: Tensor, found: float) -> dict[str, float]:
+    """Returns the temperature and the mean cross-entropy, in nats, of the items it was fitted to, without and
+    with it."""
+    rows = logits.detach().double()
+    return {
+        "temperature": found,
+        "items": len(labels),
+        "loss_before": float(functional.cross_entropy(rows, labels)),
+        "loss_after": float(functional.cross_entropy(rows / found, labels)),
+    }
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from finetuning.engine.evaluation import comparison, intervals, metrics
+from finetuning.engine.evaluation import comparison, intervals, metrics, reliability
 from finetuning.engine.evaluation.metrics import Predictions
 
 BASELINES = {
@@ -14,10 +14,18 @@ BASELINES = {
 
 
 def report(
-    predictions: Predictions, baseline: Predictions | None, majority: int, *, labels: tuple[str, ...], seed: int
+    raw: Predictions,
+    baseline: Predictions | None,
+    majority: int,
+    *,
+    labels: tuple[str, ...],
+    seed: int,
+    temperature: float = 1.0,
 ) -> dict[str, Any]:
     """Returns the evaluation of predictions on the test split, beside a baseline on the same items: that of
-    `baseline`, or without one always guessing the class `majority`."""
+    `baseline`, or without one always guessing the class `majority`. `raw` holds the network's own logits; every
+    confidence and loss is of the logits divided by the release's `temperature`, as they are served."""
+    predictions = raw.divided_by(temperature)
     kind = "bought_with_probe" if baseline is not None else "majority"
     right = baseline.is_right if baseline is not None else predictions.truth == majority
     title = BASELINES[kind]
@@ -33,6 +41,7 @@ def report(
         "effective_items": round(predictions.effective_count, 1),
         "labels": list(labels),
         "metrics": measured,
+        "calibration": reliability.report(raw, temperature=temperature, seed=seed),
         "per_class": metrics.per_class(counts, labels),
         "confusion": counts.tolist(),
         "worst": metrics.worst(predictions, labels),

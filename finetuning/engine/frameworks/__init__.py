@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from finetuning.engine import weights
 from finetuning.engine.failures import UserFault
-from finetuning.engine.frameworks.loaded import Loaded
+from finetuning.engine.frameworks.loaded import Loaded, temperature_in
 from finetuning.engine.problems import reject
 from finetuning.engine.spec import CONFIG_FILE, WEIGHTS_FILE, Framework, WeightsSpec
 
@@ -60,7 +60,9 @@ def load(spec: WeightsSpec, run_dir: Path) -> Loaded:
 
     Rejects everything that docs/engine.md lists under `verify`."""
     directory = run_dir / spec.directory
-    loaded = build(spec.framework, spec.architecture, read_config(directory))
+    config = read_config(directory)
+    loaded = build(spec.framework, spec.architecture, config)
+    loaded.temperature = temperature_in(config)
     if not (directory / WEIGHTS_FILE).is_file():
         raise reject("weights_missing", f"Upload {WEIGHTS_FILE}.")
     tensors = weights.load_tensors(directory / WEIGHTS_FILE)
@@ -118,6 +120,8 @@ def write_release(directory: Path, loaded: Loaded) -> None:
     """Writes `config.json` and `model.safetensors` so that strict `load` and the framework's own client
     read them."""
     directory.mkdir(parents=True, exist_ok=True)
-    config = _module_of(loaded.framework).config(loaded)
+    config = dict(_module_of(loaded.framework).config(loaded))
+    if loaded.temperature != 1.0:
+        config["calibration"] = {"temperature": loaded.temperature}
     (directory / CONFIG_FILE).write_text(json.dumps(config, indent=1, ensure_ascii=False), encoding="utf-8")
     weights.save_tensors(directory / WEIGHTS_FILE, dict(loaded.module.state_dict()))
