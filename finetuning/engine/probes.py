@@ -26,6 +26,7 @@ class Probe:
     head: heads.LinearHead
     point: heads.Point
     seconds: float
+    backbone: str  # the digest of the network that computed the table
     table: Tensor  # (N, D): the features of the training, then of the validation items
 
     @property
@@ -33,7 +34,15 @@ class Probe:
         return self.point.head
 
 
-def fit(features: Callable[[], Tensor], labels: Tensor, *, training: int, classes: int, events: EventWriter) -> Probe:
+def fit(
+    features: Callable[[], Tensor],
+    labels: Tensor,
+    *,
+    training: int,
+    classes: int,
+    events: EventWriter,
+    backbone: str = "",
+) -> Probe:
     """Fits the head to the table that `features` computes, (N, D): the first `training` rows are the training
     items, the rest the validation items, on which the regularisation is chosen."""
     started = time.perf_counter()
@@ -54,7 +63,7 @@ def fit(features: Callable[[], Tensor], labels: Tensor, *, training: int, classe
     point = heads.choose(path)
     events.log(f"C = {point.regularization:g}: validation accuracy {point.validation_accuracy:.1%}.")
     head = heads.fit(heads.Samples(table, labels), classes, point.regularization)
-    return Probe(head, point, time.perf_counter() - started, table)
+    return Probe(head, point, time.perf_counter() - started, backbone, table)
 
 
 def saved(probe: Probe, class_counts: list[int]) -> dict[str, Tensor]:

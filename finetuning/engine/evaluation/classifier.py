@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from finetuning.engine.evaluation import comparison, intervals, metrics, reliability
+from finetuning.engine.evaluation import comparison, intervals, metrics, reliability, slices
 from finetuning.engine.evaluation.metrics import Predictions
 
 BASELINES = {
@@ -21,10 +22,13 @@ def report(
     labels: tuple[str, ...],
     seed: int,
     temperature: float = 1.0,
+    leaked: tuple[int, ...] = (),
+    parts: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Returns the evaluation of predictions on the test split, beside a baseline on the same items: that of
     `baseline`, or without one always guessing the class `majority`. `raw` holds the network's own logits; every
-    confidence and loss is of the logits divided by the release's `temperature`, as they are served."""
+    confidence and loss is of the logits divided by the release's `temperature`, as they are served. `leaked` are numbers of test
+    items that also lie among the training items; `parts` (N) names each item's part of the data."""
     predictions = raw.divided_by(temperature)
     kind = "bought_with_probe" if baseline is not None else "majority"
     right = baseline.is_right if baseline is not None else predictions.truth == majority
@@ -43,6 +47,8 @@ def report(
         "metrics": measured,
         "calibration": reliability.report(raw, temperature=temperature, seed=seed),
         "per_class": metrics.per_class(counts, labels),
+        "slices": slices.report(predictions, labels, parts=parts),
+        "without_leaked": slices.without(predictions, leaked),
         "confusion": counts.tolist(),
         "worst": metrics.worst(predictions, labels),
         "baseline": {"kind": kind, "title": title, "accuracy": accuracy.to_json()},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -65,6 +66,14 @@ class Predictions:
         """Probabilities (N, C)."""
         table: Floats = np.exp(log_softmax(self.logits, axis=1))
         return table
+
+    @property
+    def sha256(self) -> str:
+        """The digest over every item's number and float32 logits, in the order of the numbers."""
+        order = np.argsort(self.indices, kind="stable")
+        found = hashlib.sha256(self.indices[order].astype("<i8").tobytes())
+        found.update(self.logits[order].astype("<f4").tobytes())
+        return found.hexdigest()
 
     def divided_by(self, temperature: float) -> Predictions:
         return replace(self, logits=self.logits / temperature)

@@ -30,7 +30,7 @@ from finetuning.engine import (
     weights,
 )
 from finetuning.engine.checkpoints import Checkpoints
-from finetuning.engine.evaluation import calibration, classifier, intervals
+from finetuning.engine.evaluation import audit, calibration, classifier, crossval, intervals
 from finetuning.engine.evaluation.metrics import Predictions
 from finetuning.engine.events import EventWriter
 from finetuning.engine.failures import AppFault, UserFault
@@ -112,6 +112,7 @@ def train(spec: TrainSpec, run_dir: Path, events: EventWriter, device: torch.dev
         validation = {**fitted.validation.metrics, "loss": fitted.validation.loss}
         events.stage("calibrate", "Fitting the temperature on the validation images")
         logits = validation_logits(tuned, data, device=device, events=events)
+    judged = cross_validation(spec, base, data, probe, events)
     tuned.temperature = calibration.temperature(logits, labels_of(data.validation))
     events.stage("save", "Writing the tuned weights")
     frameworks.write_release(directory / "release", tuned)
@@ -123,10 +124,36 @@ def train(spec: TrainSpec, run_dir: Path, events: EventWriter, device: torch.dev
             "regularization": probe.point.regularization,
             "validation_accuracy": probe.point.validation_accuracy,
         },
+        **judged,
         "class_counts": data.class_counts,
         "timing": {"probe_seconds": probe.seconds, "total_seconds": time.perf_counter() - started},
         "precision": str(features.precision(device)).removeprefix("torch."),
     }
+
+
+def cross_validation(
+    spec: TrainSpec, base: Loaded, data: Data, probe: probes.Probe, events: EventWriter
+) -> dict[str, Any]:
+    """Returns `cross_validation`, `leave_one_out` and `label_audit`, each only where the data allow it."""
+    events.stage("cross_validation", "Cross-validating the head on the frozen features")
+    items, classes = [*data.train, *data.validation], len(data.labels)
+    frozen = crossval.FrozenFeatures(
+        table=probe.table,
+        labels=labels_of(items),
+        groups=intervals.numbered([item.group for item in items]),
+        backbone=probe.backbone,
+    )
+    crossval.check(frozen, bought=crossval.digest(frameworks.headless(base)))
+    part: dict[str, Any] = {}
+    if left_out := crossval.leave_one_out(frozen, classes=classes):
+        part["leave_one_out"] = left_out
+    regularization = probe.point.regularization
+    found = crossval.out_of_fold(frozen, classes=classes, regularization=regularization, seed=spec.hyper.seed)
+    if found is not None:
+        part["cross_validation"] = crossval.summary(found, frozen)
+        indices = np.array([item.index for item in items])
+        part["label_audit"] = audit.report(found.logits, frozen.labels.numpy(), indices=indices, names=data.labels)
+    return part
 
 
 def validation_logits(tuned: Loaded, data: Data, *, device: torch.device, events: EventWriter) -> Tensor:
@@ -138,13 +165,20 @@ def validation_logits(tuned: Loaded, data: Data, *, device: torch.device, events
 
 
 def fit_probe(base: Loaded, data: Data, *, device: torch.device, events: EventWriter) -> probes.Probe:
-    items = [*data.train, *data.validation]
+    items, headless = [*data.train, *data.validation], frameworks.headless(base)
+    backbone = crossval.digest(headless)
 
     def table() -> Tensor:
-        headless = frameworks.headless(base)
         return features.extract(headless, data.pack, items, data.evaluation_transform, device=device, events=events)[0]
 
-    return probes.fit(table, labels_of(items), training=len(data.train), classes=len(data.labels), events=events)
+    return probes.fit(
+        table,
+        labels_of(items),
+        training=len(data.train),
+        classes=len(data.labels),
+        events=events,
+        backbone=backbone,
+    )
 
 
 def start(spec: TrainSpec, base: Loaded, probe: probes.Probe) -> Loaded:
@@ -323,9 +357,15 @@ def evaluate(spec: EvaluateSpec, run_dir: Path, events: EventWriter, device: tor
         baseline = _predict(probed, pack, device, events, "baseline")
     majority = int(probe["class_counts"].argmax())
     report = classifier.report(
-        predictions, baseline, majority, labels=spec.labels, seed=spec.seed, temperature=tuned.temperature
+        predictions,
+        baseline,
+        majority,
+        labels=spec.labels,
+        seed=spec.seed,
+        temperature=tuned.temperature,
+        leaked=spec.leaked,
     )
-    return {"evaluation": report}
+    return {"evaluation": report, "predictions_sha256": predictions.sha256}
 
 
 def _predict(loaded: Loaded, pack: PackReader, device: torch.device, events: EventWriter, stage: str) -> Predictions:
