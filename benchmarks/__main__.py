@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-NAMES = ("head_only",)
+NAMES = ("floor_text", "head_only")
 
 
 def main(arguments: list[str]) -> int:
