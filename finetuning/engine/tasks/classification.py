@@ -326,3 +326,14 @@ def _predict(loaded: Loaded, pack: PackReader, device: torch.device, events: Eve
         logits=logits.double().numpy(),
         indices=np.array([item.index for item in pack.items]),
     )
+
+
+def answering(loaded: Loaded) -> Callable[[Image.Image], Tensor]:
+    """Returns what `serve` asks: the logits (C,) of one RGB image."""
+    to_input = preprocessing.transform(loaded.preprocessing or Preprocessing())
+
+    def logits(image: Image.Image) -> Tensor:
+        output: Tensor = loaded.module(to_input(image).unsqueeze(0))
+        return output[0]
+
+    return logits

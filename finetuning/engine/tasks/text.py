@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -240,3 +240,13 @@ def _predict(
         logits=logits.double().numpy(),
         indices=np.array([item.index for item in texts.items]),
     )
+
+
+def answering(loaded: Loaded) -> Callable[[str], Tensor]:
+    """Returns what `serve` asks: the logits (C,) of one text."""
+    reader = TextReader(loaded)
+
+    def logits(text: str) -> Tensor:
+        return logits_of(loaded.module, *reader.batch(reader.rows([text])))[0]
+
+    return logits
