@@ -86,4 +86,6 @@ def decode(content: bytes, name: str) -> str:
         return content.decode(encoding)
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
-        raise reject("encoding", f"The table is not UTF-8 text (line {line}). Save it as CSV UTF-8.", [name]) from error
+        raise reject(
+            "encoding", f"The table is not UTF-8 text (line {line}). Save it as CSV UTF-8.", [f"{name}: line {line}"]
+        ) from error

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from unicodedata import normalize
 
-from finetuning.engine.problems import reject
+from finetuning.engine.problems import Rejected, reject
 from finetuning.engine.spec import ArchiveLimits
 from finetuning.engine.tables import DELIMITERS, LABEL_COLUMNS, SPLIT_COLUMNS, decode, position_of
 
@@ -92,7 +92,9 @@ def _headless(document: str, name: str, limits: ArchiveLimits) -> TextTable:
     for delimiter in DELIMITERS:
         try:
             rows = list(_cells(document, delimiter, name, limits))
-        except csv.Error:
+        except Rejected as error:
+            if error.problems[0].code != "bad_csv":
+                raise
             continue
         if not rows or any(len(cells) != 2 for _, cells in rows):
             continue
