@@ -40,11 +40,17 @@ class Event:
 class EventWriter:
     """Appends events; every write is flushed so that a reader sees it at once."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, part: str = "") -> None:
+        self._path, self._part = path, part
         self._file = path.open("a", encoding="utf-8")
 
     def __enter__(self) -> Self:
         return self
+
+    def part(self, name: str) -> EventWriter:
+        """Returns a writer to the same file whose curves and progress are named after a part of the run:
+        `probe_loss`."""
+        return EventWriter(self._path, part=f"{name}_")
 
     def __exit__(self, *_exception: object) -> None:
         self._file.close()
@@ -57,10 +63,10 @@ class EventWriter:
         self.emit(Kind.STAGE, name=name, title=title)
 
     def progress(self, stage: str, done: int, total: int, *, rate: float = 0.0) -> None:
-        self.emit(Kind.PROGRESS, stage=stage, done=done, total=total, rate=round(rate, 2))
+        self.emit(Kind.PROGRESS, stage=self._part + stage, done=done, total=total, rate=round(rate, 2))
 
     def metric(self, name: str, split: str, step: float, value: float) -> None:
-        self.emit(Kind.METRIC, name=name, split=split, step=step, value=value)
+        self.emit(Kind.METRIC, name=self._part + name, split=split, step=step, value=value)
 
     def log(self, message: str, *, level: str = "info") -> None:
         self.emit(Kind.LOG, level=level, message=message)
