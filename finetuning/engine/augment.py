@@ -53,11 +53,22 @@ def transform(
 def _changed(view: Image.Image, draw: torch.Generator) -> Image.Image:
     low, high = COLOR_FACTOR
     light, contrast, color, angle = torch.rand(4, generator=draw).tolist()
-    view = functional.adjust_brightness(view, low + light * (high - low))
-    view = functional.adjust_contrast(view, low + contrast * (high - low))
-    view = functional.adjust_saturation(view, low + color * (high - low))
+    view = _with_colors(view, *(low + share * (high - low) for share in (light, contrast, color)))
     turned: Image.Image = functional.rotate(view, (2 * angle - 1) * LARGEST_ANGLE, InterpolationMode.BILINEAR)
     return turned
+
+
+def recolored(view: Image.Image, draw: torch.Generator) -> Image.Image:
+    """Returns the view with other brightness, contrast and saturation: nothing in it moves."""
+    low, high = COLOR_FACTOR
+    return _with_colors(view, *(low + share * (high - low) for share in torch.rand(3, generator=draw).tolist()))
+
+
+def _with_colors(view: Image.Image, light: float, contrast: float, color: float) -> Image.Image:
+    view = functional.adjust_brightness(view, light)
+    view = functional.adjust_contrast(view, contrast)
+    changed: Image.Image = functional.adjust_saturation(view, color)
+    return changed
 
 
 def _crop(image: Image.Image, draw: torch.Generator) -> tuple[int, int, int, int]:

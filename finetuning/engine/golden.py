@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from finetuning.engine import weights
-from finetuning.engine.frameworks import Loaded
+from finetuning.engine.frameworks import Loaded, detectors
 from finetuning.engine.problems import reject
 from finetuning.engine.spec import GOLDEN_FILE, Preprocessing, Task
 
@@ -36,11 +36,14 @@ def output_of(loaded: Loaded, inputs: dict[str, Tensor]) -> Tensor:
 
 
 def forward(loaded: Loaded, inputs: dict[str, Tensor]) -> Tensor:
-    """Returns the logits (1, C), or for an encoder the mean of its last hidden states (1, D)."""
+    """Returns the logits (1, C), for an encoder the mean of its last hidden states (1, D), for a detector what
+    its heads say before boxes are chosen (1, M)."""
     if "input_ids" in inputs:
         hidden: Tensor = loaded.module(**inputs).last_hidden_state
         mask = inputs["attention_mask"].unsqueeze(-1)
         return (hidden * mask).sum(1) / mask.sum(1)
+    if loaded.task is Task.OBJECT_DETECTION:
+        return detectors.raw_outputs(loaded.module, inputs["input"])
     result: Tensor = loaded.module(inputs["input"])
     return result
 

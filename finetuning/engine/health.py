@@ -50,12 +50,15 @@ class Survey:
     split_source: str
 
 
-def report(survey: Survey) -> dict[str, Any]:
-    """Returns the report, JSON-ready, as `docs/engine.md` has it."""
+def report(survey: Survey, classes: list[dict[str, Any]] | None = None, more: Sequence[Finding] = ()) -> dict[str, Any]:
+    """Returns the report, JSON-ready, as `docs/engine.md` has it. A task whose images have no label of their
+    own gives its `classes` and `more` findings."""
     items = survey.items
-    classes = class_counts(items, survey.labels)
     splits = Counter(item.split for item in items)
     leaks = leakage(survey)
+    if classes is None:
+        classes = class_counts(items, survey.labels)
+        more = [*more, *_about_accuracy(splits[Split.TEST])]
     return {
         "images": len(items),
         "labels": list(survey.labels),
@@ -71,7 +74,7 @@ def report(survey: Survey) -> dict[str, Any]:
             "near": [[items[at].index for at in group] for group in survey.near],
         },
         "leakage": leaks,
-        "findings": [asdict(finding) for finding in findings(survey, classes, len(leaks))],
+        "findings": [asdict(finding) for finding in findings(survey, classes, len(leaks), more)],
         "split_source": survey.split_source,
         "digest": digest(items, survey.labels),
     }
@@ -96,9 +99,16 @@ def imbalance_ratio(classes: list[dict[str, Any]]) -> float:
 
 
 def digest(items: Sequence[Item], labels: Sequence[str]) -> str:
-    """Returns the identity of the data set: sha256 over the sorted pixels, labels and splits."""
-    identities = sorted(f"{item.pixel_sha256} {item.split.value} {labels[item.label]}\n" for item in items)
+    """Returns the identity of the data set: sha256 over the sorted pixels, labels (or boxes) and splits."""
+    identities = sorted(f"{item.pixel_sha256} {item.split.value} {_content(item, labels)}\n" for item in items)
     return hashlib.sha256("".join(identities).encode()).hexdigest()
+
+
+def _content(item: Item, labels: Sequence[str]) -> str:
+    """Returns what an item is labelled with, as one text."""
+    if item.label >= 0:
+        return labels[item.label]
+    return repr(sorted((labels[int(box[0])], *(round(edge, 2) for edge in box[1:])) for box in item.boxes))
 
 
 def leakage(survey: Survey) -> list[dict[str, Any]]:
@@ -132,7 +142,7 @@ def _spread(values: Sequence[int]) -> dict[str, float]:
     return {"min": min(values), "median": statistics.median(values), "max": max(values)}
 
 
-def findings(survey: Survey, classes: list[dict[str, Any]], leaks: int) -> list[Finding]:
+def findings(survey: Survey, classes: list[dict[str, Any]], leaks: int, more: Sequence[Finding] = ()) -> list[Finding]:
     """Returns the findings, the gravest first."""
     order = {WARNING: 0, NOTICE: 1, GOOD: 2}
     found = [
@@ -140,6 +150,7 @@ def findings(survey: Survey, classes: list[dict[str, Any]], leaks: int) -> list[
         *_about_classes(survey, classes),
         *_about_duplicates(survey),
         *_about_splits(classes, leaks),
+        *more,
     ]
     return sorted(found, key=lambda finding: order[finding.severity])
 
@@ -260,7 +271,6 @@ def _about_splits(classes: list[dict[str, Any]], leaks: int) -> Iterator[Finding
         )
     else:
         yield Finding("no_leakage", GOOD, 0, "No test image appears among the training images", "")
-    tests = sum(entry["test"] for entry in classes)
     missing = [entry for entry in classes if not entry["test"] or not entry["validation"]]
     if missing:
         yield Finding(
@@ -270,6 +280,9 @@ def _about_splits(classes: list[dict[str, Any]], leaks: int) -> Iterator[Finding
             "Classes without a test or validation image",
             "Give every class at least three different images, better fifty.",
         )
+
+
+def _about_accuracy(tests: int) -> Iterator[Finding]:
     if 0 < tests < _SMALL_TEST:
         margin = 100 * _Z95 * math.sqrt(_TYPICAL_ACCURACY * (1 - _TYPICAL_ACCURACY) / tests)
         yield Finding(

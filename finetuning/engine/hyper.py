@@ -78,6 +78,10 @@ _TUNED = tuple(strategy for strategy in Strategy if strategy is not Strategy.HEA
 _STARTS_FROM_PROBE = (Strategy.LAST, Strategy.FULL, Strategy.LORA)
 _CLASSIFIES = (Task.IMAGE_CLASSIFICATION, Task.TEXT_CLASSIFICATION)
 _SEES = (Task.IMAGE_CLASSIFICATION, Task.OBJECT_DETECTION, Task.SEMANTIC_SEGMENTATION)
+# Their heads are no linear layer: the training loop fits them, and reads the loop's choices, even where all
+# else is frozen. These two choices are about the stages below the head.
+_TRAINS_ITS_HEAD = (Task.OBJECT_DETECTION,)
+_BELOW_THE_HEAD = ("stages", "stage_decay")
 
 
 def hyper_field(
@@ -132,7 +136,7 @@ class Hyper:
         minimum=1,
         maximum=16,
         strategies=(Strategy.LAST,),
-        tasks=(Task.IMAGE_CLASSIFICATION,),
+        tasks=(Task.IMAGE_CLASSIFICATION, Task.OBJECT_DETECTION),
         advanced=True,
     )
     batch_size: int = hyper_field(
@@ -165,6 +169,16 @@ class Hyper:
         help_text="Tick only if a mirrored image keeps its meaning; leave off for digits, text and signs.",
         strategies=_TUNED,
         tasks=_SEES,
+    )
+    image_size: int = hyper_field(
+        0,
+        label="Input size",
+        help_text="Pixels of the longer side, in steps of 32: more shows smaller objects and costs more. 0: the "
+        "size that the model was bought with.",
+        minimum=0,
+        maximum=1024,
+        tasks=(Task.OBJECT_DETECTION,),
+        advanced=True,
     )
     loss: Loss = hyper_field(
         Loss.CROSS_ENTROPY,
@@ -265,7 +279,7 @@ class Hyper:
         label="Start from the probe's head (LP-FT)",
         help_text="Fit the head on frozen features first, then tune (Kumar et al., 2022).",
         strategies=_STARTS_FROM_PROBE,
-        tasks=_CLASSIFIES,
+        tasks=(*_CLASSIFIES, Task.OBJECT_DETECTION),
         advanced=True,
     )
     patience: int = hyper_field(
@@ -311,5 +325,18 @@ def applicable(strategy: Strategy, task: Task) -> list[dataclasses.Field[Any]]:
     return [
         entry
         for entry in dataclasses.fields(Hyper)
-        if strategy in entry.metadata["strategies"] and task in entry.metadata["tasks"]
+        if task in entry.metadata["tasks"] and _is_read(entry, strategy, task)
     ]
+
+
+def _is_read(entry: dataclasses.Field[Any], strategy: Strategy, task: Task) -> bool:
+    if strategy is Strategy.HEAD and task in _TRAINS_ITS_HEAD and Strategy.LAST in entry.metadata["strategies"]:
+        return entry.name not in (*_BELOW_THE_HEAD, "start_from_probe")
+    return strategy in entry.metadata["strategies"]
+
+
+# Where a task's usual choices differ from the defaults above. Detection: 12 small epochs from a head that
+# already learned on the frozen backbone.
+STARTING_POINTS: dict[Task, dict[str, Any]] = {
+    Task.OBJECT_DETECTION: {"batch_size": 8, "epochs": 12, "stages": 3},
+}

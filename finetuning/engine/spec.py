@@ -172,10 +172,12 @@ class ZooSpec:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainSpec:
     """Fine-tune on a pack that holds the training and validation items only: the trainer never has the
-    test items."""
+    test items. `task` is what to learn where that is not what the weights were bought for: a classifier can
+    become the backbone of a detector."""
 
     weights: WeightsSpec
     strategy: Strategy
+    task: Task | None = None
     hyper: Hyper = Hyper()
     labels: tuple[str, ...] = ()
     pack: str = "inputs/train.pack"
@@ -183,8 +185,13 @@ class TrainSpec:
     threads: int = 0
 
     def __post_init__(self) -> None:
-        if len(self.labels) < 2:
-            raise SpecError("Fine-tuning needs at least two classes.", "labels")
+        fewest = 1 if self.target is Task.OBJECT_DETECTION else 2  # one kind of object is worth finding
+        if len(self.labels) < fewest:
+            raise SpecError(f"Fine-tuning needs at least {'one class' if fewest == 1 else 'two classes'}.", "labels")
+
+    @property
+    def target(self) -> Task:
+        return self.task or self.weights.task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,9 +17,21 @@ from finetuning.engine import weights
 from finetuning.engine.failures import UserFault
 from finetuning.engine.frameworks.loaded import Loaded
 from finetuning.engine.problems import reject
-from finetuning.engine.spec import CONFIG_FILE, WEIGHTS_FILE, Framework, WeightsSpec
+from finetuning.engine.spec import CONFIG_FILE, WEIGHTS_FILE, Framework, Task, WeightsSpec
 
-__all__ = ["Loaded", "build", "head_of", "headless", "load", "reinitialized", "replace_head", "stages", "write_release"]
+__all__ = [
+    "Loaded",
+    "build",
+    "detector",
+    "head_of",
+    "headless",
+    "load",
+    "reinitialized",
+    "replace_head",
+    "stages",
+    "trunk",
+    "write_release",
+]
 
 # Loaded on first use: each library takes a second or more to import.
 _MODULES: dict[Framework, str] = {
@@ -27,12 +39,18 @@ _MODULES: dict[Framework, str] = {
     Framework.TORCHVISION: "torchvision_models",
     Framework.TRANSFORMERS: "transformers_models",
 }
+_DETECTORS: dict[Framework, str] = {
+    Framework.TIMM: "timm_detectors",
+    Framework.TORCHVISION: "torchvision_detectors",
+}
 
 
-def _module_of(framework: Framework) -> ModuleType:
-    if framework not in _MODULES:
-        raise UserFault("framework_unsupported", f"This engine does not read {framework} models yet.")
-    return importlib.import_module(f"{__name__}.{_MODULES[framework]}")
+def _module_of(framework: Framework, task: Task | None = None) -> ModuleType:
+    modules = _DETECTORS if task is Task.OBJECT_DETECTION else _MODULES
+    if framework not in modules:
+        kind = "detectors" if task is Task.OBJECT_DETECTION else "models"
+        raise UserFault("framework_unsupported", f"This engine does not read {framework} {kind} yet.")
+    return importlib.import_module(f"{__name__}.{modules[framework]}")
 
 
 def read_config(directory: Path) -> dict[str, Any]:
@@ -49,9 +67,11 @@ def read_config(directory: Path) -> dict[str, Any]:
     return document
 
 
-def build(framework: Framework, architecture: str, config: dict[str, Any]) -> Loaded:
+def build(
+    framework: Framework, architecture: str, config: dict[str, Any], *, task: Task = Task.IMAGE_CLASSIFICATION
+) -> Loaded:
     """Returns the architecture with random weights, its labels and preprocessing from the config."""
-    loaded: Loaded = _module_of(framework).build(architecture, config)
+    loaded: Loaded = _module_of(framework, task).build(architecture, config)
     return loaded
 
 
@@ -60,7 +80,7 @@ def load(spec: WeightsSpec, run_dir: Path) -> Loaded:
 
     Rejects everything that docs/engine.md lists under `verify`."""
     directory = run_dir / spec.directory
-    loaded = build(spec.framework, spec.architecture, read_config(directory))
+    loaded = build(spec.framework, spec.architecture, read_config(directory), task=spec.task)
     if not (directory / WEIGHTS_FILE).is_file():
         raise reject("weights_missing", f"Upload {WEIGHTS_FILE}.")
     tensors = weights.load_tensors(directory / WEIGHTS_FILE)
@@ -100,6 +120,20 @@ def reinitialized(loaded: Loaded, labels: Sequence[str]) -> Loaded:
     return loaded.changed(module=fresh.module, labels=tuple(labels))
 
 
+def detector(loaded: Loaded, labels: Sequence[str], *, size: int, fresh: bool = False) -> Loaded:
+    """Returns a detector for these labels on a canvas of `size` pixels, made of what was bought; `fresh`: of
+    random weights. What is new is drawn from torch's generator."""
+    module = _module_of(loaded.framework, Task.OBJECT_DETECTION)
+    made: Loaded = (module.reinitialized if fresh else module.adapted)(loaded, labels, size)
+    return made
+
+
+def trunk(loaded: Loaded) -> str:
+    """Returns the dotted name of the part of a detector that was pretrained on images."""
+    name: str = _module_of(loaded.framework, loaded.task).trunk(loaded.module)
+    return name
+
+
 def headless(loaded: Loaded) -> nn.Module:
     """Returns a copy that gives what the classifier reads: (N, 3, S, S) -> (N, D), in eval mode."""
     module = copy.deepcopy(loaded.module)
@@ -110,7 +144,7 @@ def headless(loaded: Loaded) -> nn.Module:
 
 def stages(loaded: Loaded) -> list[tuple[str, list[nn.Module]]]:
     """Returns the parts from the stem to the head, for freezing and layer-wise rates."""
-    parts: list[tuple[str, list[nn.Module]]] = _module_of(loaded.framework).stages(loaded)
+    parts: list[tuple[str, list[nn.Module]]] = _module_of(loaded.framework, loaded.task).stages(loaded)
     return parts
 
 
@@ -118,6 +152,6 @@ def write_release(directory: Path, loaded: Loaded) -> None:
     """Writes `config.json` and `model.safetensors` so that strict `load` and the framework's own client
     read them."""
     directory.mkdir(parents=True, exist_ok=True)
-    config = _module_of(loaded.framework).config(loaded)
+    config = _module_of(loaded.framework, loaded.task).config(loaded)
     (directory / CONFIG_FILE).write_text(json.dumps(config, indent=1, ensure_ascii=False), encoding="utf-8")
     weights.save_tensors(directory / WEIGHTS_FILE, dict(loaded.module.state_dict()))
