@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from finetuning.engine import augment, boundary, features, frameworks, placement, runtime, taps
@@ -58,6 +59,15 @@ def found_in(at: Placement, boxes: dict[str, Tensor], first_label: int) -> Found
     labels = boxes["labels"].cpu().numpy().astype(np.int64) - first_label
     known = labels >= 0
     return Found(placed.numpy().astype(np.float64)[known], labels[known], boxes["scores"].double().cpu().numpy()[known])
+
+
+@torch.inference_mode()
+def found_in_image(loaded: Loaded, image: Image.Image) -> Found:
+    """Returns what a detector finds in one picture, in its pixels."""
+    spec = loaded.preprocessing or Preprocessing()
+    at = placement.fitted(image.size, placement.side_of(spec.size))
+    learner = Learner(loaded.module.eval(), at.side)
+    return found_in(at, learner.detect(placement.painted(image, at, spec).unsqueeze(0))[0], learner.first_label)
 
 
 class Learner(nn.Module):
@@ -128,7 +138,7 @@ class Detector:
         total, found = 0.0, list[Found]()
         for items, inputs in self._validation_batches():
             runtime.check_stop()
-            places = [placement.fitted(item, self.data.side) for item in items]
+            places = [placement.fitted(item.size, self.data.side) for item in items]
             pairs = list(zip(items, places, strict=True))
             total += len(items) * float(
                 self._losses(module, inputs, [target(*pair, module.first_label) for pair in pairs])

@@ -69,19 +69,19 @@ def side_of(size: int) -> int:
     return -(-size // STRIDE) * STRIDE
 
 
-def fitted(item: Item, side: int) -> Placement:
+def fitted(size: tuple[int, int], side: int) -> Placement:
     """The whole image in the upper left corner, its longer side filling the canvas."""
-    return _placed(item, side, 1.0)
+    return _placed(size, side, 1.0)
 
 
 def drawn(item: Item, side: int, hyper: Hyper, *, epoch: int) -> Placement:
     """The image zoomed and shifted at random; nothing moves without augmentation."""
     if hyper.augmentation is Augmentation.NONE:
-        return fitted(item, side)
+        return fitted(item.size, side)
     generator = augment.generator(hyper.seed, epoch, item.index)
     low, high = STRONG_ZOOM if hyper.augmentation is Augmentation.STRONG else LIGHT_ZOOM
     zoom, right, down, mirror = torch.rand(4, generator=generator).tolist()
-    placed = _placed(item, side, low * (high / low) ** zoom)
+    placed = _placed(item.size, side, low * (high / low) ** zoom)
     free = (side - round(item.width * placed.across), side - round(item.height * placed.down))
     left, top = (int(share * room) for share, room in zip((right, down), free, strict=True))
     return Placement(
@@ -96,13 +96,12 @@ def drawn(item: Item, side: int, hyper: Hyper, *, epoch: int) -> Placement:
     )
 
 
-def _placed(item: Item, side: int, zoom: float) -> Placement:
-    scale = zoom * side / max(item.width, item.height)
+def _placed(size: tuple[int, int], side: int, zoom: float) -> Placement:
+    width, height = size
+    scale = zoom * side / max(size)
     # Whole pixels: what is said of the boxes must be exactly what was done to the pixels.
-    width, height = max(1, round(item.width * scale)), max(1, round(item.height * scale))
-    return Placement(
-        side=side, width=item.width, height=item.height, across=width / item.width, down=height / item.height
-    )
+    across, down = max(1, round(width * scale)) / width, max(1, round(height * scale)) / height
+    return Placement(side=side, width=width, height=height, across=across, down=down)
 
 
 def painted(image: Image.Image, at: Placement, spec: Preprocessing) -> Tensor:
@@ -111,7 +110,7 @@ def painted(image: Image.Image, at: Placement, spec: Preprocessing) -> Tensor:
 
 
 def evaluation(spec: Preprocessing) -> Callable[[Item, Image.Image], Tensor]:
-    return lambda item, image: painted(image, fitted(item, side_of(spec.size)), spec)
+    return lambda item, image: painted(image, fitted(item.size, side_of(spec.size)), spec)
 
 
 def training(spec: Preprocessing, hyper: Hyper, *, epoch: int) -> Callable[[Item, Image.Image], Tensor]:

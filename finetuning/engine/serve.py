@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import numpy as np
 import torch
+from PIL import Image
 
-from finetuning.engine import frameworks, preprocessing, runtime
+from finetuning.engine import detecting, frameworks, preprocessing, runtime
 from finetuning.engine.events import EventWriter
 from finetuning.engine.frameworks import Loaded
 from finetuning.engine.images import BadImage, decode
@@ -23,6 +25,7 @@ from finetuning.engine.problems import Rejected
 from finetuning.engine.spec import ArchiveLimits, Framework, Preprocessing, ServeSpec, Task, WeightsSpec
 
 MAX_BODY_BYTES = 20 * 2**20
+TOP_CLASSES, TOP_BOXES = 5, 100
 _SHA = re.compile(r"[0-9a-f]{40}")
 
 
@@ -45,27 +48,18 @@ class Models:
     def names(self) -> list[str]:
         return list(self._loaded)
 
-    def predict(self, name: str, content: bytes, top: int) -> dict[str, Any]:
+    def predict(self, name: str, content: bytes, top: int | None) -> dict[str, Any]:
         try:
             picture = decode(content, "", ArchiveLimits(min_side=1))
         except BadImage as error:
             raise Refused(422, error.code, error.message) from error
         started = time.perf_counter()
-        with self._lock:
+        with self._lock, torch.inference_mode():
             warm = name in self._loaded
             loaded = self._get(name)
-            spec = loaded.preprocessing or Preprocessing()
-            with torch.inference_mode():
-                logits = loaded.module(preprocessing.transform(spec)(picture.image).unsqueeze(0))[0]
-        shares, places = logits.float().softmax(0).topk(min(top, len(loaded.labels)))
-        return {
-            "predictions": [
-                {"label": loaded.labels[place], "index": place, "confidence": share}
-                for share, place in zip(shares.tolist(), places.tolist(), strict=True)
-            ],
-            "milliseconds": round(1000 * (time.perf_counter() - started), 1),
-            "warm": warm,
-        }
+            answer = _boxes if loaded.task is Task.OBJECT_DETECTION else _classes
+            part = answer(loaded, picture.image, top)
+        return {**part, "milliseconds": round(1000 * (time.perf_counter() - started), 1), "warm": warm}
 
     def _get(self, name: str) -> Loaded:
         if name not in self._loaded:
@@ -91,6 +85,39 @@ class Models:
             raise Refused(500, "release_broken", error.problems[0].message) from error
 
 
+def _classes(loaded: Loaded, image: Image.Image, top: int | None) -> dict[str, Any]:
+    spec = loaded.preprocessing or Preprocessing()
+    logits = loaded.module(preprocessing.transform(spec)(image).unsqueeze(0))[0]
+    shares, places = logits.float().softmax(0).topk(min(top or TOP_CLASSES, len(loaded.labels)))
+    return {
+        "predictions": [
+            {"label": loaded.labels[place], "index": place, "confidence": share}
+            for share, place in zip(shares.tolist(), places.tolist(), strict=True)
+        ]
+    }
+
+
+def _boxes(loaded: Loaded, image: Image.Image, top: int | None) -> dict[str, Any]:
+    """Returns the boxes in pixels of the upright image, the most confident first, and from which confidence on
+    the release itself takes them for found."""
+    found = detecting.found_in_image(loaded, image)
+    order = np.argsort(-found.scores, kind="stable")[: top or TOP_BOXES]
+    return {
+        "predictions": [
+            {
+                "label": loaded.labels[found.labels[at]],
+                "index": int(found.labels[at]),
+                "confidence": float(found.scores[at]),
+                "box": dict(zip(("left", "top", "right", "bottom"), found.boxes[at].round(2).tolist(), strict=True)),
+            }
+            for at in order
+        ],
+        "width": image.width,
+        "height": image.height,
+        "threshold": frameworks.confidence(loaded),
+    }
+
+
 class _Handler(BaseHTTPRequestHandler):
     server: _Server
     protocol_version = "HTTP/1.1"
@@ -107,8 +134,9 @@ class _Handler(BaseHTTPRequestHandler):
             length = int(self.headers.get("Content-Length") or 0)
             if not 0 < length <= MAX_BODY_BYTES:
                 raise Refused(413, "too_large", "Send an image of 1 byte to 20 MiB.")
-            top = int(parse_qs(address.query).get("top", ["5"])[0])
-            self._answer(200, self.server.models.predict(name, self.rfile.read(length), max(1, top)))
+            asked = parse_qs(address.query).get("top")
+            top = max(1, int(asked[0])) if asked else None
+            self._answer(200, self.server.models.predict(name, self.rfile.read(length), top))
         except Refused as refused:
             self.close_connection = True
             self._answer(refused.status, {"code": refused.code, "message": refused.message})

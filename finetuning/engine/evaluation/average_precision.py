@@ -136,7 +136,7 @@ def _curves(matches: ClassMatches, weights: Floats, total: Floats) -> Iterator[t
     recall = hits / np.maximum(total, 1)[:, None, None]
     precision = hits / np.maximum(seen, np.spacing(1))
     envelope = np.maximum.accumulate(precision[..., ::-1], axis=2)[..., ::-1]
-    flat = (-1, matches.hits.shape[1])
+    flat = (len(weights) * len(THRESHOLDS), matches.hits.shape[1])
     yield from ((row, *pair) for row, pair in enumerate(zip(recall.reshape(flat), envelope.reshape(flat), strict=True)))
 
 

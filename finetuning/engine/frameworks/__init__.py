@@ -22,6 +22,7 @@ from finetuning.engine.spec import CONFIG_FILE, WEIGHTS_FILE, Framework, Task, W
 __all__ = [
     "Loaded",
     "build",
+    "confidence",
     "detector",
     "head_of",
     "headless",
@@ -132,6 +133,12 @@ def trunk(loaded: Loaded) -> str:
     """Returns the dotted name of the part of a detector that was pretrained on images."""
     name: str = _module_of(loaded.framework, loaded.task).trunk(loaded.module)
     return name
+
+
+def confidence(loaded: Loaded) -> float:
+    """Returns the score from which on a detector's boxes count as found: its own choice, or a half."""
+    value = loaded.config.get("detector", {}).get("confidence", 0.5)
+    return float(value) if isinstance(value, int | float) and 0 <= value <= 1 else 0.5
 
 
 def headless(loaded: Loaded) -> nn.Module:

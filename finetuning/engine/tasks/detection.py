@@ -188,7 +188,7 @@ def predict(
         runtime.check_stop()
         answers = learner.detect(images.to(device))
         found += [
-            detecting.found_in(placement.fitted(item, learner.side), boxes, learner.first_label)
+            detecting.found_in(placement.fitted(item.size, learner.side), boxes, learner.first_label)
             for item, boxes in zip(group, answers, strict=True)
         ]
         events.progress(stage, len(found), len(items), rate=len(found) / (time.perf_counter() - started))
@@ -215,6 +215,7 @@ def evaluate(spec: EvaluateSpec, run_dir: Path, events: EventWriter, device: tor
         learned = weights.load_tensors(run_dir / spec.train_outputs / PROBE_FILE)
         weights.load_strictly(probed.module, {**probed.module.state_dict(), **learned})
         baseline = predict(probed, pack, pack.items, device, events, "baseline")
-    confidence = float(tuned.config["detector"].get("confidence", reports.CONFIDENCE))
-    report = reports.report(pack.items, found, baseline, labels=spec.labels, confidence=confidence, seed=spec.seed)
+    report = reports.report(
+        pack.items, found, baseline, labels=spec.labels, confidence=frameworks.confidence(tuned), seed=spec.seed
+    )
     return {"evaluation": report}
