@@ -13,6 +13,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from html import unescape
 from typing import Any
 
@@ -239,6 +240,7 @@ def png_of(width: int, height: int, *, depth: int = 8, color: int = 2, rows: byt
     return b"\x89PNG\r\n\x1a\n" + header + extra + chunk(b"IDAT", zlib.compress(rows, 9)) + chunk(b"IEND", b"")
 
 
+@cache
 def vast_png(side: int = 20_000) -> bytes:
     """A true black-and-white image of `side` times `side` pixels in some kilobytes."""
     row = bytes(1 + (side + 7) // 8)
@@ -250,6 +252,7 @@ def small_png(extra: bytes) -> bytes:
     return png_of(48, 48, rows=rows, extra=extra)
 
 
+@cache
 def _bomb() -> bytes:
     packer = zlib.compressobj(9)
     return b"".join(packer.compress(bytes(1 << 20)) for _ in range(64)) + packer.flush()

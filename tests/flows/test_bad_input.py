@@ -69,6 +69,11 @@ OTHER_PICTURE = encoded(picture(78))
 GOOD_ZIP = zip_of(class_folders())
 
 
+def wrong(reason: str) -> pytest.MarkDecorator:
+    """The product answers otherwise today; the test says what is right."""
+    return pytest.mark.xfail(strict=True, reason=reason)
+
+
 @dataclass(frozen=True, slots=True)
 class Upload:
     """A data set to send, and what must become of it: the codes of its refusal, or parts of its report."""
@@ -123,7 +128,7 @@ ARCHIVES = [
     refused("only a folder", lambda: raw_zip([Member(name=b"cats/", attributes=(0o40755 << 16) | 16)]), "zip_empty"),
     refused("only hidden files", lambda: zip_of({"__MACOSX/._a.png": b"x", ".DS_Store": b"x"}), "zip_empty"),
     refused("20001 files", lambda: hostile.stored({f"cats/{n}.png": b"" for n in range(20_001)}), "too_many_files"),
-    refused("a bomb", lambda: hostile.repeated("cats/000.png", 256 << 20), "zip_bomb"),
+    refused("a bomb", lambda: hostile.repeated("cats/000.png", 64 << 20), "zip_bomb"),
     refused("a claim of 4 GiB", lambda: with_name(b"cats/x.png", declared_size=0xFFFF_FFF0), "zip_bomb"),
     refused("a claim too small", lambda: with_name(b"cats/x.png", declared_size=9), "zip_inconsistent", "zip_bomb"),
     refused("a claim too large", lambda: with_name(b"cats/x.png", declared_size=len(PICTURE) + 9), "zip_inconsistent"),
@@ -472,7 +477,13 @@ BAD_WEIGHTS = [
         {"config_invalid"},
         config={**CONFIG, "pretrained_cfg": {**CONFIG["pretrained_cfg"], "mean": [math.nan] * 3}},
     ),
+    Weights("two classes of one name", {"config_invalid"}, config={**CONFIG, "label_names": ["cat", "cat"]}),
+    Weights("an unknown library", {"config_invalid", "architecture_unknown"}, config={**CONFIG, "library": "os"}),
 ]
+KNOWN_FAULTS = {
+    "two classes of one name": "accepted: ready, and predictions cannot tell the classes apart",
+    "an unknown library": "accepted: ready, as if the library were timm",
+}
 
 
 # The people, and everything slow that they send
@@ -535,8 +546,6 @@ def world(stack: Stack) -> Iterator[World]:
     world.log_start = stack.log.stat().st_size
     send_everything(world)
     yield world
-    # A licensee of nothing but withdrawn releases meets a known fault: leave one that can be chosen.
-    world.vendor.ask("POST", f"listings/{OURS}/releases/{world.versions['all zeros']}/publish/")
     for run in world.buyer.everything("runs/"):
         world.buyer.ask("POST", f"runs/{run['id']}/cancel/")
     for api, identities_made in (
@@ -714,7 +723,7 @@ def test_an_odd_but_honest_upload_is_accepted_and_reported(world: World, upload:
         ("names of all the world", LAUGHING),
         ("names that are scripts", "<img src=x onerror=alert(1)>"),
         ("a test set that was trained on", "also appear among the training images"),
-        pytest.param("sixteen bits", "16-bit"),
+        ("sixteen bits", "16-bit"),
     ],
 )
 def test_the_page_of_an_odd_upload_notes_what_was_odd(world: World, name: str, noted: str) -> None:
@@ -846,7 +855,13 @@ def test_the_name_of_the_uploaded_file_is_only_a_name(world: World, filename: st
 # Weights
 
 
-@pytest.mark.parametrize("case", BAD_WEIGHTS, ids=ids(BAD_WEIGHTS))
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, id=case.name, marks=[wrong(KNOWN_FAULTS[case.name])] if case.name in KNOWN_FAULTS else [])
+        for case in BAD_WEIGHTS
+    ],
+)
 def test_bad_weights_are_rejected_with_a_code_and_a_sentence(world: World, case: Weights) -> None:
     release = world.verified(case.name)
 
@@ -928,8 +943,8 @@ def test_a_pickle_is_refused_at_upload_and_nothing_is_attached(world: World, end
         "program.exe",
         "code.py",
         "%5c..%5cx.exe",
-        pytest.param("a%0ab.json"),
-        pytest.param(""),
+        "a%0ab.json",
+        "",
     ],
 )
 def test_a_release_takes_no_file_of_a_strange_name(world: World, path: str) -> None:
@@ -938,6 +953,16 @@ def test_a_release_takes_no_file_of_a_strange_name(world: World, path: str) -> N
     answer = world.vendor.ask("PUT", f"listings/{OURS}/releases/2.0/artifacts/{path}", body=b"x", kind=BINARY)
 
     assert_refused(answer, {400, 404, 405, 422})
+    assert artifacts(world) == before
+
+
+@wrong("201: README.MD lies beside README.md, and one replaces the other on many disks")
+def test_a_release_takes_no_two_files_whose_names_differ_only_in_case(world: World) -> None:
+    before = artifacts(world)
+
+    answer = world.vendor.ask("PUT", f"listings/{OURS}/releases/2.0/artifacts/README.MD", body=b"x", kind=BINARY)
+
+    assert_refused(answer, {409, 422})
     assert artifacts(world) == before
 
 
@@ -1068,8 +1093,8 @@ def test_a_bad_listing_names_its_field_and_is_not_created(
         ({"price_minor": "nan"}, "price_minor"),
         ({"currency": "eur"}, "currency"),
         ({"notes": "n" * 301}, "notes"),
-        pytest.param({"status": "published"}, "status"),
-        pytest.param({"currency": "XXX", "version": "9.1"}, "currency"),
+        ({"status": "published"}, "status"),
+        ({"currency": "XXX", "version": "9.1"}, "currency"),
     ],
 )
 def test_a_bad_release_names_its_field_and_is_not_created(world: World, changes: dict[str, Any], named: str) -> None:
@@ -1211,7 +1236,7 @@ def test_the_same_license_twice_is_one_license(world: World) -> None:
     ("licensee", "status"),
     [
         ("northlight", {403, 404}),
-        pytest.param("nonesuch", {404, 422}),
+        ("nonesuch", {404, 422}),
     ],
 )
 def test_nobody_accepts_terms_for_others(world: World, licensee: str, status: set[int]) -> None:
@@ -1287,8 +1312,8 @@ def test_a_bad_setting_is_refused_by_its_name(world: World, hyper: dict[str, Any
     "number",
     [
         "1e400",
-        pytest.param("NaN"),
-        pytest.param("-Infinity"),
+        "NaN",
+        "-Infinity",
     ],
 )
 def test_a_number_that_is_none_is_refused(world: World, number: str) -> None:
@@ -1794,14 +1819,14 @@ def test_a_body_that_is_no_object_is_refused(world: World, path: str, body: byte
 @pytest.mark.parametrize(
     "query",
     [
-        pytest.param("cursor=zzzz"),
+        "cursor=zzzz",
         pytest.param("cursor=cD0lMDA%3D", id="a cursor of NUL"),
         pytest.param("cursor=cD0n", id="a cursor of a quote"),
-        pytest.param("page_size=-1"),
-        pytest.param("page_size=0"),
-        pytest.param("page_size=abc"),
-        pytest.param("page=-1"),
-        pytest.param("ordering=password"),
+        "page_size=-1",
+        "page_size=0",
+        "page_size=abc",
+        "page=-1",
+        "ordering=password",
     ],
 )
 def test_a_bad_place_in_a_list_is_refused(world: World, path: str, query: str) -> None:
@@ -2040,17 +2065,8 @@ def test_a_bad_number_of_predictions_is_refused(world: World, top: str) -> None:
     assert "top" in field_names(assert_refused(answer, {400, 422}))
 
 
-FAULTY = {
-    "/models/",
-    "/runs/new/",
-    *(f"/api/v1/{path}" for path in ("datasets/", "runs/", "listings/", f"listings/{PAID}/grants/")),
-}
-
-
-def test_the_server_met_no_error_of_its_own_but_the_known_ones(world: World) -> None:
-    """Last of all: whatever the tests above sent, only what they mark as known faults is in the log."""
+def test_the_server_met_no_error_of_its_own(world: World) -> None:
+    """Last of all: whatever the tests above sent, none of it is in the log as the server's own mistake."""
     log = world.stack.log.read_bytes()[world.log_start :].decode(errors="replace")
 
-    paths = set(re.findall(r"Internal Server Error: (\S+)", log))
-
-    assert paths <= FAULTY
+    assert not re.findall(r"Internal Server Error: \S+", log)
