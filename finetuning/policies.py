@@ -12,7 +12,7 @@ from finetuning.models import Dataset, Run
 from finetuning.models.datasets import DatasetStatus
 from finetuning.models.runs import RunStatus
 from marketplace.accounts.models import Namespace, User
-from marketplace.decisions import ALLOW, Decision, all_of, deny
+from marketplace.decisions import ALLOW, Decision, all_of, deny, not_in_this_state
 from models_catalog import policies as catalog
 from models_catalog.models import Release
 
@@ -30,7 +30,9 @@ def may_use_dataset(user: Person, dataset: Dataset, release: Release) -> Decisio
     if dataset.status == DatasetStatus.CHECKING:
         return deny("dataset_not_ready", "This dataset is still being checked. Wait until it is ready.")
     if dataset.status == DatasetStatus.INVALID:
-        return deny("dataset_invalid", "This dataset cannot be used: see its problems, fix them, upload it again.")
+        return not_in_this_state(
+            "dataset_invalid", "This dataset cannot be used: see its problems, fix them, upload it again."
+        )
     if dataset.task != release.listing.task:
         return deny("task_mismatch", f"The model is made for {release.listing.task}, the dataset for {dataset.task}.")
     return may_change(user, dataset.owner)
@@ -61,16 +63,16 @@ def may_launch(user: User, release: Release, dataset: Dataset, *, now: datetime)
 
 def may_cancel(user: Person, run: Run) -> Decision:
     if run.is_terminal:
-        return deny("already_finished", "This run has ended already.")
+        return not_in_this_state("already_finished", "This run has ended already.")
     return may_change(user, run.owner)
 
 
 def may_publish_derivative(user: Person, run: Run, *, now: datetime, namespace: Namespace | None = None) -> Decision:
     """May the user publish the run's result in the namespace, by default that of its owner?"""
     if run.status != RunStatus.SUCCEEDED or not run.evaluation:
-        return deny("not_publishable", "Only a finished run with its evaluation can be published.")
+        return not_in_this_state("not_publishable", "Only a finished run with its evaluation can be published.")
     if run.derivative_id:
-        return deny("already_published", "This run's result was published already.")
+        return not_in_this_state("already_published", "This run's result was published already.")
     return all_of(
         lambda: may_change(user, run.owner),
         lambda: catalog.may_share_derivative(user, run.release, now=now, holder=run.owner),

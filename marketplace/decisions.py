@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from marketplace.errors import Denied
+from marketplace.errors import Conflict, Denied
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +13,7 @@ class Decision:
     allowed: bool
     code: str = ""
     why: str = ""
+    is_about_state: bool = False  # the same person may, once the thing is in another state
 
     def __bool__(self) -> bool:
         return self.allowed
@@ -25,6 +26,11 @@ def deny(code: str, why: str) -> Decision:
     return Decision(allowed=False, code=code, why=why)
 
 
+def not_in_this_state(code: str, why: str) -> Decision:
+    """Refuses what the same person may do in another state of the thing (409, not 403)."""
+    return Decision(allowed=False, code=code, why=why, is_about_state=True)
+
+
 def all_of(*rules: Callable[[], Decision]) -> Decision:
     """Returns the first refusal, else ALLOW. Rules are callables so that later ones cost nothing."""
     for rule in rules:
@@ -35,6 +41,6 @@ def all_of(*rules: Callable[[], Decision]) -> Decision:
 
 
 def require(decision: Decision) -> None:
-    """Raises Denied with the decision's code and reason unless it allows."""
+    """Raises Denied, or Conflict where the present state is the cause, with the decision's code and reason unless it allows."""
     if not decision.allowed:
-        raise Denied(decision.code, decision.why)
+        raise (Conflict if decision.is_about_state else Denied)(decision.code, decision.why)

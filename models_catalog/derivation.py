@@ -55,7 +55,7 @@ def credited(child: Terms, parents: Iterable[Terms]) -> Terms:
 
 def widenings(child: Terms, parent: Terms) -> list[str]:
     """Returns in words every clause in which `child` gives more, or asks for less, than a derivative of
-    `parent` must; each completes "the parent does not let a derivative ...". Empty for `derive(parent)`."""
+    `parent` must; each completes "the parent lets no derivative ...". Empty for `derive(parent)`."""
     limit = derive(parent)
     return [
         *(f"allow “{WORDS[right].lower()}”" for right in Right if child.answer(right).rank > limit.answer(right).rank),

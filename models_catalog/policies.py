@@ -207,7 +207,7 @@ def may_carry(child: Terms, parent: Terms) -> Decision:
     clauses = widenings(child, parent)
     if not clauses:
         return ALLOW
-    why = f"The parent's “{parent.name}” does not let a derivative: {'; '.join(clauses)}."
+    why = f"The parent's “{parent.name}” lets no derivative do this: {'; '.join(clauses)}."
     return deny("price_not_allowed", why) if clauses == [PRICE] else deny("terms_too_wide", why)
 
 

@@ -72,7 +72,7 @@ def _from_folders(images: tuple[Entry, ...], depth: int) -> list[Sample]:
     if loose:
         raise reject(
             "unlabelled",
-            f"{len(loose):,} images lie in no class folder. {_LAYOUT_ADVICE}",
+            f"Images that lie in no class folder: {len(loose):,}. {_LAYOUT_ADVICE}",
             loose,
         )
     return [

@@ -68,7 +68,7 @@ def _check_faults(gathered: Gathered, total: int, spec: InspectSpec) -> None:
         for sample, fault in faults:
             by_code.setdefault(fault.code, []).append(f"{sample.entry.name}: {fault.message}")
         for code, names in by_code.items():
-            message = f"{len(names):,} of {total:,} images cannot be used. Mend or remove them."
+            message = f"Images that cannot be used: {len(names):,} of {total:,}. Mend or remove them."
             problems.extend(reject(code, message, names).problems)
     left = Counter({sample.label: 0 for sample, _ in faults})
     left.update(sample.label for sample in gathered.samples)

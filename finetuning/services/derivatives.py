@@ -45,8 +45,8 @@ def publish(
     price_minor: int = 0,
 ) -> Release:
     """Creates the derivative and submits it to the verify job that every release passes; once accepted it is
-    published. Raises Denied (`not_publishable`, `not_the_owner`, `use_not_granted`, `price_not_allowed`, ...) and
-    Conflict (`name_taken`, `version_taken`, `already_published`). Locks the run, so that of two requests at once
+    published. Raises Denied (`not_the_owner`, `use_not_granted`, `price_not_allowed`, ...) and
+    Conflict (`not_publishable`, `name_taken`, `version_taken`, `already_published`). Locks the run, so that of two requests at once
     one makes the derivative."""
     require(policies.may_publish_derivative(user, run, now=now, namespace=namespace))
     value = dataclasses.replace(default_terms(run), price_minor=price_minor)

@@ -120,7 +120,7 @@ def claim(run_id: int) -> tuple[Run, Attempt] | None:
 def request_cancel(*, user: User, run: Run, now: datetime) -> Run:
     """Cancels a queued run at once; a running one is told by its next heartbeat. Asking twice is harmless.
 
-    Raises Denied (`already_finished`, `not_a_writer`)."""
+    Raises Conflict (`already_finished`), Denied (`not_a_writer`)."""
     require(policies.may_cancel(user, run))
     with transaction.atomic():
         Run.objects.filter(pk=run.pk, cancel_requested_at__isnull=True).update(cancel_requested_at=now)

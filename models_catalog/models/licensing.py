@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from django.contrib.auth.models import AnonymousUser
 from django.db import models
 from django.db.models import OuterRef, Q
+from django.utils import timezone
 
 from marketplace.accounts.models import Namespace, User
 from models_catalog import terms as values
@@ -102,6 +103,10 @@ class Grant(models.Model):
 
     def __str__(self) -> str:
         return f"{self.licensee} holds {self.listing} under {self.terms}"
+
+    @property
+    def is_expired(self) -> bool:
+        return self.expires_at is not None and self.expires_at <= timezone.now()
 
 
 class OrderStatus(models.TextChoices):

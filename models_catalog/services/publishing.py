@@ -145,7 +145,8 @@ def check_path(path: str) -> str:
 
 def attach_artifact(*, user: User, release: Release, path: str, blob: storage.Blob) -> Artifact:
     """Adds or replaces a file of a draft. Raises as `check_path`, Denied (`release_frozen`,
-    `derivative_frozen`, `not_the_vendor`), TooLarge (`card_too_large`), Conflict (`too_many_files`)."""
+    `derivative_frozen`, `not_the_vendor`), TooLarge (`card_too_large`), Conflict (`too_many_files`,
+    `path_taken`)."""
     require(policies.may_edit_release(user, release, path=path))
     check_path(path)
     if path == engine.CARD_FILE and blob.bytes > MAX_CARD_BYTES:
@@ -154,6 +155,14 @@ def attach_artifact(*, user: User, release: Release, path: str, blob: storage.Bl
         _lock_editable(release)
         if release.artifacts.exclude(path=path).count() >= MAX_FILES:
             raise Conflict("too_many_files", f"A release holds at most {MAX_FILES} files.")
+        like = release.artifacts.filter(path__iexact=path).exclude(path=path).first()
+        if like:
+            raise Conflict(
+                "path_taken",
+                f"{like.path} is here already, and many disks hold no two names that differ in case only. "
+                "Delete it first, or choose another name.",
+                field="path",
+            )
         artifact, _ = Artifact.objects.update_or_create(
             release=release, path=path, defaults={"sha256": blob.sha256, "bytes": blob.bytes}
         )

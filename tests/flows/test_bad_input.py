@@ -69,11 +69,6 @@ OTHER_PICTURE = encoded(picture(78))
 GOOD_ZIP = zip_of(class_folders())
 
 
-def wrong(reason: str) -> pytest.MarkDecorator:
-    """The product answers otherwise today; the test says what is right."""
-    return pytest.mark.xfail(strict=True, reason=reason)
-
-
 @dataclass(frozen=True, slots=True)
 class Upload:
     """A data set to send, and what must become of it: the codes of its refusal, or parts of its report."""
@@ -480,12 +475,6 @@ BAD_WEIGHTS = [
     Weights("two classes of one name", {"config_invalid"}, config={**CONFIG, "label_names": ["cat", "cat"]}),
     Weights("an unknown library", {"config_invalid", "architecture_unknown"}, config={**CONFIG, "library": "os"}),
 ]
-KNOWN_FAULTS = {
-    "two classes of one name": "accepted: ready, and predictions cannot tell the classes apart",
-    "an unknown library": "accepted: ready, as if the library were timm",
-}
-
-
 # The people, and everything slow that they send
 
 
@@ -857,10 +846,7 @@ def test_the_name_of_the_uploaded_file_is_only_a_name(world: World, filename: st
 
 @pytest.mark.parametrize(
     "case",
-    [
-        pytest.param(case, id=case.name, marks=[wrong(KNOWN_FAULTS[case.name])] if case.name in KNOWN_FAULTS else [])
-        for case in BAD_WEIGHTS
-    ],
+    [pytest.param(case, id=case.name) for case in BAD_WEIGHTS],
 )
 def test_bad_weights_are_rejected_with_a_code_and_a_sentence(world: World, case: Weights) -> None:
     release = world.verified(case.name)
@@ -956,7 +942,6 @@ def test_a_release_takes_no_file_of_a_strange_name(world: World, path: str) -> N
     assert artifacts(world) == before
 
 
-@wrong("201: README.MD lies beside README.md, and one replaces the other on many disks")
 def test_a_release_takes_no_two_files_whose_names_differ_only_in_case(world: World) -> None:
     before = artifacts(world)
 
@@ -1264,7 +1249,7 @@ def test_the_same_fine_tune_twice_is_one_run(world: World, listing: str) -> None
 def test_a_run_is_published_only_when_it_is_done(world: World, listing: str) -> None:
     answer = world.answers[f"too early: {listing}"]
 
-    assert_refused(answer, {403, 409}, codes={"not_publishable"})
+    assert_refused(answer, {409}, codes={"not_publishable"})
     assert_refused(world.buyer.ask("GET", "listings/buyer/too-early/"), 404)
 
 
@@ -1411,7 +1396,7 @@ def test_a_bad_cursor_of_events_is_refused(world: World, after: str) -> None:
 def test_a_run_that_has_ended_is_not_canceled_again(world: World) -> None:
     answer = world.buyer.ask("POST", f"runs/{world.runs['canceled']}/cancel/")
 
-    assert_refused(answer, {403, 409}, codes={"already_finished"})
+    assert_refused(answer, {409}, codes={"already_finished"})
 
 
 def test_a_canceled_run_is_not_published(world: World) -> None:
@@ -1419,7 +1404,7 @@ def test_a_canceled_run_is_not_published(world: World) -> None:
 
     answer = world.buyer.ask("POST", path, {"namespace": "buyer", "name": "canceled"})
 
-    assert_refused(answer, {403, 409}, codes={"not_publishable"})
+    assert_refused(answer, {409}, codes={"not_publishable"})
     assert_refused(world.buyer.ask("GET", "listings/buyer/canceled/"), 404)
 
 

@@ -114,7 +114,7 @@ def test_the_same_flow_over_the_api_with_a_token(stack: Stack, digits: Path) -> 
     accuracy = finished["evaluation"]["metrics"]["accuracy"]
     assert accuracy["low"] < accuracy["value"] < accuracy["high"]
     # 284 test images: another split moves the accuracy by a point either way.
-    assert accuracy["value"] >= 0.94
+    assert accuracy["value"] >= 0.95
     assert finished["evaluation"]["verdict"].startswith("Better than always guessing")
 
     status, derivative = client.call(

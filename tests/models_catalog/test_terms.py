@@ -151,7 +151,7 @@ def test_a_refusal_names_the_parent_and_the_clause(parent: Terms, changes: dict[
     decision = policies.may_carry(dataclasses.replace(derive(parent), **changes), parent)
 
     assert decision.code == code
-    assert decision.allowed or decision.why.startswith(f"The parent's “{parent.name}” does not let a derivative: ")
+    assert decision.allowed or decision.why.startswith(f"The parent's “{parent.name}” lets no derivative do this: ")
 
 
 def test_an_mit_release_is_no_place_for_a_noncommercial_parent() -> None:

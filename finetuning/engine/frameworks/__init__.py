@@ -62,7 +62,11 @@ def read_config(directory: Path) -> dict[str, Any]:
 
 
 def build(framework: Framework, architecture: str, config: dict[str, Any]) -> Loaded:
-    """Returns the architecture with random weights, its labels and preprocessing from the config."""
+    """Returns the architecture with random weights, its labels and preprocessing from the config. Rejects
+    (`config_invalid`) a config that names another library."""
+    library = config.get("library", framework.value)
+    if library != framework.value:
+        raise reject("config_invalid", f"config.json names the library {library!r}, the listing {framework.value!r}.")
     loaded: Loaded = _module_of(framework).build(architecture, config)
     wish = config.get("head")
     if isinstance(wish, dict) and wish.get("kind") == stage_head.KIND:

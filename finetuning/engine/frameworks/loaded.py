@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,6 +43,9 @@ def labels_in(config: dict[str, Any]) -> tuple[str, ...]:
         return tuple(f"class {index}" for index in range(classes))
     if not isinstance(labels, list) or not all(isinstance(item, str) for item in labels) or len(labels) != classes:
         raise reject("config_invalid", f"config.json: label_names must be a list of {classes} names.")
+    twice = sorted(name for name, times in Counter(labels).items() if times > 1)
+    if twice:
+        raise reject("config_invalid", "config.json: label_names holds a name twice. Make each its own.", twice)
     return tuple(labels)
 
 
