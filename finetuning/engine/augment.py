@@ -10,14 +10,18 @@ from collections.abc import Callable
 import torch
 from PIL import Image
 from torch import Tensor
+from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
 
 from finetuning.engine import preprocessing
+from finetuning.engine.hyper import Augmentation
 from finetuning.engine.packs import Item
 from finetuning.engine.spec import Preprocessing
 
 LIGHT_AREA = (0.6, 1.0)  # share of the image that a crop keeps
 LIGHT_RATIO = (3 / 4, 4 / 3)
+COLOR_FACTOR = (0.7, 1.3)
+LARGEST_ANGLE = 15.0  # degrees
 
 
 def generator(seed: int, epoch: int, index: int) -> torch.Generator:
@@ -25,8 +29,11 @@ def generator(seed: int, epoch: int, index: int) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 
 
-def light(spec: Preprocessing, *, seed: int, epoch: int, flip: bool) -> Callable[[Item, Image.Image], Tensor]:
-    """Returns the transform of one epoch: a random crop of 60 to 100% of the area, mirrored where allowed."""
+def transform(
+    spec: Preprocessing, level: Augmentation, *, seed: int, epoch: int, flip: bool
+) -> Callable[[Item, Image.Image], Tensor]:
+    """Returns the transform of one epoch. Light: a random crop of 60 to 100% of the area, mirrored where that
+    is allowed. Medium and strong: its brightness, contrast, colour and angle change too."""
 
     def apply(item: Item, image: Image.Image) -> Tensor:
         draw = generator(seed, epoch, item.index)
@@ -36,9 +43,21 @@ def light(spec: Preprocessing, *, seed: int, epoch: int, flip: bool) -> Callable
         )
         if flip and torch.rand(1, generator=draw).item() < 0.5:
             view = functional.hflip(view)
+        if level in (Augmentation.MEDIUM, Augmentation.STRONG):
+            view = _changed(view, draw)
         return preprocessing.to_tensor(view, spec)
 
     return apply
+
+
+def _changed(view: Image.Image, draw: torch.Generator) -> Image.Image:
+    low, high = COLOR_FACTOR
+    light, contrast, color, angle = torch.rand(4, generator=draw).tolist()
+    view = functional.adjust_brightness(view, low + light * (high - low))
+    view = functional.adjust_contrast(view, low + contrast * (high - low))
+    view = functional.adjust_saturation(view, low + color * (high - low))
+    turned: Image.Image = functional.rotate(view, (2 * angle - 1) * LARGEST_ANGLE, InterpolationMode.BILINEAR)
+    return turned
 
 
 def _crop(image: Image.Image, draw: torch.Generator) -> tuple[int, int, int, int]:

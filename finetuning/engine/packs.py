@@ -27,9 +27,14 @@ _NEVER = (1980, 1, 1, 0, 0, 0)  # zip's first date: equal items give equal packs
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """One image. `index` counts from 1 over the whole upload and names its files (`000001.png`); `label` is
-    the position in the report's `labels`; `name` is the path in the upload: data, never a path on disk.
-    `sha256` is over the uploaded file, `pixel_sha256` over its decoded RGB pixels, `phash` 16 hex digits."""
+    """One image, or one text. `index` counts from 1 over the whole upload and names its files (`000001.png`);
+    `label` is the position in the report's `labels`, -1 where the task has none for a whole item; `name` is
+    the path in the upload: data, never a path on disk. `sha256` is over the uploaded file, `pixel_sha256` over
+    its decoded RGB pixels, `phash` 16 hex digits. `group` names the items that must stay in one split and
+    count as one in intervals (duplicates); empty: the item alone.
+
+    Detection: `boxes` of (label, left, top, right, bottom) in pixels of the stored image. Segmentation: `mask`
+    is the pack's member with the class of each pixel (PNG, mode L). Text: `text`."""
 
     index: int
     file: str
@@ -41,6 +46,10 @@ class Item:
     sha256: str
     pixel_sha256: str
     phash: str
+    group: str = ""
+    boxes: tuple[tuple[float, ...], ...] = ()
+    mask: str = ""
+    text: str = ""
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), ensure_ascii=False)
@@ -48,7 +57,8 @@ class Item:
     @classmethod
     def from_json(cls, line: str | bytes) -> Item:
         entries: dict[str, Any] = json.loads(line)
-        return cls(**{**entries, "split": Split(entries["split"])})
+        boxes = tuple(tuple(box) for box in entries.pop("boxes", ()))
+        return cls(**{**entries, "split": Split(entries["split"]), "boxes": boxes})
 
 
 class PackReader:

@@ -11,10 +11,39 @@ import json
 import math
 import types
 import typing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
+
+from finetuning.engine.hyper import (
+    Augmentation,
+    Features,
+    Hyper,
+    Loss,
+    Optimizer,
+    Precision,
+    Schedule,
+    SpecError,
+    Strategy,
+    Task,
+    applicable,
+)
+
+# What the site may import: the choices of hyper.py and the specs of this module.
+__all__ = [
+    "Augmentation",
+    "Features",
+    "Hyper",
+    "Loss",
+    "Optimizer",
+    "Precision",
+    "Schedule",
+    "SpecError",
+    "Strategy",
+    "Task",
+    "applicable",
+]
 
 FORMAT = 1
 
@@ -32,14 +61,6 @@ WEIGHTS_FILE = "model.safetensors"
 GOLDEN_FILE = "golden.safetensors"
 
 
-class SpecError(ValueError):
-    """A spec that contradicts itself or the format. `field` names the offending entry."""
-
-    def __init__(self, message: str, field: str = "") -> None:
-        super().__init__(message)
-        self.field = field
-
-
 class Verb(StrEnum):
     INSPECT = "inspect"
     VERIFY = "verify"
@@ -50,13 +71,6 @@ class Verb(StrEnum):
     SERVE = "serve"
 
 
-class Task(StrEnum):
-    IMAGE_CLASSIFICATION = "image-classification"
-    OBJECT_DETECTION = "object-detection"
-    SEMANTIC_SEGMENTATION = "semantic-segmentation"
-    TEXT_CLASSIFICATION = "text-classification"
-
-
 class Framework(StrEnum):
     TORCHVISION = "torchvision"
     TIMM = "timm"
@@ -64,156 +78,10 @@ class Framework(StrEnum):
     KERAS = "keras"
 
 
-class Strategy(StrEnum):
-    HEAD = "head"
-    FULL = "full"
-
-
-class Augmentation(StrEnum):
-    NONE = "none"
-    LIGHT = "light"
-
-
-class Features(StrEnum):
-    """What a head reads of the network."""
-
-    STAGES = "stages"
-    LAST = "last"
-
-
 class Split(StrEnum):
     TRAIN = "train"
     VALIDATION = "validation"
     TEST = "test"
-
-
-def hyper_field(
-    default: Any,
-    *,
-    label: str,
-    help_text: str,
-    minimum: float | None = None,
-    maximum: float | None = None,
-    strategies: tuple[Strategy, ...] = tuple(Strategy),
-    advanced: bool = False,
-) -> Any:
-    return field(
-        default=default,
-        metadata={
-            "label": label,
-            "help_text": help_text,
-            "minimum": minimum,
-            "maximum": maximum,
-            "strategies": strategies,
-            "advanced": advanced,
-        },
-    )
-
-
-_FULL = (Strategy.FULL,)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hyper:
-    """The choices of one fine-tune. Numbers outside their range are refused, never clipped."""
-
-    epochs: int = hyper_field(
-        10,
-        label="Epochs",
-        help_text="How often every training image is seen. Early stopping may end the run sooner.",
-        minimum=1,
-        maximum=200,
-        strategies=_FULL,
-    )
-    batch_size: int = hyper_field(
-        32,
-        label="Batch size",
-        help_text="Images for each optimiser step. Smaller needs less memory and trains more noisily.",
-        minimum=2,
-        maximum=512,
-        strategies=_FULL,
-    )
-    learning_rate: float = hyper_field(
-        3e-4,
-        label="Learning rate",
-        help_text="Peak rate of the body; the head learns ten times as fast unless it starts from the probe.",
-        minimum=1e-7,
-        maximum=1.0,
-        strategies=_FULL,
-    )
-    weight_decay: float = hyper_field(
-        1e-3,
-        label="Weight decay",
-        help_text="AdamW's decoupled decay; norms and biases are left out of it.",
-        minimum=0.0,
-        maximum=1.0,
-        strategies=_FULL,
-        advanced=True,
-    )
-    label_smoothing: float = hyper_field(
-        0.0,
-        label="Label smoothing",
-        help_text="Share of each label spread over the other classes. 0.1 helps noisy labels.",
-        minimum=0.0,
-        maximum=0.5,
-        strategies=_FULL,
-        advanced=True,
-    )
-    augmentation: Augmentation = hyper_field(
-        Augmentation.LIGHT,
-        label="Augmentation",
-        help_text="Light: random crops of 60 to 100% of the image. None: every epoch sees the same pixels.",
-        strategies=_FULL,
-    )
-    horizontal_flip: bool = hyper_field(
-        False,
-        label="Mirroring is harmless",
-        help_text="Tick only if a mirrored image keeps its class; leave off for digits, text and signs.",
-        strategies=_FULL,
-    )
-    start_from_probe: bool = hyper_field(
-        True,
-        label="Start from the probe's head (LP-FT)",
-        help_text="Fit the head on frozen features first, then tune everything (Kumar et al., 2022).",
-        strategies=_FULL,
-        advanced=True,
-    )
-    patience: int = hyper_field(
-        3,
-        label="Early-stopping patience",
-        help_text="Stop after so many epochs without a lower validation loss; the best epoch is kept.",
-        minimum=1,
-        maximum=200,
-        strategies=_FULL,
-        advanced=True,
-    )
-    features: Features = hyper_field(
-        Features.STAGES,
-        label="What the head reads",
-        help_text="Stages: the average and maximum of the last four stages, better where your data is unlike the "
-        "model's own. Last: its last layer alone; the result then loads in plain timm or torchvision too.",
-        advanced=True,
-    )
-    seed: int = hyper_field(
-        0,
-        label="Seed",
-        help_text="The same seed, data, weights and machine give the same result.",
-        minimum=0,
-        maximum=2**31 - 1,
-        advanced=True,
-    )
-
-    def __post_init__(self) -> None:
-        for entry in dataclasses.fields(self):
-            _check_range(entry, getattr(self, entry.name))
-
-
-def _check_range(entry: dataclasses.Field[Any], value: Any) -> None:
-    if isinstance(value, float) and not math.isfinite(value):
-        raise SpecError(f"{entry.metadata['label']} must be a finite number.", entry.name)
-    low, high = entry.metadata["minimum"], entry.metadata["maximum"]
-    if low is not None and not low <= value <= high:
-        raise SpecError(f"{entry.metadata['label']} must be between {low:g} and {high:g}.", entry.name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -442,11 +310,6 @@ def read(run_dir: Path) -> Spec:
 def canonical(document: Any) -> bytes:
     """Returns the one byte string that digests of a JSON document are taken over."""
     return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-
-
-def applicable(strategy: Strategy) -> list[dataclasses.Field[Any]]:
-    """Returns the hyper-parameters that the strategy reads, in the order of the form."""
-    return [entry for entry in dataclasses.fields(Hyper) if strategy in entry.metadata["strategies"]]
 
 
 def hyper_from(values: dict[str, Any]) -> Hyper:

@@ -15,7 +15,7 @@ from django.utils.text import slugify
 from django.views.decorators.http import require_POST
 
 from finetuning import policies, selectors
-from finetuning.engine.spec import Strategy, applicable
+from finetuning.engine.spec import Strategy, Task, applicable
 from finetuning.forms import PublishForm, RunForm, strategy_title
 from finetuning.models import Run
 from finetuning.services import derivatives
@@ -138,7 +138,8 @@ def _confused(run: Run) -> list[tuple[int, str, str]]:
 
 def _settings(run: Run) -> list[tuple[str, Any]]:
     """Returns (label, value) of the settings that the run's strategy reads."""
-    entries = [entry for entry in applicable(Strategy(run.strategy)) if entry.name in run.hyper]
+    task = Task(run.release.listing.task)
+    entries = [entry for entry in applicable(Strategy(run.strategy), task) if entry.name in run.hyper]
     words = {True: "yes", False: "no"}
     values = [run.hyper[entry.name] for entry in entries]
     return [

@@ -24,9 +24,10 @@ from finetuning.engine.spec import CONFIG_FILE, WEIGHTS_FILE, Framework, Preproc
 __all__ = [
     "Loaded",
     "build",
-    "features",
     "head_of",
+    "headless",
     "load",
+    "reinitialized",
     "replace_head",
     "stages",
     "with_stage_head",
@@ -100,7 +101,7 @@ def _with_stage_head(loaded: Loaded, taps: Any) -> Loaded:
     setattr(backbone.get_submodule(parent), name, nn.Identity())
     module = stage_head.StageHead(backbone, taps, len(loaded.labels), width)
     config = {**loaded.config, "head": {"kind": stage_head.KIND, "stages": list(taps)}}
-    return dataclasses.replace(loaded, module=module.eval(), head_path="classifier", config=config, headless=None)
+    return dataclasses.replace(loaded, module=module.eval(), head_path="classifier", config=config)
 
 
 def load(spec: WeightsSpec, run_dir: Path) -> Loaded:
@@ -141,28 +142,19 @@ def replace_head(loaded: Loaded, labels: Sequence[str], weight: Tensor, bias: Te
     return loaded.changed(module=module.eval(), labels=tuple(labels))
 
 
-def features(loaded: Loaded, images: Tensor) -> Tensor:
-    """Returns what the classifier reads: (N, 3, S, S) -> (N, D). Dropout before it is off in eval mode."""
-    result: Tensor = loaded.module.__class__.forward(_Headless.of(loaded), images)
-    return result
-
-
-class _Headless:
-    """Makes a module whose classifier passes its input through."""
-
-    @staticmethod
-    def of(loaded: Loaded) -> nn.Module:
-        if loaded.headless is None:
-            module = copy.deepcopy(loaded.module)
-            parent, _, name = loaded.head_path.rpartition(".")
-            setattr(module.get_submodule(parent), name, nn.Identity())
-            loaded.headless = module.eval()
-        return loaded.headless
+def reinitialized(loaded: Loaded, labels: Sequence[str]) -> Loaded:
+    """Returns the same architecture for other classes with random weights, drawn from torch's generator."""
+    config = {**loaded.config, "num_classes": len(labels), "label_names": list(labels)}
+    fresh = build(loaded.framework, loaded.architecture, config)
+    return loaded.changed(module=fresh.module, labels=tuple(labels))
 
 
 def headless(loaded: Loaded) -> nn.Module:
-    """Returns the module up to the classifier's input, sharing nothing with the original."""
-    return _Headless.of(loaded)
+    """Returns a copy that gives what the classifier reads: (N, 3, S, S) -> (N, D), in eval mode."""
+    module = copy.deepcopy(loaded.module)
+    parent, _, name = loaded.head_path.rpartition(".")
+    setattr(module.get_submodule(parent), name, nn.Identity())
+    return module.eval()
 
 
 def stages(loaded: Loaded) -> list[tuple[str, list[nn.Module]]]:

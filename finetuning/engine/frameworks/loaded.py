@@ -27,10 +27,9 @@ class Loaded:
     preprocessing: Preprocessing | None = None
     head_path: str = ""
     config: dict[str, Any] = field(default_factory=dict)
-    headless: nn.Module | None = None
 
     def changed(self, *, module: nn.Module, labels: tuple[str, ...]) -> Loaded:
-        return dataclasses.replace(self, module=module, labels=labels, headless=None)
+        return dataclasses.replace(self, module=module, labels=labels)
 
 
 def labels_in(config: dict[str, Any]) -> tuple[str, ...]:

@@ -40,22 +40,35 @@ class StageHead(nn.Module):
 
 def pooled(backbone: nn.Module, taps: Sequence[str], images: Tensor) -> Tensor:
     """Returns the averages of every stage, then the maxima: (N, 2 * sum of the stages' channels)."""
+    return pool(outputs(backbone, taps, images, stop=True)[1])
+
+
+def pool(stages: Sequence[Tensor]) -> Tensor:
+    """Returns the averages, then the maxima over the pixels of every stage (N, C, H, W)."""
+    return torch.cat([*(stage.mean((2, 3)) for stage in stages), *(stage.amax((2, 3)) for stage in stages)], dim=1)
+
+
+def outputs(
+    module: nn.Module, taps: Sequence[str], images: Tensor, *, stop: bool = False
+) -> tuple[Tensor, list[Tensor]]:
+    """Returns the module's output and those of the named parts; with `stop` nothing behind the last of them is
+    computed, and the first output is that part's."""
     seen: list[Tensor] = []
 
     def note(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
         seen.append(output)
-        if len(seen) == len(taps):
+        if stop and len(seen) == len(taps):
             raise _LastStageError
 
-    hooks = [backbone.get_submodule(tap).register_forward_hook(note) for tap in taps]
+    hooks = [module.get_submodule(tap).register_forward_hook(note) for tap in taps]
     try:
-        backbone(images)
+        result: Tensor = module(images)
     except _LastStageError:
-        pass
+        result = seen[-1]
     finally:
         for hook in hooks:
             hook.remove()
-    return torch.cat([*(stage.mean((2, 3)) for stage in seen), *(stage.amax((2, 3)) for stage in seen)], dim=1)
+    return result, seen
 
 
 @torch.no_grad()

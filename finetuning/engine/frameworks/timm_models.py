@@ -35,7 +35,7 @@ def build(architecture: str, config: dict[str, Any]) -> Loaded:
 
 
 def stages(loaded: Loaded) -> list[tuple[str, list[nn.Module]]]:
-    """Stem, the model's own stages, what follows them, head."""
+    """Stem, the model's own stages, head. What stands between the last stage and the head belongs to it."""
     module = loaded.module
     blocks_name = next((name for name in ("blocks", "stages", "layers") if hasattr(module, name)), None)
     if blocks_name is None:
@@ -47,7 +47,8 @@ def stages(loaded: Loaded) -> list[tuple[str, list[nn.Module]]]:
     stem = [module.get_submodule(name) for name in names[:position]]
     tail = [module.get_submodule(name) for name in names[position + 1 :] if name != head_top]
     stages_ = [(f"stage {index}", [block]) for index, block in enumerate(module.get_submodule(blocks_name).children())]
-    return [("stem", stem), *stages_, ("tail", tail), ("head", [module.get_submodule(head_top)])]
+    stages_[-1][1].extend(tail)
+    return [("stem", stem), *stages_, ("head", [module.get_submodule(head_top)])]
 
 
 def config(loaded: Loaded) -> dict[str, Any]:

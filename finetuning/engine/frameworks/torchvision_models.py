@@ -40,7 +40,7 @@ def stages(loaded: Loaded) -> list[tuple[str, list[nn.Module]]]:
             parts += [(f"features {index}", [block]) for index, block in enumerate(child)]
         elif sum(1 for _ in child.parameters()):
             parts.append((name, [child]))
-    return parts
+    return [*parts[:-1], ("head", parts[-1][1])]
 
 
 def config(loaded: Loaded) -> dict[str, Any]:

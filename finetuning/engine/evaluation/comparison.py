@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import binomtest
 
-from finetuning.engine.metrics import RESAMPLES, Estimate, percentile_interval
+from finetuning.engine.evaluation.metrics import RESAMPLES, Estimate, percentile_interval
 
 SIGNIFICANCE = 0.05
 _FEWEST_DISCORDANT = 6  # 6:0 is the smallest count with an exact two-sided p below 0.05 (0.031)

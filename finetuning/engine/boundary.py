@@ -1,0 +1,151 @@
+"""The frozen part of a network, cut off so that it is computed once for each image and never again.
+
+Both halves are made from the module itself and compared with it: where the cut does not fit an architecture
+(its forward pass does more between stages than call them), there is none.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from finetuning.engine.frameworks import stage_head
+from finetuning.engine.frameworks.stage_head import StageHead
+from finetuning.engine.strategies import Stages
+
+TOLERANCE = 1e-4  # relative difference (L2) in float32 that is rounding
+
+
+class _ReachedError(Exception):
+    """Carries the activation out of the forward pass: nothing behind the cut is computed."""
+
+    def __init__(self, activation: Tensor) -> None:
+        super().__init__()
+        self.activation = activation
+
+
+class Prefix(nn.Module):
+    """Images (N, 3, H, W) -> the activation that the first trainable stage reads."""
+
+    def __init__(self, module: nn.Module, first: nn.Module) -> None:
+        super().__init__()
+        self.module, self.first = module, first
+
+    def forward(self, images: Tensor) -> Tensor:
+        def stop(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
+            raise _ReachedError(inputs[0])
+
+        hook = self.first.register_forward_pre_hook(stop)
+        try:
+            self.module(images)
+        except _ReachedError as reached:
+            return reached.activation
+        finally:
+            hook.remove()
+        raise RuntimeError("the first trainable stage is not part of the forward pass")
+
+
+class StagePrefix(nn.Module):
+    """The same for a head that reads several stages: images (N, 3, H, W) -> rows (N, D) of the activation,
+    then the averages, then the maxima of the frozen stages in `taps`."""
+
+    def __init__(self, whole: StageHead, first: nn.Module, taps: Sequence[str]) -> None:
+        super().__init__()
+        self.prefix, self.taps = Prefix(whole.backbone, first), tuple(taps)
+
+    def forward(self, images: Tensor) -> Tensor:
+        activation, seen = stage_head.outputs(self.prefix, [f"module.{tap}" for tap in self.taps], images)
+        return torch.cat([activation.flatten(1), stage_head.pool(seen)] if seen else [activation.flatten(1)], dim=1)
+
+
+class StageSuffix(nn.Module):
+    """Rows of a StagePrefix -> (N, C). `whole` has identities for its frozen stages; `shape` is (C, H, W) of
+    the activation."""
+
+    def __init__(self, whole: StageHead, taps: Sequence[str], shape: Sequence[int]) -> None:
+        super().__init__()
+        self.whole, self.taps = whole, tuple(taps)
+        self._shape, self._size = tuple(shape), torch.Size(shape).numel()
+
+    def forward(self, rows: Tensor) -> Tensor:
+        activation = rows[:, : self._size].view(-1, *self._shape).contiguous(memory_format=torch.channels_last)
+        frozen = rows[:, self._size :].chunk(2, dim=1)
+        live = stage_head.pooled(self.whole.backbone, self.taps, activation).chunk(2, dim=1)
+        read = torch.cat([frozen[0], live[0], frozen[1], live[1]], dim=1)
+        result: Tensor = self.whole.classifier(read)
+        return result
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """`suffix` shares the trainable modules with the network it was cut from: training one trains the other."""
+
+    prefix: nn.Module
+    suffix: nn.Module
+
+
+@torch.inference_mode()
+def cut(module: nn.Module, stages: Stages, boundary: int, sample: Tensor) -> Cut | None:
+    """Returns the network cut before stage number `boundary`, or None where the halves do not make the whole
+    for `sample` (N, 3, H, W)."""
+    if boundary == 0:
+        return None
+    kept = [child for _, modules in stages[boundary:] for child in modules]
+    dropped = {id(child) for _, modules in stages[:boundary] for child in modules}
+    names = [name for name, child in module.named_modules() if id(child) in dropped]
+    with torch.inference_mode(mode=False):  # parameters made here must be able to learn
+        suffix = copy.deepcopy(module, memo={id(child): child for child in kept})
+    for name in names:
+        parent, _, own = name.rpartition(".")
+        setattr(suffix.get_submodule(parent), own, nn.Identity())
+    training = module.training
+    module.eval()
+    try:
+        prefix, suffix = _halves(module, suffix, kept[0], sample)
+        suffix.eval()
+        wanted, got = module(sample), suffix(prefix(sample))
+        if got.shape != wanted.shape:
+            return None
+        difference = (got - wanted).norm() / wanted.norm().clamp(min=1e-12)
+    except (RuntimeError, TypeError, ValueError):
+        return None
+    finally:
+        module.train(training)
+    return Cut(prefix, suffix) if difference <= TOLERANCE else None
+
+
+def _halves(module: nn.Module, suffix: nn.Module, first: nn.Module, sample: Tensor) -> tuple[nn.Module, nn.Module]:
+    """Returns what computes the frozen part, and what goes on from it; `suffix` is the module without it."""
+    if not isinstance(module, StageHead) or not isinstance(suffix, StageHead):
+        return Prefix(module, first), suffix
+    shape = Prefix(module.backbone, first)(sample).shape[1:]
+    live = [tap for tap in module.taps if not isinstance(suffix.backbone.get_submodule(tap), nn.Identity)]
+    frozen = [tap for tap in module.taps if tap not in live]
+    return StagePrefix(module, first, frozen), StageSuffix(suffix, live, shape)
+
+
+class ActivationCache:
+    """Activations of all items and views in one memory-mapped file, so that the memory of a run does not grow
+    with the data set."""
+
+    def __init__(self, path: Path, *, items: int, views: int, shape: Sequence[int], dtype: torch.dtype) -> None:
+        self._shape = (views, items, *shape)
+        size = torch.Size(self._shape).numel()
+        self._table = torch.from_file(str(path), shared=True, size=size, dtype=dtype).view(self._shape)
+
+    @property
+    def bytes(self) -> int:
+        return self._table.numel() * self._table.element_size()
+
+    def put(self, view: int, first: int, activations: Tensor) -> None:
+        self._table[view, first : first + len(activations)] = activations.to(self._table.dtype)
+
+    def get(self, view: int, positions: Sequence[int]) -> Tensor:
+        """Returns (len(positions), ...) float32."""
+        return self._table[view, torch.tensor(positions)].float()

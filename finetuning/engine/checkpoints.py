@@ -1,0 +1,58 @@
+"""Everything that a run needs to go on exactly where it was: written whole, or not at all.
+
+With the randomness a function of (seed, epoch, step, item), no generator's state needs saving.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from finetuning.engine.events import EventWriter
+from finetuning.engine.results import write_durably
+
+KEPT = 2
+_DIGEST_BYTES = 32
+
+
+class Checkpoints:
+    """The newest states of one run, below `directory`. Each file is its payload after its own SHA-256, so that
+    a torn one is noticed and the older one used."""
+
+    def __init__(self, directory: Path, *, identity: str) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self._directory, self._identity = directory, identity
+
+    def save(self, state: dict[str, Any], *, step: int) -> None:
+        """Writes the state of `step` durably and drops all but the newest two."""
+        buffer = io.BytesIO()
+        torch.save({"identity": self._identity, **state}, buffer)
+        content = buffer.getvalue()
+        write_durably(self._directory / f"{step:012d}.ckpt", hashlib.sha256(content).digest() + content)
+        for old in self._files()[:-KEPT]:
+            old.unlink()
+
+    def load(self, events: EventWriter) -> dict[str, Any] | None:
+        """Returns the newest whole state of this very run, or None."""
+        for path in reversed(self._files()):
+            content = path.read_bytes()
+            digest, payload = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
+            if hashlib.sha256(payload).digest() != digest:
+                events.log(f"The checkpoint {path.stem} is damaged: using an older one.", level="warning")
+                continue
+            state: dict[str, Any] = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+            if state.pop("identity") == self._identity:
+                return state
+            events.log(f"The checkpoint {path.stem} belongs to another run: starting again.", level="warning")
+        return None
+
+    def clear(self) -> None:
+        for path in self._files():
+            path.unlink()
+
+    def _files(self) -> list[Path]:
+        return sorted(self._directory.glob("*.ckpt"))

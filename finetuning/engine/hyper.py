@@ -1,0 +1,330 @@
+"""The choices of one fine-tune, their ranges and help texts: here once. Standard library only.
+
+Forms, the API's schema and the docs are generated from the `metadata` of `Hyper`: `strategies` and `tasks`
+say where a choice is read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class SpecError(ValueError):
+    """A spec that contradicts itself or the format. `field` names the offending entry."""
+
+    def __init__(self, message: str, field: str = "") -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class Task(StrEnum):
+    IMAGE_CLASSIFICATION = "image-classification"
+    OBJECT_DETECTION = "object-detection"
+    SEMANTIC_SEGMENTATION = "semantic-segmentation"
+    TEXT_CLASSIFICATION = "text-classification"
+
+
+class Strategy(StrEnum):
+    """How much of the network learns."""
+
+    HEAD = "head"  # the pretrained network is computed once, a head is fitted to its features
+    LAST = "last"  # the last `stages` stages and the head
+    FULL = "full"  # everything, each stage towards the stem more slowly
+    LORA = "lora"  # low-rank updates beside the frozen weights, merged at the end
+    SCRATCH = "scratch"  # random weights: the control
+
+
+class Loss(StrEnum):
+    CROSS_ENTROPY = "cross_entropy"
+    WEIGHTED = "weighted"
+    CLASS_BALANCED = "class_balanced"
+    FOCAL = "focal"
+    LOGIT_ADJUSTED = "logit_adjusted"
+    CROSS_ENTROPY_DICE = "cross_entropy_dice"
+    LOVASZ = "lovasz"
+
+
+class Optimizer(StrEnum):
+    ADAMW = "adamw"
+    ADAM = "adam"
+    SGD = "sgd"
+
+
+class Schedule(StrEnum):
+    COSINE = "cosine"
+    ONE_CYCLE = "one_cycle"
+    STEP = "step"
+    CONSTANT = "constant"
+
+
+class Augmentation(StrEnum):
+    NONE = "none"
+    LIGHT = "light"
+    MEDIUM = "medium"
+    STRONG = "strong"
+
+
+class Features(StrEnum):
+    """What a head reads of the network."""
+
+    STAGES = "stages"
+    LAST = "last"
+
+
+class Precision(StrEnum):
+    AUTO = "auto"
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+
+
+_TUNED = tuple(strategy for strategy in Strategy if strategy is not Strategy.HEAD)
+_STARTS_FROM_PROBE = (Strategy.LAST, Strategy.FULL, Strategy.LORA)
+_CLASSIFIES = (Task.IMAGE_CLASSIFICATION, Task.TEXT_CLASSIFICATION)
+_SEES = (Task.IMAGE_CLASSIFICATION, Task.OBJECT_DETECTION, Task.SEMANTIC_SEGMENTATION)
+
+
+def hyper_field(
+    default: Any,
+    *,
+    label: str,
+    help_text: str,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    strategies: tuple[Strategy, ...] = tuple(Strategy),
+    tasks: tuple[Task, ...] = tuple(Task),
+    advanced: bool = False,
+) -> Any:
+    return field(
+        default=default,
+        metadata={
+            "label": label,
+            "help_text": help_text,
+            "minimum": minimum,
+            "maximum": maximum,
+            "strategies": strategies,
+            "tasks": tasks,
+            "advanced": advanced,
+        },
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hyper:
+    """The choices of one fine-tune. Numbers outside their range are refused, never clipped."""
+
+    epochs: int = hyper_field(
+        10,
+        label="Epochs",
+        help_text="How often every training item is seen. Early stopping may end the run sooner.",
+        minimum=1,
+        maximum=200,
+        strategies=_TUNED,
+    )
+    stages: int = hyper_field(
+        1,
+        label="Stages to tune",
+        help_text="How many of the network's last stages learn beside the head; the rest is computed once.",
+        minimum=1,
+        maximum=12,
+        strategies=(Strategy.LAST,),
+    )
+    cached_views: int = hyper_field(
+        4,
+        label="Cached views",
+        help_text="How many augmented views of each image the frozen part is computed for; epochs take turns.",
+        minimum=1,
+        maximum=16,
+        strategies=(Strategy.LAST,),
+        tasks=(Task.IMAGE_CLASSIFICATION,),
+        advanced=True,
+    )
+    batch_size: int = hyper_field(
+        32,
+        label="Batch size",
+        help_text="Items for each optimiser step. Smaller needs less memory and trains more noisily.",
+        minimum=2,
+        maximum=512,
+        strategies=_TUNED,
+    )
+    learning_rate: float = hyper_field(
+        3e-4,
+        label="Learning rate",
+        help_text="Peak rate of the body; the head learns ten times as fast unless it starts from the probe.",
+        minimum=1e-7,
+        maximum=1.0,
+        strategies=_TUNED,
+    )
+    augmentation: Augmentation = hyper_field(
+        Augmentation.LIGHT,
+        label="Augmentation",
+        help_text="Light: random crops of 60 to 100% of the image. Medium: colour, contrast and rotation too. "
+        "Strong: with mixup. None: every epoch sees the same pixels.",
+        strategies=_TUNED,
+        tasks=_SEES,
+    )
+    horizontal_flip: bool = hyper_field(
+        False,
+        label="Mirroring is harmless",
+        help_text="Tick only if a mirrored image keeps its meaning; leave off for digits, text and signs.",
+        strategies=_TUNED,
+        tasks=_SEES,
+    )
+    loss: Loss = hyper_field(
+        Loss.CROSS_ENTROPY,
+        label="Loss",
+        help_text="Cross-entropy for balanced classes. Logit-adjusted, class-balanced, weighted or focal where "
+        "some classes are rare; with Dice or Lovász for small regions of a segmentation.",
+        strategies=_TUNED,
+        tasks=(*_CLASSIFIES, Task.SEMANTIC_SEGMENTATION),
+        advanced=True,
+    )
+    label_smoothing: float = hyper_field(
+        0.0,
+        label="Label smoothing",
+        help_text="Share of each label spread over the other classes. 0.1 helps noisy labels.",
+        minimum=0.0,
+        maximum=0.5,
+        strategies=_TUNED,
+        tasks=_CLASSIFIES,
+        advanced=True,
+    )
+    optimizer: Optimizer = hyper_field(
+        Optimizer.ADAMW,
+        label="Optimiser",
+        help_text="AdamW suits nearly everything; SGD with momentum 0.9 wants a rate about ten times higher.",
+        strategies=_TUNED,
+        advanced=True,
+    )
+    schedule: Schedule = hyper_field(
+        Schedule.COSINE,
+        label="Schedule",
+        help_text="How the rate falls after the warm-up: cosine to zero, one cycle, two steps, or not at all.",
+        strategies=_TUNED,
+        advanced=True,
+    )
+    warm_up: float = hyper_field(
+        0.1,
+        label="Warm-up",
+        help_text="Share of the steps in which the rate rises to its peak.",
+        minimum=0.0,
+        maximum=0.5,
+        strategies=_TUNED,
+        advanced=True,
+    )
+    weight_decay: float = hyper_field(
+        1e-3,
+        label="Weight decay",
+        help_text="Pulls weights towards zero; norms and biases are left out of it.",
+        minimum=0.0,
+        maximum=1.0,
+        strategies=_TUNED,
+        advanced=True,
+    )
+    stage_decay: float = hyper_field(
+        0.75,
+        label="Stage decay",
+        help_text="Each stage towards the stem learns at this share of the rate of the one above it.",
+        minimum=0.1,
+        maximum=1.0,
+        strategies=(Strategy.LAST, Strategy.FULL),
+        advanced=True,
+    )
+    clip_norm: float = hyper_field(
+        1.0,
+        label="Gradient clipping",
+        help_text="Largest norm of the gradient of one step; 0 for no limit.",
+        minimum=0.0,
+        maximum=1000.0,
+        strategies=_TUNED,
+        advanced=True,
+    )
+    accumulation: int = hyper_field(
+        1,
+        label="Gradient accumulation",
+        help_text="Batches whose gradients are added up for one step: a larger batch in less memory.",
+        minimum=1,
+        maximum=64,
+        strategies=_TUNED,
+        advanced=True,
+    )
+    average_weights: bool = hyper_field(
+        False,
+        label="Average the weights (EMA)",
+        help_text="Evaluate and keep a moving average of the weights: steadier, a little slower to move.",
+        strategies=_TUNED,
+        advanced=True,
+    )
+    lora_rank: int = hyper_field(
+        8,
+        label="LoRA rank",
+        help_text="Width of the low-rank updates: more can change more and costs more.",
+        minimum=1,
+        maximum=256,
+        strategies=(Strategy.LORA,),
+        advanced=True,
+    )
+    start_from_probe: bool = hyper_field(
+        True,
+        label="Start from the probe's head (LP-FT)",
+        help_text="Fit the head on frozen features first, then tune (Kumar et al., 2022).",
+        strategies=_STARTS_FROM_PROBE,
+        tasks=_CLASSIFIES,
+        advanced=True,
+    )
+    patience: int = hyper_field(
+        3,
+        label="Early-stopping patience",
+        help_text="Stop after so many epochs without a better validation score; the best epoch is kept.",
+        minimum=1,
+        maximum=200,
+        strategies=_TUNED,
+        advanced=True,
+    )
+    precision: Precision = hyper_field(
+        Precision.AUTO,
+        label="Training precision",
+        help_text="Auto: bfloat16 on a GPU that has it, float32 elsewhere.",
+        strategies=_TUNED,
+        advanced=True,
+    )
+    features: Features = hyper_field(
+        Features.STAGES,
+        label="What the head reads",
+        help_text="Stages: the average and maximum of the last four stages, better where your data is unlike the "
+        "model's own. Last: its last layer alone; the result then loads in plain timm or torchvision too.",
+        tasks=(Task.IMAGE_CLASSIFICATION,),
+        advanced=True,
+    )
+    seed: int = hyper_field(
+        0,
+        label="Seed",
+        help_text="The same seed, data, weights and machine give the same result.",
+        minimum=0,
+        maximum=2**31 - 1,
+        advanced=True,
+    )
+
+    def __post_init__(self) -> None:
+        for entry in dataclasses.fields(self):
+            _check_range(entry, getattr(self, entry.name))
+
+
+def _check_range(entry: dataclasses.Field[Any], value: Any) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise SpecError(f"{entry.metadata['label']} must be a finite number.", entry.name)
+    low, high = entry.metadata["minimum"], entry.metadata["maximum"]
+    if low is not None and not low <= value <= high:
+        raise SpecError(f"{entry.metadata['label']} must be between {low:g} and {high:g}.", entry.name)
+
+
+def applicable(strategy: Strategy, task: Task) -> list[dataclasses.Field[Any]]:
+    """Returns the choices that a run of this strategy and task reads, in the order of the form."""
+    return [
+        entry
+        for entry in dataclasses.fields(Hyper)
+        if strategy in entry.metadata["strategies"] and task in entry.metadata["tasks"]
+    ]

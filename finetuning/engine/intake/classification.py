@@ -1,0 +1,152 @@
+"""Uploads of classified images: class folders, or images with a table."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from finetuning.engine import splits
+from finetuning.engine.archives import Archive
+from finetuning.engine.datasets import Layout, Sample, arrange, few_per_class
+from finetuning.engine.duplicates import connected, exact_groups, near_pairs
+from finetuning.engine.events import EventWriter
+from finetuning.engine.gathering import Gathered, gather
+from finetuning.engine.health import Survey, report
+from finetuning.engine.packs import Item, PackWriter, index_lines
+from finetuning.engine.problems import Problem, Rejected, printable, reject
+from finetuning.engine.spec import OUTPUTS_DIR, InspectSpec, Split
+
+
+def inspect(spec: InspectSpec, run_dir: Path, events: EventWriter) -> dict[str, Any]:
+    """Writes the packs and the index; returns the report. Raises Rejected."""
+    events.stage("archive", "Checking the archive")
+    # Unlinked at once: a killed run leaves nothing behind.
+    with (
+        Archive(run_dir / spec.archive, spec.limits) as archive,
+        tempfile.TemporaryFile(dir=run_dir) as spool,
+    ):
+        layout = arrange(archive, spec.limits)
+        events.stage("images", "Reading the images")
+        gathered = Gathered(spool)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's remarks on odd files; what matters is raised
+            gather(archive, layout, gathered, spec, events)
+        _check_faults(gathered, len(layout.samples), spec)
+        events.stage("duplicates", "Looking for duplicates and splitting")
+        survey = _survey(gathered, layout, spec)
+        events.stage("packs", "Writing the packs")
+        _write(gathered, survey.items, run_dir / OUTPUTS_DIR)
+    return report(survey)
+
+
+def _check_faults(gathered: Gathered, total: int, spec: InspectSpec) -> None:
+    """Raises Rejected where more images are bad than may be left out, or too few are left of a class."""
+    faults = gathered.faults
+    problems: list[Problem] = []
+    if len(faults) > max(1, int(total * spec.limits.max_bad_fraction)):
+        by_code: dict[str, list[str]] = {}
+        for sample, fault in faults:
+            by_code.setdefault(fault.code, []).append(f"{sample.entry.name}: {fault.message}")
+        for code, names in by_code.items():
+            message = f"Images that cannot be used: {len(names):,} of {total:,}. Mend or remove them."
+            problems.extend(reject(code, message, names).problems)
+    left = Counter({sample.label: 0 for sample, _ in faults})
+    left.update(sample.label for sample in gathered.samples)
+    problems.extend(few_per_class(left, spec.limits))
+    if problems:
+        raise Rejected(*problems)
+
+
+def _survey(gathered: Gathered, layout: Layout, spec: InspectSpec) -> Survey:
+    identities = [prepared.print.pixel_sha256 for prepared in gathered.prepared]
+    near = _near(gathered, identities)
+    groups = splits.group_ids(identities, near)
+    chosen = _split(gathered.samples, groups, spec)
+    labels = sorted({sample.label for sample in gathered.samples})
+    return Survey(
+        items=_items(gathered, labels, chosen),
+        labels=labels,
+        sizes=[prepared.uploaded_size for prepared in gathered.prepared],
+        modes=Counter(prepared.mode for prepared in gathered.prepared),
+        notes=Counter(note for prepared in gathered.prepared for note in prepared.notes),
+        skipped=layout.skipped,
+        corrupt=[
+            {"name": printable(sample.entry.name), "code": fault.code, "message": fault.message}
+            for sample, fault in gathered.faults
+        ],
+        exact=exact_groups(identities),
+        near=connected(len(identities), near),
+        split_source="uploaded" if gathered.samples[0].split else "ours",
+    )
+
+
+def _near(gathered: Gathered, identities: list[str]) -> list[tuple[int, int]]:
+    """Returns near pairs among the first of each set of equal images."""
+    first = {identity: at for at, identity in reversed(list(enumerate(identities)))}
+    positions = sorted(first.values())
+    prints = [gathered.prepared[at].print for at in positions]
+    pairs = near_pairs(
+        np.array([print_.phash for print_ in prints], np.uint64),
+        np.stack([print_.thumbnail for print_ in prints]),
+    )
+    return [(positions[one], positions[other]) for one, other in pairs]
+
+
+def _split(samples: list[Sample], groups: list[str], spec: InspectSpec) -> list[Split]:
+    labels = [sample.label for sample in samples]
+    recipe = splits.Recipe(salt=spec.salt, test=spec.test_fraction, validation=spec.validation_fraction)
+    given = [sample.split for sample in samples if sample.split is not None]
+    if len(given) < len(samples):
+        return splits.assign(groups, labels, recipe)
+    chosen = splits.complete(given, groups, labels, recipe)
+    trained = {label for label, split in zip(labels, chosen, strict=True) if split is Split.TRAIN}
+    if missing := sorted(set(labels) - trained):
+        raise reject(
+            "class_not_in_train",
+            "Some classes have no training images. Put images of each class into the training split.",
+            missing,
+        )
+    return chosen
+
+
+def _items(gathered: Gathered, labels: list[str], chosen: list[Split]) -> list[Item]:
+    position = {label: at for at, label in enumerate(labels)}
+    return [
+        Item(
+            index=index,
+            file=f"{index:06d}.png",
+            name=sample.entry.name,
+            label=position[sample.label],
+            split=split,
+            width=prepared.width,
+            height=prepared.height,
+            sha256=prepared.sha256,
+            pixel_sha256=prepared.print.pixel_sha256,
+            phash=f"{prepared.print.phash:016x}",
+        )
+        for index, (sample, prepared, split) in enumerate(
+            zip(gathered.samples, gathered.prepared, chosen, strict=True), start=1
+        )
+    ]
+
+
+def _write(gathered: Gathered, items: Sequence[Item], outputs: Path) -> None:
+    outputs.mkdir(exist_ok=True)
+    train = [item for item in items if item.split is not Split.TEST]
+    test = [item for item in items if item.split is Split.TEST]
+    for name, chosen in (("train.pack", train), ("test.pack", test)):
+        with PackWriter(outputs / name, chosen) as pack:
+            for item in chosen:
+                pack.add(item, gathered.png(item.index - 1))
+    thumbnails = [replace(item, file=f"{item.index:06d}.jpg") for item in items]
+    with PackWriter(outputs / "thumbnails.pack", thumbnails) as pack:
+        for item in thumbnails:
+            pack.add(item, gathered.thumbnail(item.index - 1))
+    (outputs / "index.jsonl").write_bytes(index_lines(items))

@@ -1,0 +1,110 @@
+"""Losses of classifiers and of pixel-wise classifiers. Every function returns a mean over items, in nats
+unless it says otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from finetuning.engine.hyper import Hyper, Loss
+
+FOCAL_GAMMA = 2.0  # Lin et al. 2017, arXiv 1708.02002, section 5
+BALANCED_BETA = 0.999  # Cui et al. 2019, arXiv 1901.05555: effective number of samples
+ADJUSTMENT = 1.0  # tau of Menon et al. 2021, arXiv 2007.07314
+Criterion = Callable[[Tensor, Tensor], Tensor]
+
+
+def classification(hyper: Hyper, class_counts: Tensor) -> Criterion:
+    """Returns loss(logits (N, C), labels (N,)). `class_counts` (C,) are those of the training items."""
+    weights = class_weights(hyper.loss, class_counts)
+    prior = (class_counts / class_counts.sum()).clamp(min=1e-12).log()
+
+    def loss(logits: Tensor, labels: Tensor) -> Tensor:
+        logits = logits.float()
+        if hyper.loss is Loss.LOGIT_ADJUSTED:
+            logits = logits + ADJUSTMENT * prior.to(logits.device)
+        if hyper.loss is Loss.FOCAL:
+            return focal(logits, labels)
+        return functional.cross_entropy(
+            logits,
+            labels,
+            weight=None if weights is None else weights.to(logits.device),
+            label_smoothing=hyper.label_smoothing,
+        )
+
+    return loss
+
+
+def class_weights(loss: Loss, class_counts: Tensor) -> Tensor | None:
+    """Returns weights (C,) of mean 1 over the training items, or None: inverse square root of the frequency
+    (`weighted`), or inverse effective number (`class_balanced`, Cui et al., equation 3)."""
+    counts = class_counts.float().clamp(min=1)
+    if loss is Loss.WEIGHTED:
+        raw = counts.rsqrt()
+    elif loss is Loss.CLASS_BALANCED:
+        raw = (1 - BALANCED_BETA) / (1 - BALANCED_BETA**counts)
+    else:
+        return None
+    return raw * counts.sum() / (raw * counts).sum()
+
+
+def focal(logits: Tensor, labels: Tensor, *, ignore_index: int = -100) -> Tensor:
+    """Returns the mean of (1 - p)^gamma * -log p of the true class (Lin et al., equation 4)."""
+    losses = functional.cross_entropy(logits, labels, reduction="none", ignore_index=ignore_index)
+    focused = (1 - (-losses).exp()) ** FOCAL_GAMMA * losses
+    counted = labels != ignore_index
+    return focused[counted].mean() if counted.any() else focused.sum()
+
+
+def segmentation(hyper: Hyper, *, ignore_index: int) -> Criterion:
+    """Returns loss(logits (N, C, H, W), classes (N, H, W)); pixels of `ignore_index` do not count."""
+
+    def loss(logits: Tensor, classes: Tensor) -> Tensor:
+        logits = logits.float()
+        match hyper.loss:
+            case Loss.FOCAL:
+                return focal(logits, classes, ignore_index=ignore_index)
+            case Loss.LOVASZ:
+                return lovasz_softmax(logits.softmax(1), classes, ignore_index=ignore_index)
+            case Loss.CROSS_ENTROPY_DICE:
+                entropy = functional.cross_entropy(logits, classes, ignore_index=ignore_index)
+                return entropy + dice(logits.softmax(1), classes, ignore_index=ignore_index)
+            case _:
+                return functional.cross_entropy(logits, classes, ignore_index=ignore_index)
+
+    return loss
+
+
+def dice(shares: Tensor, classes: Tensor, *, ignore_index: int) -> Tensor:
+    """Returns 1 - mean soft Dice (0 to 1) over the classes that occur in the batch (Milletari et al. 2016).
+    `shares` (N, C, H, W) are probabilities."""
+    counted = classes != ignore_index
+    truth = functional.one_hot(classes.where(counted, 0), shares.shape[1]).movedim(-1, 1) * counted[:, None]
+    shares = shares * counted[:, None]
+    dims = (0, 2, 3)
+    overlap, total = (shares * truth).sum(dims), (shares + truth).sum(dims)
+    present = truth.sum(dims) > 0
+    return 1 - (2 * overlap[present] / total[present].clamp(min=1e-6)).mean() if present.any() else shares.sum() * 0
+
+
+def lovasz_softmax(shares: Tensor, classes: Tensor, *, ignore_index: int) -> Tensor:
+    """Returns the Lovász-Softmax loss (0 to 1), averaged over the classes that occur in the batch (Berman et
+    al. 2018, arXiv 1705.08790, equation 11). `shares` (N, C, H, W) are probabilities."""
+    counted = classes != ignore_index
+    flat, labels = shares.movedim(1, -1)[counted], classes[counted]
+    losses = []
+    for position in labels.unique().tolist():
+        truth = (labels == position).float()
+        errors, order = (truth - flat[:, position]).abs().sort(descending=True)
+        losses.append(torch.dot(errors, _lovasz_gradient(truth[order])))
+    return torch.stack(losses).mean() if losses else shares.sum() * 0
+
+
+def _lovasz_gradient(truth: Tensor) -> Tensor:
+    """Returns the gradient of the Lovász extension of the Jaccard loss for sorted errors (algorithm 1)."""
+    union = truth.sum() + (1 - truth).cumsum(0)
+    jaccard = 1 - (truth.sum() - truth.cumsum(0)) / union
+    return torch.cat([jaccard[:1], jaccard[1:] - jaccard[:-1]])

@@ -1,0 +1,65 @@
+"""The linear probe: features of the bought network, computed once, and a head fitted to them.
+
+It is the head-only fine-tune, the start of LP-FT (Kumar et al. 2022, arXiv 2202.10054), and the baseline that
+every other strategy has to beat.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from finetuning.engine import heads, runtime
+from finetuning.engine.events import EventWriter
+from finetuning.engine.spec import Split
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """`start` was fitted to the training items alone, so that validation items can judge what starts from it;
+    `head` to training and validation items together, at the regularisation that `point` chose."""
+
+    head: heads.LinearHead
+    point: heads.Point
+    seconds: float
+
+    @property
+    def start(self) -> heads.LinearHead:
+        return self.point.head
+
+
+def fit(features: Callable[[], Tensor], labels: Tensor, *, training: int, classes: int, events: EventWriter) -> Probe:
+    """Fits the head to the table that `features` computes, (N, D): the first `training` rows are the training
+    items, the rest the validation items, on which the regularisation is chosen."""
+    started = time.perf_counter()
+    events.stage("features", "Computing the frozen features once")
+    table = features()
+    events.stage("head", "Fitting the head")
+    train = heads.Samples(table[:training], labels[:training])
+    path = []
+    for point in heads.regularization_path(train, heads.Samples(table[training:], labels[training:]), classes):
+        runtime.check_stop()
+        path.append(point)
+        for name, values in (
+            ("loss", (point.train_loss, point.validation_loss)),
+            ("accuracy", (point.train_accuracy, point.validation_accuracy)),
+        ):
+            for which, value in zip((Split.TRAIN, Split.VALIDATION), values, strict=True):
+                events.metric(name, which.value, len(path), value)
+    point = heads.choose(path)
+    events.log(f"C = {point.regularization:g}: validation accuracy {point.validation_accuracy:.1%}.")
+    head = heads.fit(heads.Samples(table, labels), classes, point.regularization)
+    return Probe(head, point, time.perf_counter() - started)
+
+
+def saved(probe: Probe, class_counts: list[int]) -> dict[str, Tensor]:
+    """Returns the tensors of probe.safetensors: what the evaluation rebuilds the baselines from."""
+    return {
+        "weight": probe.head.weight,
+        "bias": probe.head.bias,
+        "class_counts": torch.tensor(class_counts, dtype=torch.int64),
+    }

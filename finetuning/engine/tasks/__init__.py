@@ -1,0 +1,22 @@
+"""What each task makes of items, heads, losses and scores. One module a task, the same functions in each:
+`train(spec, run_dir, events, device)` and `evaluate(spec, run_dir, events, device)` return their verb's part
+of the result."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+from finetuning.engine.failures import UserFault
+from finetuning.engine.hyper import Task
+
+_MODULES: dict[Task, str] = {
+    Task.IMAGE_CLASSIFICATION: "classification",
+}
+
+
+def module_of(task: Task) -> ModuleType:
+    """Returns the task's module, loaded on first use."""
+    if task not in _MODULES:
+        raise UserFault("task_unsupported", f"This engine does not train {task} yet.")
+    return importlib.import_module(f"{__name__}.{_MODULES[task]}")

@@ -1,0 +1,332 @@
+"""Image classification."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional
+
+from finetuning.engine import (
+    augment,
+    boundary,
+    features,
+    frameworks,
+    loop,
+    lora,
+    losses,
+    preprocessing,
+    probes,
+    runtime,
+    strategies,
+    weights,
+)
+from finetuning.engine.checkpoints import Checkpoints
+from finetuning.engine.evaluation import classifier
+from finetuning.engine.evaluation.metrics import Predictions
+from finetuning.engine.events import EventWriter
+from finetuning.engine.failures import AppFault, UserFault
+from finetuning.engine.frameworks import Loaded
+from finetuning.engine.hyper import Augmentation, Features, Hyper, Strategy
+from finetuning.engine.loop import Validation
+from finetuning.engine.packs import Item, PackReader
+from finetuning.engine.spec import OUTPUTS_DIR, EvaluateSpec, Preprocessing, Split, TrainSpec, canonical, to_json
+
+PROBE_FILE = "probe.safetensors"
+CHECKPOINTS_DIR = "checkpoints"
+CACHE_FILE = "activations.cache"
+MAX_CACHE_BYTES = 20 * 2**30
+MIXUP_ALPHA = 0.2  # Zhang et al. 2018, arXiv 1710.09412
+Transform = Callable[[Item, Image.Image], Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    pack: PackReader
+    train: list[Item]
+    validation: list[Item]
+    labels: tuple[str, ...]
+    preprocessing: Preprocessing
+
+    def evaluation_transform(self, _item: Item, image: Image.Image) -> Tensor:
+        return preprocessing.transform(self.preprocessing)(image)
+
+    def training_transform(self, hyper: Hyper, *, epoch: int) -> Transform:
+        if hyper.augmentation is Augmentation.NONE:
+            return self.evaluation_transform
+        return augment.transform(
+            self.preprocessing, hyper.augmentation, seed=hyper.seed, epoch=epoch, flip=hyper.horizontal_flip
+        )
+
+    @property
+    def class_counts(self) -> list[int]:
+        counts = [0] * len(self.labels)
+        for item in self.train:
+            counts[item.label] += 1
+        return counts
+
+
+def read(spec: TrainSpec, run_dir: Path, base: Loaded) -> Data:
+    """Returns the training pack's items by split. Raises UserFault (`too_few_images`, `test_items_present`)."""
+    pack = PackReader(run_dir / spec.pack)
+    train = [item for item in pack.items if item.split is Split.TRAIN]
+    validation = [item for item in pack.items if item.split is Split.VALIDATION]
+    if not train or not validation:
+        raise UserFault("too_few_images", "Training needs training and validation images. Add images to the dataset.")
+    if any(item.split is Split.TEST for item in pack.items):
+        raise UserFault("test_items_present", "The training pack holds test items; inspect the dataset again.")
+    return Data(pack, train, validation, spec.labels, base.preprocessing or Preprocessing())
+
+
+def labels_of(items: list[Item]) -> Tensor:
+    return torch.tensor([item.label for item in items], dtype=torch.int64)
+
+
+def train(spec: TrainSpec, run_dir: Path, events: EventWriter, device: torch.device) -> dict[str, Any]:
+    started = time.perf_counter()
+    events.stage("load", "Loading the model as bought")
+    base = frameworks.load(spec.weights, run_dir)
+    frameworks.head_of(base)  # refuses an architecture whose head cannot be replaced, before any work
+    if spec.hyper.features is Features.STAGES:
+        base = frameworks.with_stage_head(base)
+    data = read(spec, run_dir, base)
+    probe = fit_probe(base, data, device=device, events=events)
+    directory = run_dir / OUTPUTS_DIR
+    weights.save_tensors(directory / PROBE_FILE, probes.saved(probe, data.class_counts))
+    best: dict[str, Any] = {"epoch": 0}
+    validation = {"accuracy": probe.point.validation_accuracy, "loss": probe.point.validation_loss}
+    if spec.strategy is Strategy.HEAD:
+        tuned = frameworks.replace_head(base, spec.labels, probe.head.weight, probe.head.bias)
+    else:
+        tuned = start(spec, base, probe)
+        fitted = tune(spec, tuned, data, run_dir, device=device, events=events)
+        best = {"epoch": fitted.best_epoch, "epochs": fitted.epochs}
+        validation = {**fitted.validation.metrics, "loss": fitted.validation.loss}
+    events.stage("save", "Writing the tuned weights")
+    frameworks.write_release(directory / "release", tuned)
+    return {
+        "validation": validation,
+        "best": best,
+        "probe": {
+            "regularization": probe.point.regularization,
+            "validation_accuracy": probe.point.validation_accuracy,
+        },
+        "class_counts": data.class_counts,
+        "timing": {"probe_seconds": probe.seconds, "total_seconds": time.perf_counter() - started},
+        "precision": str(features.precision(device)).removeprefix("torch."),
+    }
+
+
+def fit_probe(base: Loaded, data: Data, *, device: torch.device, events: EventWriter) -> probes.Probe:
+    items = [*data.train, *data.validation]
+
+    def table() -> Tensor:
+        headless = frameworks.headless(base)
+        return features.extract(headless, data.pack, items, data.evaluation_transform, device=device, events=events)[0]
+
+    return probes.fit(table, labels_of(items), training=len(data.train), classes=len(data.labels), events=events)
+
+
+def start(spec: TrainSpec, base: Loaded, probe: probes.Probe) -> Loaded:
+    """Returns the network that training begins with: bought weights under the probe's or a new head, or
+    random weights for the control."""
+    if spec.strategy is Strategy.SCRATCH:
+        torch.manual_seed(spec.hyper.seed)
+        return frameworks.reinitialized(base, spec.labels)
+    tuned = frameworks.replace_head(base, spec.labels, probe.start.weight, probe.start.bias)
+    if not spec.hyper.start_from_probe:
+        head = frameworks.head_of(tuned)
+        with torch.no_grad():
+            head.weight.normal_(std=0.01, generator=torch.Generator().manual_seed(spec.hyper.seed))
+            head.bias.zero_()
+    return tuned
+
+
+def tune(
+    spec: TrainSpec, tuned: Loaded, data: Data, run_dir: Path, *, device: torch.device, events: EventWriter
+) -> loop.Fitted:
+    """Trains `tuned` in place and leaves its best epoch's weights in it, on the processor."""
+    hyper, module = spec.hyper, tuned.module.to(device).to(memory_format=torch.channels_last)
+    stages = frameworks.stages(tuned)
+    fresh_head = spec.strategy is Strategy.SCRATCH or not hyper.start_from_probe
+    if spec.strategy is Strategy.LORA:
+        torch.manual_seed(hyper.seed)
+        lora.attach(module, rank=hyper.lora_rank, skip=stages[-1][1])
+    plan = strategies.plan(module, stages, spec.strategy, hyper, fresh_head=fresh_head)
+    trainee: Classifier = Classifier(module, data, hyper, device)
+    if plan.boundary:
+        trainee = _cut_off(trainee, stages, plan.boundary, run_dir, events) or trainee
+    checkpoints = Checkpoints(run_dir / CHECKPOINTS_DIR, identity=hashlib.sha256(canonical(to_json(spec))).hexdigest())
+    fitted = loop.fit(
+        trainee,
+        plan,
+        hyper,
+        device=device,
+        events=events,
+        checkpoints=checkpoints,
+        keep_initial=spec.strategy is not Strategy.SCRATCH and hyper.start_from_probe,
+    )
+    if spec.strategy is Strategy.LORA:
+        lora.merge(module)
+    module.to("cpu").eval()
+    return fitted
+
+
+class Classifier:
+    """What the loop trains: images through the whole network."""
+
+    def __init__(self, module: nn.Module, data: Data, hyper: Hyper, device: torch.device) -> None:
+        self.module, self.data, self.hyper, self.device = module, data, hyper, device
+        self.items = len(data.train)
+        full, rest = divmod(self.items, hyper.batch_size)
+        self.steps = full + (rest > 1 or not full)  # batch statistics of one image are no statistics
+        self._criterion = losses.classification(hyper, torch.tensor(data.class_counts))
+
+    def order(self, epoch: int) -> list[int]:
+        return torch.randperm(self.items, generator=augment.generator(self.hyper.seed, epoch, 0)).tolist()
+
+    def groups(self, epoch: int, *, start: int) -> list[list[int]]:
+        """Returns the positions of the training items of each batch from number `start` on."""
+        order, size = self.order(epoch), self.hyper.batch_size
+        return [order[at * size : (at + 1) * size] for at in range(start, self.steps)]
+
+    def batches(self, epoch: int, *, start: int) -> Iterator[tuple[Tensor, Tensor]]:
+        items = [self.data.train[at] for group in self.groups(epoch, start=start) for at in group]
+        transform = self.data.training_transform(self.hyper, epoch=epoch)
+        for group, images in features.batches(self.data.pack, items, transform, self.hyper.batch_size):
+            yield images, labels_of(group)
+
+    def loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+        images, labels = (part.to(self.device) for part in batch)
+        if images.dim() == 4:
+            images = images.contiguous(memory_format=torch.channels_last)
+        if self.hyper.augmentation is not Augmentation.STRONG:
+            return self._criterion(self._logits(images), labels)
+        # Drawn from the generator that the loop seeds at each step.
+        share = float(torch.distributions.Beta(MIXUP_ALPHA, MIXUP_ALPHA).sample())
+        partner = torch.randperm(len(images), device=images.device)
+        logits = self._logits(share * images + (1 - share) * images[partner])
+        return share * self._criterion(logits, labels) + (1 - share) * self._criterion(logits, labels[partner])
+
+    def _logits(self, images: Tensor) -> Tensor:
+        output = self.module(images)
+        logits: Tensor = getattr(output, "logits", output)  # Inception's classifiers add one beside
+        return logits
+
+    @torch.inference_mode()
+    def validate(self, module: nn.Module) -> Validation:
+        module.eval()
+        rows = []
+        for _, images in self._validation_batches():
+            runtime.check_stop()
+            rows.append(module(images.to(self.device)).float().cpu())
+        logits, labels = torch.cat(rows), labels_of(self.data.validation)
+        loss = float(functional.cross_entropy(logits, labels))
+        return Validation(loss, loss, {"accuracy": float((logits.argmax(1) == labels).float().mean())})
+
+    def _validation_batches(self) -> Iterator[tuple[Any, Tensor]]:
+        for group, images in features.batches(self.data.pack, self.data.validation, self.data.evaluation_transform):
+            yield group, images.contiguous(memory_format=torch.channels_last)
+
+
+class CachedClassifier(Classifier):
+    """The same behind a frozen prefix: batches are its activations, computed once for each item and view."""
+
+    def __init__(
+        self, whole: Classifier, suffix: nn.Module, training: boundary.ActivationCache, views: int, validation: Tensor
+    ) -> None:
+        super().__init__(suffix, whole.data, whole.hyper, whole.device)
+        self._training, self._views, self._validation = training, views, validation
+
+    def batches(self, epoch: int, *, start: int) -> Iterator[tuple[Tensor, Tensor]]:
+        view = (epoch - 1) % self._views
+        for group in self.groups(epoch, start=start):
+            yield self._training.get(view, group), labels_of([self.data.train[at] for at in group])
+
+    def _validation_batches(self) -> Iterator[tuple[Any, Tensor]]:
+        for activations in self._validation.split(features.BATCH):
+            yield None, activations
+
+
+def _cut_off(
+    whole: Classifier, stages: strategies.Stages, boundary_at: int, run_dir: Path, events: EventWriter
+) -> CachedClassifier | None:
+    """Computes the frozen prefix for every item and view, or returns None where it cannot be cut off or its
+    activations would take more disk than `MAX_CACHE_BYTES`."""
+    data, hyper = whole.data, whole.hyper
+    views = 1 if hyper.augmentation is Augmentation.NONE else hyper.cached_views
+    sample = torch.stack([data.evaluation_transform(item, data.pack.image(item)) for item in data.train[:2]])
+    halves = boundary.cut(whole.module, stages, boundary_at, sample.to(whole.device))
+    if halves is None:
+        events.log("The frozen stages of this architecture cannot be cut off: they are computed in every epoch.")
+        return None
+    forward = features.ready(halves.prefix, sample, device=whole.device)
+    shape = forward.run(sample).shape[1:]
+    size = shape.numel() * forward.dtype.itemsize * (len(data.train) * views)
+    if size > MAX_CACHE_BYTES:
+        events.log(f"The frozen activations would take {size / 2**30:.0f} GiB: they are computed in every epoch.")
+        return None
+    events.log(f"Caching {views} view{'s' if views > 1 else ''} of each image at the frozen boundary.")
+    cache = boundary.ActivationCache(
+        run_dir / CACHE_FILE, items=len(data.train), views=views, shape=shape, dtype=forward.dtype
+    )
+    for view in range(views):
+        events.stage("features", f"Computing the frozen stages once, view {view + 1} of {views}")
+        done, started = 0, time.perf_counter()
+        transform = data.training_transform(hyper, epoch=view + 1)
+        for group, images in features.batches(data.pack, data.train, transform):
+            runtime.check_stop()
+            cache.put(view, done, forward.run(images))
+            done += len(group)
+            events.progress("features", done, len(data.train), rate=done / (time.perf_counter() - started))
+    validation = torch.cat(
+        [forward.run(images) for _, images in features.batches(data.pack, data.validation, data.evaluation_transform)]
+    )
+    (run_dir / CACHE_FILE).unlink()  # the mapping keeps it; a killed run leaves nothing behind
+    return CachedClassifier(whole, halves.suffix, cache, views, validation)
+
+
+def evaluate(spec: EvaluateSpec, run_dir: Path, events: EventWriter, device: torch.device) -> dict[str, Any]:
+    pack = PackReader(run_dir / spec.pack)
+    if not pack.items:
+        raise UserFault("no_test_images", "There are no test images. Add images to the dataset.")
+    events.stage("evaluate", "Evaluating on the held-out test images")
+    tuned = frameworks.load(spec.tuned, run_dir)
+    if tuned.labels != spec.labels:
+        raise AppFault("labels_differ", "The tuned weights name other classes than the dataset.")
+    predictions = _predict(tuned, pack, device, events, "evaluate")
+    probe = weights.load_tensors(run_dir / spec.train_outputs / PROBE_FILE)
+    baseline = None
+    if spec.strategy is not Strategy.HEAD:
+        bought = frameworks.load(spec.base, run_dir)
+        if frameworks.head_of(bought).in_features != probe["weight"].shape[1]:
+            bought = frameworks.with_stage_head(bought)  # as the probe read it
+        probed = frameworks.replace_head(bought, spec.labels, probe["weight"], probe["bias"])
+        baseline = _predict(probed, pack, device, events, "baseline")
+    majority = int(probe["class_counts"].argmax())
+    return {"evaluation": classifier.report(predictions, baseline, majority, labels=spec.labels, seed=spec.seed)}
+
+
+def _predict(loaded: Loaded, pack: PackReader, device: torch.device, events: EventWriter, stage: str) -> Predictions:
+    """Returns the logits of every item, exactly once each."""
+    to_input = preprocessing.transform(loaded.preprocessing or Preprocessing())
+
+    def transform(_item: Item, image: Image.Image) -> Tensor:
+        return to_input(image)
+
+    logits, _ = features.extract(loaded.module, pack, pack.items, transform, device=device, events=events, stage=stage)
+    if len(logits) != len(pack.items):
+        raise AppFault("count_differs", "Not every test image was scored exactly once.")
+    return Predictions(
+        truth=labels_of(pack.items).numpy(),
+        logits=logits.double().numpy(),
+        indices=np.array([item.index for item in pack.items]),
+    )
