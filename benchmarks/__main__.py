@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-NAMES = ("head_only",)
+NAMES = ("head_only", "floor_segmentation")
 
 
 def main(arguments: list[str]) -> int:

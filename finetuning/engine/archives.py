@@ -24,7 +24,8 @@ from finetuning.engine.zip_directory import (
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 TABLE_SUFFIX = ".csv"
-# What people leave beside their images; never read.
+DOCUMENTS = "documents"
+# What people leave beside their images.
 _DOCUMENTS = frozenset({".txt", ".md", ".rst", ".json", ".yaml", ".yml", ".tsv", ".xml", ".log"})
 _DOCUMENT_NAMES = frozenset({"readme", "license", "licence", "copying", "changelog"})
 _ARCHIVES = frozenset({".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst", ".jar"})
@@ -42,11 +43,13 @@ _CHUNK_BYTES = 2**20
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What the archive holds that matters, and what was left out: `{kind: count}`."""
+    """What the archive holds that matters, and what was left out: `{kind: count}`. The `documents` are among
+    the skipped; some tasks read a list of classes or annotations of them."""
 
     images: tuple[Entry, ...]
     tables: tuple[Entry, ...]
     skipped: dict[str, int]
+    documents: tuple[Entry, ...] = ()
 
 
 class Archive:
@@ -117,10 +120,13 @@ def sort_out(entries: list[Entry]) -> Contents:
     `file_type`, `zip_empty`."""
     skipped: Counter[str] = Counter()
     kept: list[Entry] = []
+    documents: list[Entry] = []
     for entry in (entry for entry in entries if not entry.is_directory):
         kind = _clutter(entry)
         if kind:
             skipped[kind] += 1
+            if kind == DOCUMENTS:
+                documents.append(entry)
         else:
             kept.append(entry)
     if nested := [entry.name for entry in kept if entry.suffix in _ARCHIVES]:
@@ -139,7 +145,7 @@ def sort_out(entries: list[Entry]) -> Contents:
             f"The zip holds no JPEG, PNG or WebP images{hidden}. Zip a folder of images.",
         )
     tables = tuple(entry for entry in kept if entry.suffix == TABLE_SUFFIX)
-    return Contents(images, tables, dict(sorted(skipped.items())))
+    return Contents(images, tables, dict(sorted(skipped.items())), tuple(documents))
 
 
 def _clutter(entry: Entry) -> str:
@@ -157,7 +163,7 @@ def _clutter(entry: Entry) -> str:
         return "hidden files"
     stem = os.path.splitext(name)[0].casefold()
     if entry.suffix in _DOCUMENTS or (not entry.suffix and stem in _DOCUMENT_NAMES):
-        return "documents"
+        return DOCUMENTS
     return ""
 
 

@@ -51,13 +51,19 @@ def transform(
 
 
 def _changed(view: Image.Image, draw: torch.Generator) -> Image.Image:
-    low, high = COLOR_FACTOR
     light, contrast, color, angle = torch.rand(4, generator=draw).tolist()
-    view = functional.adjust_brightness(view, low + light * (high - low))
-    view = functional.adjust_contrast(view, low + contrast * (high - low))
-    view = functional.adjust_saturation(view, low + color * (high - low))
+    view = recolored(view, light, contrast, color)
     turned: Image.Image = functional.rotate(view, (2 * angle - 1) * LARGEST_ANGLE, InterpolationMode.BILINEAR)
     return turned
+
+
+def recolored(view: Image.Image, light: float, contrast: float, color: float) -> Image.Image:
+    """Returns the view with its brightness, contrast and saturation changed; the draws are in [0, 1)."""
+    low, high = COLOR_FACTOR
+    view = functional.adjust_brightness(view, low + light * (high - low))
+    view = functional.adjust_contrast(view, low + contrast * (high - low))
+    changed: Image.Image = functional.adjust_saturation(view, low + color * (high - low))
+    return changed
 
 
 def _crop(image: Image.Image, draw: torch.Generator) -> tuple[int, int, int, int]:

@@ -7,7 +7,7 @@ Both halves are made from the module itself and compared with it: where the cut 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,13 +97,7 @@ def cut(module: nn.Module, stages: Stages, boundary: int, sample: Tensor) -> Cut
     if boundary == 0:
         return None
     kept = [child for _, modules in stages[boundary:] for child in modules]
-    dropped = {id(child) for _, modules in stages[:boundary] for child in modules}
-    names = [name for name, child in module.named_modules() if id(child) in dropped]
-    with torch.inference_mode(mode=False):  # parameters made here must be able to learn
-        suffix = copy.deepcopy(module, memo={id(child): child for child in kept})
-    for name in names:
-        parent, _, own = name.rpartition(".")
-        setattr(suffix.get_submodule(parent), own, nn.Identity())
+    suffix = without(module, [child for _, modules in stages[:boundary] for child in modules], sharing=kept)
     training = module.training
     module.eval()
     try:
@@ -128,6 +122,19 @@ def _halves(module: nn.Module, suffix: nn.Module, first: nn.Module, sample: Tens
     live = [tap for tap in module.taps if not isinstance(suffix.backbone.get_submodule(tap), nn.Identity)]
     frozen = [tap for tap in module.taps if tap not in live]
     return StagePrefix(module, first, frozen), StageSuffix(suffix, live, shape)
+
+
+def without(module: nn.Module, dropped: Iterable[nn.Module], *, sharing: Iterable[nn.Module]) -> nn.Module:
+    """Returns a copy in which identities stand for the children `dropped`; the children `sharing` are not
+    copied but the module's own."""
+    marked = {id(child) for child in dropped}
+    names = [name for name, child in module.named_modules() if id(child) in marked]
+    with torch.inference_mode(mode=False):  # parameters made here must be able to learn
+        rest = copy.deepcopy(module, memo={id(child): child for child in sharing})
+    for name in names:
+        parent, _, own = name.rpartition(".")
+        setattr(rest.get_submodule(parent), own, nn.Identity())
+    return rest
 
 
 class ActivationCache:

@@ -17,7 +17,7 @@ from finetuning.engine.events import EventWriter
 from finetuning.engine.failures import AppFault, UserFault
 from finetuning.engine.frameworks.loaded import Loaded
 from finetuning.engine.problems import Rejected
-from finetuning.engine.spec import GOLDEN_FILE, OUTPUTS_DIR, ConvertSpec, Preprocessing
+from finetuning.engine.spec import GOLDEN_FILE, OUTPUTS_DIR, ConvertSpec, Preprocessing, Task
 from finetuning.engine.verify import describe
 
 FETCH_TIMEOUT_SECONDS = 60
@@ -47,6 +47,7 @@ def _config(spec: ConvertSpec) -> dict[str, Any]:
     labels = list(spec.labels) or _labels_from(spec)
     prep = spec.preprocessing or Preprocessing()
     return {
+        **({"task": spec.task.value} if spec.task is Task.SEMANTIC_SEGMENTATION else {}),
         "architecture": spec.architecture,
         "num_classes": len(labels),
         "label_names": labels,
@@ -63,6 +64,8 @@ def _config(spec: ConvertSpec) -> dict[str, Any]:
 def _labels_from(spec: ConvertSpec) -> list[str]:
     if spec.labels_from in {"imagenet-1k", ""}:
         return list(models.ResNet18_Weights.IMAGENET1K_V1.meta["categories"])
+    if spec.labels_from == "voc":  # torchvision's segmentation weights
+        return list(models.segmentation.FCN_ResNet50_Weights.COCO_WITH_VOC_LABELS_V1.meta["categories"])
     raise UserFault("labels_unknown", f"There is no list of labels named {spec.labels_from}.")
 
 

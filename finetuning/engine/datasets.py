@@ -38,7 +38,7 @@ class Layout:
 def arrange(archive: Archive, limits: ArchiveLimits) -> Layout:
     """Returns the samples in the order of their names. Raises Rejected."""
     contents = archive.contents
-    depth = _wrapper_depth(contents.images, contents.tables)
+    depth = wrapper_depth(contents.images, contents.tables)
     samples, unused = _from_tables(archive, depth, limits)
     if samples is None:
         samples = _from_folders(contents.images, depth)
@@ -50,7 +50,7 @@ def arrange(archive: Archive, limits: ArchiveLimits) -> Layout:
     return Layout(tuple(samples), dict(sorted(skipped.items())))
 
 
-def _wrapper_depth(images: tuple[Entry, ...], tables: tuple[Entry, ...]) -> int:
+def wrapper_depth(images: tuple[Entry, ...], tables: tuple[Entry, ...]) -> int:
     """Returns how many folders wrap the whole data set: `data/cats/1.jpg` has one, `cats/1.jpg` none."""
     depth = 0
     while True:
@@ -108,7 +108,7 @@ def _from_tables(archive: Archive, depth: int, limits: ArchiveLimits) -> tuple[l
 
 
 def _match(rows: list[Row], table: str, images: tuple[Entry, ...], depth: int) -> list[Sample]:
-    found = _Names(images, depth)
+    found = Names(images, depth)
     given: dict[str, Sample] = {}
     faults: dict[str, list[str]] = {}
     for row in rows:
@@ -167,7 +167,7 @@ def _table_problems(faults: dict[str, list[str]], table: str) -> list[Problem]:
     return [reject(code, f"{len(items):,} {messages[code]}.", items).problems[0] for code, items in faults.items()]
 
 
-class _Names:
+class Names:
     """Images by what a table may call them: the path, its tail, or the bare name, each only where unique."""
 
     def __init__(self, images: tuple[Entry, ...], depth: int) -> None:
@@ -201,7 +201,7 @@ def check_labels(samples: list[Sample], limits: ArchiveLimits) -> None:
         *_label_problem(
             "bad_label",
             "Class names must not be empty, begin with a dot or a slash, or hold invisible characters.",
-            [label for label in counts if not _is_label(label)],
+            [label for label in counts if not is_label(label)],
         ),
     ]
     if len(counts) == 1:
@@ -227,5 +227,5 @@ def _label_problem(code: str, message: str, labels: list[str]) -> list[Problem]:
     return list(reject(code, message, labels).problems) if labels else []
 
 
-def _is_label(label: str) -> bool:
+def is_label(label: str) -> bool:
     return bool(label) and not label.startswith((".", "/", "\\")) and is_printable(label)

@@ -10,6 +10,8 @@ import json
 import math
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -50,11 +52,20 @@ class EventWriter:
         if broken_off:  # a killed predecessor's half line must not swallow our first
             self._file.write("\n")
         self._held: dict[str, Any] | None = None  # the newest progress that was not written yet
-        self._stage = ""
+        self._stage = self._part = ""
         self._next_progress = 0.0
 
     def __enter__(self) -> Self:
         return self
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[Self]:
+        """Curves and progress written inside are named after a part of the run: `probe_loss`."""
+        before, self._part = self._part, f"{name}_"
+        try:
+            yield self
+        finally:
+            self._part = before
 
     def __exit__(self, *_exception: object) -> None:
         self._write_held()
@@ -71,6 +82,7 @@ class EventWriter:
 
     def progress(self, stage: str, done: int, total: int, *, rate: float = 0.0) -> None:
         """Writes a few a second; the last one is written before whatever comes next."""
+        stage = self._part + stage
         if stage != self._stage:
             self._write_held()
             self._stage, self._next_progress = stage, 0.0
@@ -81,7 +93,7 @@ class EventWriter:
             self._write_held()
 
     def metric(self, name: str, split: str, step: float, value: float) -> None:
-        self.emit(Kind.METRIC, name=name, split=split, step=step, value=value)
+        self.emit(Kind.METRIC, name=self._part + name, split=split, step=step, value=value)
 
     def log(self, message: str, *, level: str = "info") -> None:
         self.emit(Kind.LOG, level=level, message=message)

@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import default_collate
 
 from finetuning.engine import fusion, runtime
 from finetuning.engine.events import EventWriter
@@ -21,18 +23,19 @@ _CHECKED_IMAGES = 4  # enough to compare a faster form of a network with the ori
 
 
 def batches(
-    pack: PackReader, items: Sequence[Item], transform: Callable[..., Tensor], size: int = BATCH
-) -> Iterator[tuple[list[Item], Tensor]]:
-    """Yields (items, images (B, 3, S, S) float32); decodes the next batch while this one is computed."""
+    pack: PackReader, items: Sequence[Item], transform: Callable[..., Any], size: int = BATCH
+) -> Iterator[tuple[list[Item], Any]]:
+    """Yields (items, what `transform` makes of each, stacked: images (B, 3, S, S) float32, or a list of such
+    where it returns several tensors); decodes the next batch while this one is computed."""
 
-    def load(item: Item) -> Tensor:
+    def load(item: Item) -> Any:
         return transform(item, pack.image(item))
 
     groups = [list(items[start : start + size]) for start in range(0, len(items), size)]
     with ThreadPoolExecutor(_DECODERS) as pool:
         waiting = [pool.submit(load, item) for item in groups[0]] if groups else []
         for position, group in enumerate(groups):
-            ready = torch.stack([future.result() for future in waiting])
+            ready = default_collate([future.result() for future in waiting])
             if position + 1 < len(groups):
                 waiting = [pool.submit(load, item) for item in groups[position + 1]]
             yield group, ready

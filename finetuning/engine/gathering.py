@@ -7,11 +7,11 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from typing import IO
+from typing import IO, TypeVar
 
 from finetuning.engine import images
 from finetuning.engine.archives import Archive
@@ -27,6 +27,8 @@ _SPOOL_FACTOR = 4
 _PROGRESS_SECONDS = 0.25
 _LARGE_PIXELS = 12_000_000  # 40 million need 400 MB while they are decoded
 _WINDOW = 4  # images in flight for each thread
+In = TypeVar("In")
+Out = TypeVar("Out")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,7 @@ class Prepared:
     uploaded_size: tuple[int, int]
     mode: str
     notes: tuple[str, ...]
+    orientation: int = 1
 
 
 @dataclass(slots=True)
@@ -95,6 +98,7 @@ def prepare(content: bytes, suffix: str, spec: InspectSpec) -> Prepared:
         uploaded_size=picture.image.size,
         mode=picture.mode,
         notes=tuple(name for name, holds in told.items() if holds),
+        orientation=picture.orientation,
     )
 
 
@@ -113,7 +117,7 @@ def gather(archive: Archive, layout: Layout, gathered: Gathered, spec: InspectSp
 
     began = reported = time.monotonic()
     total, limit = len(layout.samples), _SPOOL_FACTOR * spec.limits.max_total_bytes
-    for done, (sample, outcome) in enumerate(_in_threads(work, layout.samples), start=1):
+    for done, (sample, outcome) in enumerate(in_threads(work, layout.samples), start=1):
         if isinstance(outcome, images.BadImage):
             gathered.faults.append((sample, outcome))
         elif gathered.add(sample, outcome) > limit:
@@ -124,12 +128,10 @@ def gather(archive: Archive, layout: Layout, gathered: Gathered, spec: InspectSp
             reported = now
 
 
-def _in_threads(
-    work: Callable[[Sample], Prepared | images.BadImage], samples: Sequence[Sample]
-) -> Iterator[tuple[Sample, Prepared | images.BadImage]]:
+def in_threads(work: Callable[[In], Out], samples: Iterable[In]) -> Iterator[tuple[In, Out]]:
     """Yields each sample with its outcome, in order, holding only a few outcomes at a time."""
     threads = os.cpu_count() or 1
-    waiting: deque[tuple[Sample, Future[Prepared | images.BadImage]]] = deque()
+    waiting: deque[tuple[In, Future[Out]]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         try:
             for sample in samples:

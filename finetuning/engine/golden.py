@@ -36,13 +36,14 @@ def output_of(loaded: Loaded, inputs: dict[str, Tensor]) -> Tensor:
 
 
 def forward(loaded: Loaded, inputs: dict[str, Tensor]) -> Tensor:
-    """Returns the logits (1, C), or for an encoder the mean of its last hidden states (1, D)."""
+    """Returns the logits (1, C), for a segmenter (1, C, S, S), or for an encoder the mean of its last hidden states (1, D)."""
     if "input_ids" in inputs:
         hidden: Tensor = loaded.module(**inputs).last_hidden_state
         mask = inputs["attention_mask"].unsqueeze(-1)
         return (hidden * mask).sum(1) / mask.sum(1)
-    result: Tensor = loaded.module(inputs["input"])
-    return result
+    result = loaded.module(inputs["input"])
+    logits: Tensor = result["out"] if isinstance(result, dict) else result
+    return logits
 
 
 def compute(loaded: Loaded) -> dict[str, Tensor]:

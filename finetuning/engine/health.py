@@ -6,7 +6,7 @@ import hashlib
 import math
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -54,26 +54,34 @@ def report(survey: Survey) -> dict[str, Any]:
     """Returns the report, JSON-ready, as `docs/engine.md` has it."""
     items = survey.items
     classes = class_counts(items, survey.labels)
+    about = about_images(survey)
+    return {
+        **about,
+        "classes": classes,
+        "imbalance_ratio": imbalance_ratio(classes),
+        "findings": [asdict(finding) for finding in findings(survey, classes, len(about["leakage"]))],
+        "digest": digest(items, survey.labels),
+    }
+
+
+def about_images(survey: Survey) -> dict[str, Any]:
+    """Returns what a report says of any images, whatever their annotations."""
+    items = survey.items
     splits = Counter(item.split for item in items)
-    leaks = leakage(survey)
     return {
         "images": len(items),
         "labels": list(survey.labels),
-        "classes": classes,
         "splits": {split.value: splits[split] for split in Split},
         "sizes": _sizes(survey.sizes),
         "modes": dict(sorted(survey.modes.items())),
-        "imbalance_ratio": imbalance_ratio(classes),
         "skipped": survey.skipped,
         "corrupt": survey.corrupt,
         "duplicates": {
             "exact": [[items[at].index for at in group] for group in survey.exact],
             "near": [[items[at].index for at in group] for group in survey.near],
         },
-        "leakage": leaks,
-        "findings": [asdict(finding) for finding in findings(survey, classes, len(leaks))],
+        "leakage": leakage(survey),
         "split_source": survey.split_source,
-        "digest": digest(items, survey.labels),
     }
 
 
@@ -134,17 +142,24 @@ def _spread(values: Sequence[int]) -> dict[str, float]:
 
 def findings(survey: Survey, classes: list[dict[str, Any]], leaks: int) -> list[Finding]:
     """Returns the findings, the gravest first."""
-    order = {WARNING: 0, NOTICE: 1, GOOD: 2}
     found = [
-        *_about_files(survey),
+        *about_files(survey),
         *_about_classes(survey, classes),
-        *_about_duplicates(survey),
-        *_about_splits(classes, leaks),
+        *about_duplicates(survey),
+        *_about_label_conflicts(survey),
+        *about_leakage(leaks),
+        *about_missing(classes),
+        *_about_test_size(classes),
     ]
+    return gravest_first(found)
+
+
+def gravest_first(found: Iterable[Finding]) -> list[Finding]:
+    order = {WARNING: 0, NOTICE: 1, GOOD: 2}
     return sorted(found, key=lambda finding: order[finding.severity])
 
 
-def _about_files(survey: Survey) -> Iterator[Finding]:
+def about_files(survey: Survey) -> Iterator[Finding]:
     if survey.corrupt:
         yield Finding(
             "corrupt_images",
@@ -218,7 +233,7 @@ def _about_classes(survey: Survey, classes: list[dict[str, Any]]) -> Iterator[Fi
         )
 
 
-def _about_duplicates(survey: Survey) -> Iterator[Finding]:
+def about_duplicates(survey: Survey) -> Iterator[Finding]:
     extra = sum(len(group) - 1 for group in survey.exact)
     if extra:
         yield Finding(
@@ -238,6 +253,9 @@ def _about_duplicates(survey: Survey) -> Iterator[Finding]:
         )
     if not extra and not survey.near:
         yield Finding("no_duplicates", GOOD, len(survey.items), "No duplicates were found", "")
+
+
+def _about_label_conflicts(survey: Survey) -> Iterator[Finding]:
     conflicts = [group for group in survey.exact if len({survey.items[at].label for at in group}) > 1]
     if conflicts:
         yield Finding(
@@ -249,7 +267,7 @@ def _about_duplicates(survey: Survey) -> Iterator[Finding]:
         )
 
 
-def _about_splits(classes: list[dict[str, Any]], leaks: int) -> Iterator[Finding]:
+def about_leakage(leaks: int) -> Iterator[Finding]:
     if leaks:
         yield Finding(
             "leakage",
@@ -260,7 +278,9 @@ def _about_splits(classes: list[dict[str, Any]], leaks: int) -> Iterator[Finding
         )
     else:
         yield Finding("no_leakage", GOOD, 0, "No test image appears among the training images", "")
-    tests = sum(entry["test"] for entry in classes)
+
+
+def about_missing(classes: list[dict[str, Any]]) -> Iterator[Finding]:
     missing = [entry for entry in classes if not entry["test"] or not entry["validation"]]
     if missing:
         yield Finding(
@@ -270,6 +290,10 @@ def _about_splits(classes: list[dict[str, Any]], leaks: int) -> Iterator[Finding
             "Classes without a test or validation image",
             "Give every class at least three different images, better fifty.",
         )
+
+
+def _about_test_size(classes: list[dict[str, Any]]) -> Iterator[Finding]:
+    tests = sum(entry["test"] for entry in classes)
     if 0 < tests < _SMALL_TEST:
         margin = 100 * _Z95 * math.sqrt(_TYPICAL_ACCURACY * (1 - _TYPICAL_ACCURACY) / tests)
         yield Finding(

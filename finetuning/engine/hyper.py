@@ -39,6 +39,7 @@ class Strategy(StrEnum):
 
 
 class Loss(StrEnum):
+    AUTO = "auto"
     CROSS_ENTROPY = "cross_entropy"
     WEIGHTED = "weighted"
     CLASS_BALANCED = "class_balanced"
@@ -84,6 +85,9 @@ class Precision(StrEnum):
 _TUNED = tuple(strategy for strategy in Strategy if strategy is not Strategy.HEAD)
 _STARTS_FROM_PROBE = (Strategy.LAST, Strategy.FULL, Strategy.LORA)
 _CLASSIFIES = (Task.IMAGE_CLASSIFICATION, Task.TEXT_CLASSIFICATION)
+# Their heads have no closed form: a frozen backbone's head is trained in epochs too.
+_TRAINS_HEADS = (Task.SEMANTIC_SEGMENTATION,)
+_NOT_OF_HEADS = {"stages", "stage_decay", "start_from_probe"}
 _SEES = (Task.IMAGE_CLASSIFICATION, Task.OBJECT_DETECTION, Task.SEMANTIC_SEGMENTATION)
 
 
@@ -139,7 +143,7 @@ class Hyper:
         minimum=1,
         maximum=16,
         strategies=(Strategy.LAST,),
-        tasks=(Task.IMAGE_CLASSIFICATION,),
+        tasks=(Task.IMAGE_CLASSIFICATION, Task.SEMANTIC_SEGMENTATION),
         advanced=True,
     )
     batch_size: int = hyper_field(
@@ -174,9 +178,10 @@ class Hyper:
         tasks=_SEES,
     )
     loss: Loss = hyper_field(
-        Loss.CROSS_ENTROPY,
+        Loss.AUTO,
         label="Loss",
-        help_text="Cross-entropy for balanced classes. Logit-adjusted, class-balanced, weighted or focal where "
+        help_text="Auto: cross-entropy, with Dice where a class of a segmentation has under 2% of the pixels. "
+        "Cross-entropy for balanced classes. Logit-adjusted, class-balanced, weighted or focal where "
         "some classes are rare; with Dice or Lovász for small regions of a segmentation.",
         strategies=_TUNED,
         tasks=(*_CLASSIFIES, Task.SEMANTIC_SEGMENTATION),
@@ -272,7 +277,7 @@ class Hyper:
         label="Start from the probe's head (LP-FT)",
         help_text="Fit the head on frozen features first, then tune (Kumar et al., 2022).",
         strategies=_STARTS_FROM_PROBE,
-        tasks=_CLASSIFIES,
+        tasks=(*_CLASSIFIES, Task.SEMANTIC_SEGMENTATION),
         advanced=True,
     )
     patience: int = hyper_field(
@@ -323,6 +328,8 @@ def _check_range(entry: dataclasses.Field[Any], value: Any) -> None:
 
 def applicable(strategy: Strategy, task: Task) -> list[dataclasses.Field[Any]]:
     """Returns the choices that a run of this strategy and task reads, in the order of the form."""
+    if strategy is Strategy.HEAD and task in _TRAINS_HEADS:
+        return [entry for entry in applicable(Strategy.LAST, task) if entry.name not in _NOT_OF_HEADS]
     return [
         entry
         for entry in dataclasses.fields(Hyper)

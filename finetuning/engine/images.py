@@ -75,13 +75,15 @@ class BadImage(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A decoded image. `image` is RGB, 8 bits, upright; `mode` is how the file stores it."""
+    """A decoded image. `image` is RGB, 8 bits, upright; `mode` is how the file stores it, `orientation` the EXIF
+    value that was applied (1: none)."""
 
     image: Image.Image
     mode: str
     is_animated: bool
     is_rotated: bool
     is_misnamed: bool
+    orientation: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +132,8 @@ def _decode(content: bytes, suffix: str, limits: ArchiveLimits) -> Picture:
         stored = "JPEG" if image.format == "MPO" else image.format  # two JPEGs of a stereo camera
         orientation = _orientation(image)
         pixels = to_rgb(image)
-        if method := _TRANSPOSE.get(orientation):
-            pixels = pixels.transpose(method)
+        method = _TRANSPOSE.get(orientation)
+        pixels = upright(pixels, orientation)
         pixels.info = {}  # or the encoders would write its profile and comments again
         return Picture(
             image=pixels,
@@ -139,7 +141,14 @@ def _decode(content: bytes, suffix: str, limits: ArchiveLimits) -> Picture:
             is_animated=image.format != "MPO" and getattr(image, "n_frames", 1) > 1,
             is_rotated=method is not None,
             is_misnamed=_FORMAT_OF_SUFFIX.get(suffix.lower(), stored) != stored,
+            orientation=orientation if method else 1,
         )
+
+
+def upright(image: Image.Image, orientation: int) -> Image.Image:
+    """Returns the image turned as its EXIF orientation asks."""
+    method = _TRANSPOSE.get(orientation)
+    return image.transpose(method) if method else image
 
 
 def _check_size(size: tuple[int, int], limits: ArchiveLimits) -> None:

@@ -20,8 +20,7 @@ from finetuning.engine.events import EventWriter
 from finetuning.engine.hyper import Hyper, Precision
 from finetuning.engine.strategies import Plan
 
-# Fewer items a batch or an epoch than this make batch statistics worse than the pretrained ones.
-NORM_MIN_BATCH, NORM_MIN_ITEMS = 16, 200
+NORM_MIN_ITEMS = 200  # fewer items an epoch make batch statistics worse than the pretrained ones
 DIVERGED_FACTOR = 3.0  # a validation loss above this multiple of the best one is a divergence
 _LOSS_FLOOR = 0.1  # so that a tiny best loss does not call noise a divergence
 EMA_DECAY, EMA_START = 0.999, 10.0  # decay = min(EMA_DECAY, (1 + t) / (EMA_START + t))
@@ -44,6 +43,7 @@ class Trainee(Protocol):
     module: nn.Module
     items: int  # training items an epoch
     steps: int  # batches an epoch
+    norm_min_batch: int  # items a batch, below which norms keep their statistics
 
     def batches(self, epoch: int, *, start: int) -> Iterator[Any]:
         """Yields the epoch's batches from number `start` on: a function of (seed, epoch) alone."""
@@ -138,7 +138,7 @@ class _Run:
 
     def _epoch(self) -> None:
         trainee, hyper, progress = self._trainee, self._hyper, self._progress
-        frozen_norms = hyper.batch_size < NORM_MIN_BATCH or trainee.items < NORM_MIN_ITEMS
+        frozen_norms = hyper.batch_size < trainee.norm_min_batch or trainee.items < NORM_MIN_ITEMS
         strategies.train_mode(self._module, self._plan.frozen, frozen_norms=frozen_norms)
         self._optimizer.zero_grad(set_to_none=True)
         started, first = time.monotonic(), progress.batch

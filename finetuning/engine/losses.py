@@ -59,21 +59,29 @@ def focal(logits: Tensor, labels: Tensor, *, ignore_index: int = -100) -> Tensor
     return focused[counted].mean() if counted.any() else focused.sum()
 
 
-def segmentation(hyper: Hyper, *, ignore_index: int) -> Criterion:
-    """Returns loss(logits (N, C, H, W), classes (N, H, W)); pixels of `ignore_index` do not count."""
+def segmentation(loss_kind: Loss, pixel_counts: Tensor, *, ignore_index: int) -> Criterion:
+    """Returns loss(logits (N, C, H, W), classes (N, H, W)); pixels of `ignore_index` do not count.
+    `pixel_counts` (C,) are those of the training items."""
+    weights = class_weights(loss_kind, pixel_counts)
+    prior = (pixel_counts / pixel_counts.sum()).clamp(min=1e-12).log()[:, None, None]
 
     def loss(logits: Tensor, classes: Tensor) -> Tensor:
         logits = logits.float()
-        match hyper.loss:
+        match loss_kind:
             case Loss.FOCAL:
                 return focal(logits, classes, ignore_index=ignore_index)
             case Loss.LOVASZ:
                 return lovasz_softmax(logits.softmax(1), classes, ignore_index=ignore_index)
             case Loss.CROSS_ENTROPY_DICE:
-                entropy = functional.cross_entropy(logits, classes, ignore_index=ignore_index)
-                return entropy + dice(logits.softmax(1), classes, ignore_index=ignore_index)
+                logs = logits.log_softmax(1)  # once for both
+                entropy = functional.nll_loss(logs, classes, ignore_index=ignore_index)
+                return entropy + dice(logs.exp(), classes, ignore_index=ignore_index)
+            case Loss.LOGIT_ADJUSTED:
+                adjusted = logits + ADJUSTMENT * prior.to(logits.device)
+                return functional.cross_entropy(adjusted, classes, ignore_index=ignore_index)
             case _:
-                return functional.cross_entropy(logits, classes, ignore_index=ignore_index)
+                weight = None if weights is None else weights.to(logits.device)
+                return functional.cross_entropy(logits, classes, weight=weight, ignore_index=ignore_index)
 
     return loss
 
@@ -81,12 +89,14 @@ def segmentation(hyper: Hyper, *, ignore_index: int) -> Criterion:
 def dice(shares: Tensor, classes: Tensor, *, ignore_index: int) -> Tensor:
     """Returns 1 - mean soft Dice (0 to 1) over the classes that occur in the batch (Milletari et al. 2016).
     `shares` (N, C, H, W) are probabilities."""
-    counted = classes != ignore_index
-    truth = functional.one_hot(classes.where(counted, 0), shares.shape[1]).movedim(-1, 1) * counted[:, None]
-    shares = shares * counted[:, None]
-    dims = (0, 2, 3)
-    overlap, total = (shares * truth).sum(dims), (shares + truth).sum(dims)
-    present = truth.sum(dims) > 0
+    counted = (classes != ignore_index).flatten()
+    # By index, not by one-hot masks: those of all classes together cost more than the network's head.
+    labels = classes.flatten()[counted]
+    own = shares.gather(1, classes.where(classes != ignore_index, 0)[:, None]).flatten()[counted]
+    overlap = shares.new_zeros(shares.shape[1]).index_add(0, labels, own)
+    truth = torch.bincount(labels, minlength=shares.shape[1])
+    total = truth + torch.einsum("nchw,nhw->c", shares, counted.view_as(classes).to(shares.dtype))
+    present = truth > 0
     return 1 - (2 * overlap[present] / total[present].clamp(min=1e-6)).mean() if present.any() else shares.sum() * 0
 
 
@@ -97,7 +107,7 @@ def lovasz_softmax(shares: Tensor, classes: Tensor, *, ignore_index: int) -> Ten
     flat, labels = shares.movedim(1, -1)[counted], classes[counted]
     losses = []
     for position in labels.unique().tolist():
-        truth = (labels == position).float()
+        truth = (labels == position).to(flat.dtype)
         errors, order = (truth - flat[:, position]).abs().sort(descending=True)
         losses.append(torch.dot(errors, _lovasz_gradient(truth[order])))
     return torch.stack(losses).mean() if losses else shares.sum() * 0

@@ -92,6 +92,12 @@ class PackReader:
         with Image.open(io.BytesIO(self.content(item)), formats=("PNG", "JPEG")) as image:
             return image.convert("RGB")
 
+    def mask(self, item: Item) -> Image.Image:
+        """Returns the class of each pixel, mode L, in the size of the item's image."""
+        with Image.open(io.BytesIO(self._read(item.mask)), formats=("PNG",)) as mask:
+            mask.load()
+            return mask
+
     def images(self, items: Iterable[Item]) -> Iterator[Image.Image]:
         """Yields the decoded items in the order given, one at a time in memory."""
         return (self.image(item) for item in items)
@@ -121,8 +127,11 @@ class PackWriter:
     ) -> None:
         self._archive.close()
 
-    def add(self, item: Item, content: bytes) -> None:
+    def add(self, item: Item, content: bytes, mask: bytes = b"") -> None:
+        """Stores the encoded image and, for an item that has one, its encoded mask."""
         self._store(item.file, content)
+        if item.mask:
+            self._store(item.mask, mask)
 
     def _store(self, member: str, content: bytes) -> None:
         self._archive.writestr(zipfile.ZipInfo(member, date_time=_NEVER), content)

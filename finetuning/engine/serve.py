@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -14,12 +15,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import numpy as np
 import torch
+from PIL import Image
 
-from finetuning.engine import frameworks, preprocessing, runtime
+from finetuning.engine import canvas, frameworks, palettes, preprocessing, runtime
 from finetuning.engine.events import EventWriter
 from finetuning.engine.frameworks import Loaded
-from finetuning.engine.images import BadImage, decode
+from finetuning.engine.gathering import MAX_SHORT_SIDE
+from finetuning.engine.images import BadImage, decode, shrink
 from finetuning.engine.problems import Rejected
 from finetuning.engine.spec import ArchiveLimits, Framework, Preprocessing, ServeSpec, Task, WeightsSpec
 
@@ -56,15 +60,11 @@ class Models:
         with self._lock:
             warm = name in self._loaded
             loaded = self._get(name)
-            spec = loaded.preprocessing or Preprocessing()
             with torch.inference_mode():
-                logits = loaded.module(preprocessing.transform(spec)(picture.image).unsqueeze(0))[0]
-        shares, places = logits.float().softmax(0).topk(min(top, len(loaded.labels)))
+                answer = _segmented if loaded.task is Task.SEMANTIC_SEGMENTATION else _classified
+                document = answer(loaded, picture.image, top)
         return {
-            "predictions": [
-                {"label": loaded.labels[place], "index": place, "confidence": share}
-                for share, place in zip(shares.tolist(), places.tolist(), strict=True)
-            ],
+            **document,
             "milliseconds": round(1000 * (time.perf_counter() - started), 1),
             "warm": warm,
         }
@@ -96,6 +96,38 @@ class Models:
 def _number(text: str) -> int:
     """Returns the number, or 0 for what is none; int() refuses very long ones with an exception."""
     return int(text) if text.isdecimal() and len(text) <= _LONGEST_NUMBER else 0
+
+
+def _classified(loaded: Loaded, image: Image.Image, top: int) -> dict[str, Any]:
+    spec = loaded.preprocessing or Preprocessing()
+    logits = loaded.module(preprocessing.transform(spec)(image).unsqueeze(0))[0]
+    shares, places = logits.float().softmax(0).topk(min(top, len(loaded.labels)))
+    return {
+        "predictions": [
+            {"label": loaded.labels[place], "index": place, "confidence": share}
+            for share, place in zip(shares.tolist(), places.tolist(), strict=True)
+        ]
+    }
+
+
+def _segmented(loaded: Loaded, image: Image.Image, _top: int) -> dict[str, Any]:
+    """Returns the class of each pixel as a palette PNG, and each class's color and share of the pixels."""
+    image = shrink(image, MAX_SHORT_SIDE)  # as in training: a mask of more pixels would show no more
+    pixels, _ = canvas.evaluation_view(image, None, loaded.preprocessing or Preprocessing())
+    classes = canvas.classes_on(loaded.module(pixels.unsqueeze(0))["out"][0], image.size)
+    counts = np.bincount(classes.ravel(), minlength=len(loaded.labels))
+    colors = palettes.hex_colors(len(loaded.labels))
+    return {
+        "mask": {
+            "png": base64.b64encode(palettes.palette_png(classes)).decode(),
+            "width": image.width,
+            "height": image.height,
+        },
+        "classes": [
+            {"label": label, "index": place, "color": colors[place], "share": int(counts[place]) / classes.size}
+            for place, label in enumerate(loaded.labels)
+        ],
+    }
 
 
 class _Handler(BaseHTTPRequestHandler):

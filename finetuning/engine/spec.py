@@ -176,10 +176,11 @@ class ZooSpec:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainSpec:
     """Fine-tune on a pack that holds the training and validation items only: the trainer never has the
-    test items."""
+    test items. `task` is what the tuned weights do; None: what the bought ones do."""
 
     weights: WeightsSpec
     strategy: Strategy
+    task: Task | None = None
     hyper: Hyper = Hyper()
     labels: tuple[str, ...] = ()
     pack: str = "inputs/train.pack"

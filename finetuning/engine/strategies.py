@@ -31,7 +31,8 @@ def plan(module: nn.Module, stages: Stages, strategy: Strategy, hyper: Hyper, *,
 
     Rates fall towards the stem by `stage_decay`; norms and biases have no decay (Howard and Ruder 2018,
     arXiv 1801.06146, section 3.2). Parameters outside the stages (class tokens) learn like the stem."""
-    boundary = max(0, len(stages) - 1 - hyper.stages) if strategy is Strategy.LAST else 0
+    tuned = {Strategy.HEAD: 0, Strategy.LAST: hyper.stages}.get(strategy, len(stages) - 1)
+    boundary = max(0, len(stages) - 1 - tuned)
     parts: Stages = [*stages]
     staged = {id(parameter) for _, modules in stages for parameter in parameters_of(modules)}
     loose = [parameter for parameter in module.parameters() if id(parameter) not in staged]

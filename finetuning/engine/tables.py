@@ -38,7 +38,7 @@ class Row:
 def read_table(content: bytes, name: str, *, max_rows: int) -> list[Row] | None:
     """Returns the rows, or None where the table names no file and label column. Raises Rejected: `encoding`,
     `bad_csv`, `too_many_rows`."""
-    text = _decode(content, name)
+    text = decode_text(content, name)
     header, _, _ = text.lstrip("\r\n").partition("\n")
     delimiter = max(_DELIMITERS, key=header.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
@@ -73,7 +73,8 @@ def _position(columns: list[str], names: tuple[str, ...]) -> int | None:
     return next((columns.index(name) for name in names if name in columns), None)
 
 
-def _decode(content: bytes, name: str) -> str:
+def decode_text(content: bytes, name: str) -> str:
+    """Returns a table's or list's text. Raises Rejected (`encoding`) for what is neither UTF-8 nor UTF-16."""
     encoding = "utf-8-sig"
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         encoding = "utf-16"

@@ -18,6 +18,7 @@ from finetuning.engine import weights
 from finetuning.engine.failures import UserFault
 from finetuning.engine.frameworks import stage_head
 from finetuning.engine.frameworks.loaded import Loaded
+from finetuning.engine.hyper import Task
 from finetuning.engine.problems import reject
 from finetuning.engine.spec import CONFIG_FILE, WEIGHTS_FILE, Framework, Preprocessing, WeightsSpec
 
@@ -27,6 +28,7 @@ __all__ = [
     "head_of",
     "headless",
     "load",
+    "module_of",
     "reinitialized",
     "replace_head",
     "stages",
@@ -40,12 +42,18 @@ _MODULES: dict[Framework, str] = {
     Framework.TORCHVISION: "torchvision_models",
     Framework.TRANSFORMERS: "transformers_models",
 }
+_SEGMENTERS: dict[Framework, str] = {
+    Framework.TIMM: "timm_segmenters",
+    Framework.TORCHVISION: "torchvision_segmenters",
+}
 
 
-def _module_of(framework: Framework) -> ModuleType:
-    if framework not in _MODULES:
-        raise UserFault("framework_unsupported", f"This engine does not read {framework} models yet.")
-    return importlib.import_module(f"{__name__}.{_MODULES[framework]}")
+def module_of(framework: Framework, task: Task | None) -> ModuleType:
+    """Returns the framework's module for models of this task, loaded on first use."""
+    names = _SEGMENTERS if task is Task.SEMANTIC_SEGMENTATION else _MODULES
+    if framework not in names:
+        raise UserFault("framework_unsupported", f"This engine does not read {framework} models of this task yet.")
+    return importlib.import_module(f"{__name__}.{names[framework]}")
 
 
 def read_config(directory: Path) -> dict[str, Any]:
@@ -68,7 +76,8 @@ def build(framework: Framework, architecture: str, config: dict[str, Any]) -> Lo
     library = config.get("library", framework.value)
     if library != framework.value:
         raise reject("config_invalid", f"config.json names the library {library!r}, the listing {framework.value!r}.")
-    loaded: Loaded = _module_of(framework).build(architecture, config)
+    task = Task.SEMANTIC_SEGMENTATION if config.get("task") == Task.SEMANTIC_SEGMENTATION else None
+    loaded: Loaded = module_of(framework, task).build(architecture, config)
     wish = config.get("head")
     if isinstance(wish, dict) and wish.get("kind") == stage_head.KIND:
         return _with_stage_head(loaded, wish.get("stages"))
@@ -113,7 +122,7 @@ def load(spec: WeightsSpec, run_dir: Path) -> Loaded:
     if not (directory / WEIGHTS_FILE).is_file():
         raise reject("weights_missing", f"Upload {WEIGHTS_FILE}.")
     tensors = weights.load_tensors(directory / WEIGHTS_FILE)
-    for name in getattr(_module_of(spec.framework), "FORMER_BUFFERS", ()):
+    for name in getattr(module_of(loaded.framework, loaded.task), "FORMER_BUFFERS", ()):
         tensors.pop(name, None)
     weights.load_strictly(loaded.module, tensors)
     loaded.module.eval()
@@ -144,7 +153,8 @@ def replace_head(loaded: Loaded, labels: Sequence[str], weight: Tensor, bias: Te
 
 def reinitialized(loaded: Loaded, labels: Sequence[str]) -> Loaded:
     """Returns the same architecture for other classes with random weights, drawn from torch's generator."""
-    config = {**loaded.config, "num_classes": len(labels), "label_names": list(labels)}
+    document = module_of(loaded.framework, loaded.task).config(loaded)
+    config = {**document, "num_classes": len(labels), "label_names": list(labels)}
     fresh = build(loaded.framework, loaded.architecture, config)
     return loaded.changed(module=fresh.module, labels=tuple(labels))
 
@@ -162,7 +172,7 @@ def stages(loaded: Loaded) -> list[tuple[str, list[nn.Module]]]:
     if isinstance(loaded.module, stage_head.StageHead):
         inner = dataclasses.replace(loaded, module=loaded.module.backbone, head_path=_former_head(loaded))
         return [*stages(inner)[:-1], ("head", [loaded.module.classifier])]
-    parts: list[tuple[str, list[nn.Module]]] = _module_of(loaded.framework).stages(loaded)
+    parts: list[tuple[str, list[nn.Module]]] = module_of(loaded.framework, loaded.task).stages(loaded)
     return parts
 
 
@@ -176,7 +186,7 @@ def write_release(directory: Path, loaded: Loaded) -> None:
     """Writes `config.json` and `model.safetensors` so that strict `load` and the framework's own client
     read them."""
     directory.mkdir(parents=True, exist_ok=True)
-    config = _module_of(loaded.framework).config(loaded)
+    config = module_of(loaded.framework, loaded.task).config(loaded)
     if isinstance(loaded.module, stage_head.StageHead):
         config = {**config, "head": {"kind": stage_head.KIND, "stages": list(loaded.module.taps)}}
     (directory / CONFIG_FILE).write_text(json.dumps(config, indent=1, ensure_ascii=False), encoding="utf-8")

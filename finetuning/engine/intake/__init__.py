@@ -11,6 +11,7 @@ from finetuning.engine.problems import reject
 
 _MODULES: dict[Task, str] = {
     Task.IMAGE_CLASSIFICATION: "classification",
+    Task.SEMANTIC_SEGMENTATION: "segmentation",
 }
 
 

@@ -66,7 +66,7 @@ def _check_faults(gathered: Gathered, total: int, spec: InspectSpec) -> None:
 
 def _survey(gathered: Gathered, layout: Layout, spec: InspectSpec) -> Survey:
     identities = [prepared.print.pixel_sha256 for prepared in gathered.prepared]
-    near = _near(gathered, identities)
+    near = near_images(gathered, identities)
     groups = splits.group_ids(identities, near)
     chosen = _split(gathered.samples, groups, spec)
     labels = sorted({sample.label for sample in gathered.samples})
@@ -87,7 +87,7 @@ def _survey(gathered: Gathered, layout: Layout, spec: InspectSpec) -> Survey:
     )
 
 
-def _near(gathered: Gathered, identities: list[str]) -> list[tuple[int, int]]:
+def near_images(gathered: Gathered, identities: list[str]) -> list[tuple[int, int]]:
     """Returns near pairs among the first of each set of equal images."""
     first = {identity: at for at, identity in reversed(list(enumerate(identities)))}
     positions = sorted(first.values())

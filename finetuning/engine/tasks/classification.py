@@ -44,6 +44,7 @@ PROBE_FILE = "probe.safetensors"
 CHECKPOINTS_DIR = "checkpoints"
 CACHE_FILE = "activations.cache"
 MAX_CACHE_BYTES = 20 * 2**30
+NORM_MIN_BATCH = 16  # smaller batches make batch statistics worse than the pretrained ones
 MIXUP_ALPHA = 0.2  # Zhang et al. 2018, arXiv 1710.09412
 Transform = Callable[[Item, Image.Image], Tensor]
 
@@ -182,6 +183,8 @@ def tune(
 
 class Classifier:
     """What the loop trains: images through the whole network."""
+
+    norm_min_batch = NORM_MIN_BATCH
 
     def __init__(self, module: nn.Module, data: Data, hyper: Hyper, device: torch.device) -> None:
         self.module, self.data, self.hyper, self.device = module, data, hyper, device

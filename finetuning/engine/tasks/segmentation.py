@@ -1,0 +1,217 @@
+"""Semantic segmentation: a class for each pixel."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from finetuning.engine import canvas, features, frameworks, loop, palettes, runtime, strategies, weights
+from finetuning.engine.checkpoints import Checkpoints
+from finetuning.engine.evaluation import pixels, segmenter
+from finetuning.engine.evaluation.segmenter import Scored
+from finetuning.engine.events import EventWriter
+from finetuning.engine.failures import AppFault, UserFault
+from finetuning.engine.frameworks import Loaded, segmenters
+from finetuning.engine.hyper import Augmentation, Hyper, Loss, Strategy, Task
+from finetuning.engine.packs import Item, PackReader
+from finetuning.engine.spec import OUTPUTS_DIR, EvaluateSpec, Preprocessing, TrainSpec, canonical, to_json
+from finetuning.engine.tasks.segmentation_training import Data, Segmenting, chosen_loss, cut_off, read
+
+PROBE_FILE = "probe.safetensors"
+CHECKPOINTS_DIR = "checkpoints"
+OVERLAYS_DIR = "overlays"
+_SUPPORTED = (Strategy.HEAD, Strategy.LAST, Strategy.FULL, Strategy.SCRATCH)
+_HEAD_PREFIX = "head."
+PROBE_EPOCHS = 8
+_MAX_WORST = 24
+_OVERLAY_SIDE = 512  # pixels
+
+
+def train(spec: TrainSpec, run_dir: Path, events: EventWriter, device: torch.device) -> dict[str, Any]:
+    if spec.strategy not in _SUPPORTED:
+        raise UserFault("strategy_unsupported", f"A segmentation is tuned by {', '.join(_SUPPORTED)}.")
+    started = time.perf_counter()
+    events.stage("load", "Loading the model as bought")
+    bought = frameworks.load(spec.weights, run_dir)
+    segmenter_ = segmenters.started(bought, spec.labels, seed=spec.hyper.seed)
+    data = read(spec, run_dir, bought.preprocessing or Preprocessing())
+    loss = chosen_loss(spec.hyper, data, events)
+    run = _Run(spec, run_dir, data, loss, events, device)
+    probe: dict[str, Any] = {"pixel_counts": data.pixel_counts}
+    part: dict[str, Any] = {}
+    if spec.strategy is not Strategy.HEAD:
+        fitted = run.probe(segmenter_)
+        probe |= {f"{_HEAD_PREFIX}{name}": tensor for name, tensor in _head_state(segmenter_).items()}
+        part["probe"] = {"validation_miou": fitted.validation.metrics["miou"]}
+    seconds = time.perf_counter() - started
+    tuned = run.start(bought, segmenter_)
+    fitted = run.fit(tuned, spec.strategy, spec.hyper, keep_initial=run.starts_from_probe)
+    directory = run_dir / OUTPUTS_DIR
+    weights.save_tensors(directory / PROBE_FILE, probe)
+    events.stage("save", "Writing the tuned weights")
+    frameworks.write_release(directory / "release", tuned)
+    return {
+        "validation": {**fitted.validation.metrics, "loss": fitted.validation.loss},
+        "best": {"epoch": fitted.best_epoch, "epochs": fitted.epochs},
+        **part,
+        "loss": loss.value,
+        "pixel_shares": (data.pixel_counts / data.pixel_counts.sum()).tolist(),
+        "timing": {"probe_seconds": seconds, "total_seconds": time.perf_counter() - started},
+        "precision": str(features.precision(device)).removeprefix("torch."),
+    }
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Run:
+    """The steps of one training, which share all of this."""
+
+    spec: TrainSpec
+    run_dir: Path
+    data: Data
+    loss: Loss
+    events: EventWriter
+    device: torch.device
+
+    @property
+    def starts_from_probe(self) -> bool:
+        return self.spec.strategy in (Strategy.LAST, Strategy.FULL) and self.spec.hyper.start_from_probe
+
+    def probe(self, segmenter_: Loaded) -> loop.Fitted:
+        """Fits the head to the frozen backbone without augmentation, in place: the baseline of every other
+        strategy, and the start of LP-FT (Kumar et al. 2022)."""
+        hyper = dataclasses.replace(self.spec.hyper, augmentation=Augmentation.NONE, epochs=PROBE_EPOCHS)
+        self.events.stage("probe", "Fitting the decoder to the model as bought")
+        with self.events.part("probe") as events:
+            run = dataclasses.replace(self, events=events)
+            return run.fit(segmenter_, Strategy.HEAD, hyper, keep_initial=False)
+
+    def start(self, bought: Loaded, probed: Loaded) -> Loaded:
+        """Returns the network that training begins with."""
+        if self.spec.strategy is Strategy.SCRATCH:
+            torch.manual_seed(self.spec.hyper.seed)
+            return frameworks.reinitialized(probed, self.spec.labels)
+        if self.starts_from_probe or self.spec.strategy is Strategy.HEAD:
+            return probed
+        return segmenters.started(bought, self.spec.labels, seed=self.spec.hyper.seed)
+
+    def fit(self, tuned: Loaded, strategy: Strategy, hyper: Hyper, *, keep_initial: bool) -> loop.Fitted:
+        """Trains `tuned` in place and leaves its best epoch's weights in it, on the processor."""
+        module = tuned.module.to(self.device).to(memory_format=torch.channels_last)
+        stages = frameworks.stages(tuned)
+        plan = strategies.plan(module, stages, strategy, hyper, fresh_head=not keep_initial)
+        trainee: Segmenting = Segmenting(module, self.data, hyper, self.loss, self.device)
+        if plan.boundary:
+            trainee = cut_off(trainee, tuned, stages, plan.boundary, self.run_dir, self.events) or trainee
+        name = "probe" if strategy is not self.spec.strategy else "tune"
+        identity = hashlib.sha256(canonical([name, to_json(self.spec)])).hexdigest()
+        checkpoints = Checkpoints(self.run_dir / CHECKPOINTS_DIR / name, identity=identity)
+        self.events.stage(name, "Training")
+        fitted = loop.fit(
+            trainee,
+            plan,
+            hyper,
+            device=self.device,
+            events=self.events,
+            checkpoints=checkpoints,
+            keep_initial=keep_initial,
+        )
+        module.requires_grad_(True).to("cpu").eval()
+        return fitted
+
+
+def _head_state(loaded: Loaded) -> dict[str, torch.Tensor]:
+    """Returns what the probe trained: every tensor outside the backbone."""
+    state = loaded.module.state_dict()
+    return {name: tensor for name, tensor in state.items() if not name.startswith("backbone.")}
+
+
+def evaluate(spec: EvaluateSpec, run_dir: Path, events: EventWriter, device: torch.device) -> dict[str, Any]:
+    pack = PackReader(run_dir / spec.pack)
+    if not pack.items:
+        raise UserFault("no_test_images", "There are no test images. Add images to the dataset.")
+    events.stage("evaluate", "Evaluating on the held-out test images")
+    tuned = frameworks.load(spec.tuned, run_dir)
+    if tuned.task is not Task.SEMANTIC_SEGMENTATION or tuned.labels != spec.labels:
+        raise AppFault("labels_differ", "The tuned weights name other classes than the dataset.")
+    scored = _score(tuned, pack, device, events, "evaluate")
+    probe = weights.load_tensors(run_dir / spec.train_outputs / PROBE_FILE)
+    if spec.strategy is Strategy.HEAD:
+        kind, baseline = "majority", segmenter.majority(scored, int(probe["pixel_counts"].argmax()))
+    else:
+        kind, baseline = "bought_with_probe", _score(_probed(spec, run_dir, probe), pack, device, events, "baseline")
+    events.stage("overlays", "Drawing the worst images")
+    worst = _overlays(tuned, scored, pack, device, run_dir / OUTPUTS_DIR)
+    return {
+        "evaluation": segmenter.report(scored, baseline, kind, labels=spec.labels, worst=worst, seed=spec.seed)
+        | {"palette": palettes.hex_colors(len(spec.labels))}
+    }
+
+
+def _probed(spec: EvaluateSpec, run_dir: Path, probe: dict[str, torch.Tensor]) -> Loaded:
+    """Returns the model as bought under the head that was fitted to it in training."""
+    loaded = segmenters.started(frameworks.load(spec.base, run_dir), spec.labels, seed=0)
+    head = {name.removeprefix(_HEAD_PREFIX): tensor for name, tensor in probe.items() if name.startswith(_HEAD_PREFIX)}
+    weights.load_strictly(loaded.module, {**loaded.module.state_dict(), **head})
+    return loaded
+
+
+@torch.inference_mode()
+def _score(loaded: Loaded, pack: PackReader, device: torch.device, events: EventWriter, stage: str) -> Scored:
+    """Returns the confusion of every item on the stored image's own pixels, exactly once each."""
+    confusions = []
+    started = time.perf_counter()
+    for items, predicted in _predictions(loaded, pack, pack.items, device):
+        for item, classes in zip(items, predicted, strict=True):
+            truth = np.asarray(pack.mask(item))
+            confusions.append(pixels.confusion(truth, classes, len(loaded.labels)))
+        events.progress(stage, len(confusions), len(pack.items), rate=len(confusions) / (time.perf_counter() - started))
+    if len(confusions) != len(pack.items):
+        raise AppFault("count_differs", "Not every test image was scored exactly once.")
+    return Scored(
+        indices=[item.index for item in pack.items],
+        groups=[item.group or f"item {item.index}" for item in pack.items],
+        confusions=confusions,
+    )
+
+
+@torch.inference_mode()
+def _predictions(loaded: Loaded, pack: PackReader, items: list[Item], device: torch.device) -> Any:
+    """Yields (items, the class of each pixel of each, (H, W) uint8)."""
+    module = loaded.module.to(device).to(memory_format=torch.channels_last).eval()
+    spec = loaded.preprocessing or Preprocessing()
+
+    def view(_item: Item, image: Any) -> torch.Tensor:
+        return canvas.evaluation_view(image, None, spec)[0]
+
+    for group, images in features.batches(pack, items, view, features.BATCH):
+        runtime.check_stop()
+        logits = module(images.to(device).contiguous(memory_format=torch.channels_last))["out"].float().cpu()
+        yield (
+            group,
+            [canvas.classes_on(own, (item.width, item.height)) for own, item in zip(logits, group, strict=True)],
+        )
+
+
+def _overlays(
+    tuned: Loaded, scored: Scored, pack: PackReader, device: torch.device, outputs: Path
+) -> list[dict[str, Any]]:
+    """Writes truth and prediction over the images with the lowest IoU of their own, and returns their list."""
+    ious = np.array(scored.ious)
+    chosen = [int(place) for place in np.argsort(ious, kind="stable")[:_MAX_WORST]]
+    items = [pack.items[place] for place in chosen]
+    (outputs / OVERLAYS_DIR).mkdir(parents=True, exist_ok=True)
+    worst: list[dict[str, Any]] = []
+    for group, predicted in _predictions(tuned, pack, items, device):
+        for item, classes in zip(group, predicted, strict=True):
+            file = f"{OVERLAYS_DIR}/{item.index:06d}.png"
+            truth = np.asarray(pack.mask(item))
+            panel = palettes.comparison(pack.image(item), truth, classes, side=_OVERLAY_SIDE)
+            panel.save(outputs / file, "PNG", compress_level=1)
+            worst.append({"index": item.index, "iou": float(ious[chosen[len(worst)]]), "file": file})
+    return worst

@@ -1,0 +1,219 @@
+"""What the loop trains of a segmenter: batches of images and masks, or of the frozen part's outputs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from finetuning.engine import augment, canvas, features, losses, runtime
+from finetuning.engine.boundary import ActivationCache
+from finetuning.engine.evaluation import pixels
+from finetuning.engine.events import EventWriter
+from finetuning.engine.failures import UserFault
+from finetuning.engine.frameworks import Loaded, segmenters
+from finetuning.engine.hyper import Augmentation, Hyper, Loss
+from finetuning.engine.loop import Validation
+from finetuning.engine.packs import Item, PackReader
+from finetuning.engine.palettes import IGNORED
+from finetuning.engine.spec import Preprocessing, Split, TrainSpec
+from finetuning.engine.strategies import Stages
+
+AUX_WEIGHT = 0.5  # of the auxiliary head's loss, as in torchvision's references
+RARE_SHARE = 0.02  # a class with fewer of the pixels is drowned by plain cross-entropy
+NORM_MIN_BATCH = 8
+MAX_CACHE_BYTES = 20 * 2**30
+_CACHE_FILE = "activations.cache"
+_UNFIT = (Loss.CLASS_BALANCED,)  # the effective number of samples is of items, and saturates for pixels
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """`pixel_counts` (C,) are those of the training masks."""
+
+    pack: PackReader
+    train: list[Item]
+    validation: list[Item]
+    labels: tuple[str, ...]
+    preprocessing: Preprocessing
+    pixel_counts: Tensor
+
+    def batches(
+        self, items: list[Item], size: int, *, hyper: Hyper | None = None, epoch: int = 0
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yields (images (B, 3, S, S) float32, classes (B, S, S) uint8): the epoch's random views with `hyper`,
+        else the whole images."""
+        random_view = canvas.training_view(self.preprocessing, hyper, epoch=epoch) if hyper else None
+
+        def view(item: Item, image: Any) -> canvas.Pair:
+            mask = self.pack.mask(item)
+            if random_view is not None:
+                return random_view(item, image, mask)
+            return canvas.evaluation_view(image, mask, self.preprocessing)
+
+        for _, (images, classes) in features.batches(self.pack, items, view, size):
+            yield images, classes
+
+
+def read(spec: TrainSpec, run_dir: Path, preprocessing: Preprocessing) -> Data:
+    """Returns the training pack's items by split. Raises UserFault (`too_few_images`, `test_items_present`,
+    `masks_missing`)."""
+    pack = PackReader(run_dir / spec.pack)
+    train = [item for item in pack.items if item.split is Split.TRAIN]
+    validation = [item for item in pack.items if item.split is Split.VALIDATION]
+    if len(train) < 2 or not validation:
+        raise UserFault("too_few_images", "Training needs training and validation images. Add images to the dataset.")
+    if any(item.split is Split.TEST for item in pack.items):
+        raise UserFault("test_items_present", "The training pack holds test items; inspect the dataset again.")
+    if not all(item.mask for item in pack.items):
+        raise UserFault("masks_missing", "This dataset has no masks. Choose one that was checked for segmentation.")
+    counts = np.zeros(len(spec.labels), np.int64)
+    for item in train:
+        counts += np.bincount(np.asarray(pack.mask(item)).ravel(), minlength=IGNORED + 1)[: len(counts)]
+    return Data(pack, train, validation, spec.labels, preprocessing, torch.from_numpy(counts))
+
+
+def chosen_loss(hyper: Hyper, data: Data, events: EventWriter) -> Loss:
+    """Returns the loss that `auto` stands for, and tells why. Raises UserFault (`loss_unsupported`)."""
+    if hyper.loss in _UNFIT:
+        raise UserFault("loss_unsupported", f"The loss {hyper.loss} does not fit a segmentation. Choose another.")
+    if hyper.loss is not Loss.AUTO:
+        return hyper.loss
+    shares = (data.pixel_counts / data.pixel_counts.sum()).tolist()
+    share, label = min(zip(shares, data.labels, strict=True))
+    if share >= RARE_SHARE:
+        events.log(f"Loss: cross-entropy, as every class has {share:.1%} of the pixels or more.")
+        return Loss.CROSS_ENTROPY
+    events.log(f"Loss: cross-entropy and Dice, as the class {label!r} has only {share:.2%} of the pixels.")
+    return Loss.CROSS_ENTROPY_DICE
+
+
+class Segmenting:
+    """What the loop trains: images through the whole network."""
+
+    norm_min_batch = NORM_MIN_BATCH
+
+    def __init__(self, module: nn.Module, data: Data, hyper: Hyper, loss: Loss, device: torch.device) -> None:
+        self.module, self.data, self.hyper, self.device = module, data, hyper, device
+        self.loss_kind = loss
+        self.items = len(data.train)
+        full, rest = divmod(self.items, hyper.batch_size)
+        self.steps = full + (rest > 1 or not full)  # a pooled norm cannot train on one image
+        self._criterion = losses.segmentation(loss, data.pixel_counts, ignore_index=IGNORED)
+
+    def groups(self, epoch: int, *, start: int) -> list[list[int]]:
+        """Returns the positions of the training items of each batch from number `start` on."""
+        generator = augment.generator(self.hyper.seed, epoch, 0)
+        order, size = torch.randperm(self.items, generator=generator).tolist(), self.hyper.batch_size
+        return [order[at * size : (at + 1) * size] for at in range(start, self.steps)]
+
+    def batches(self, epoch: int, *, start: int) -> Iterator[tuple[Tensor, Tensor]]:
+        items = [self.data.train[at] for group in self.groups(epoch, start=start) for at in group]
+        return self.data.batches(items, self.hyper.batch_size, hyper=self.hyper, epoch=epoch)
+
+    def loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+        inputs, classes = _on(self.device, batch[0]), batch[1].to(self.device).long()
+        outputs = self.module(inputs)
+        loss = self._criterion(outputs["out"], classes)
+        return loss + AUX_WEIGHT * self._criterion(outputs["aux"], classes) if "aux" in outputs else loss
+
+    @torch.inference_mode()
+    def validate(self, module: nn.Module) -> Validation:
+        """Scores the validation items on the network's square: mIoU of the summed confusion, and the mean
+        cross-entropy of the pixels whatever the loss."""
+        module.eval()
+        counts, total = np.zeros((len(self.data.labels),) * 2, np.int64), 0.0
+        for inputs, classes in self._validation_batches():
+            runtime.check_stop()
+            logits = module(_on(self.device, inputs))["out"].float().cpu()
+            total += float(functional.cross_entropy(logits, classes.long(), ignore_index=IGNORED, reduction="sum"))
+            counts += pixels.confusion(classes.numpy(), logits.argmax(1).numpy(), len(counts))
+        miou = float(pixels.miou(counts))
+        accuracy = float(np.trace(counts) / max(1, counts.sum()))
+        return Validation(-miou, total / max(1, counts.sum()), {"miou": miou, "pixel_accuracy": accuracy})
+
+    def _validation_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return self.data.batches(self.data.validation, features.BATCH)
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The frozen part's outputs of a set of items, with the classes of the same views."""
+
+    activations: ActivationCache
+    classes: ActivationCache
+
+    def get(self, view: int, positions: list[int]) -> tuple[Tensor, Tensor]:
+        return self.activations.get(view, positions), self.classes.get(view, positions).to(torch.uint8)
+
+
+class CachedSegmenting(Segmenting):
+    """The same behind frozen stages: batches are their outputs, computed once for each item and view."""
+
+    def __init__(self, whole: Segmenting, suffix: nn.Module, train: Rows, validation: Rows, views: int) -> None:
+        super().__init__(suffix, whole.data, whole.hyper, whole.loss_kind, whole.device)
+        self._train, self._validation, self._views = train, validation, views
+
+    def batches(self, epoch: int, *, start: int) -> Iterator[tuple[Tensor, Tensor]]:
+        for group in self.groups(epoch, start=start):
+            yield self._train.get((epoch - 1) % self._views, group)
+
+    def _validation_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        places = range(len(self.data.validation))
+        for first in range(0, len(places), features.BATCH):
+            yield self._validation.get(0, list(places[first : first + features.BATCH]))
+
+
+def cut_off(
+    whole: Segmenting, loaded: Loaded, stages: Stages, boundary_at: int, run_dir: Path, events: EventWriter
+) -> CachedSegmenting | None:
+    """Computes the frozen stages for every item and view, or returns None where they cannot be cut off or
+    their outputs would take more disk than `MAX_CACHE_BYTES`."""
+    data, hyper = whole.data, whole.hyper
+    views = 1 if hyper.augmentation is Augmentation.NONE else min(hyper.cached_views, hyper.epochs)
+    sample, _ = next(data.batches(data.train[:2], 2))
+    halves = segmenters.cut(loaded, stages, boundary_at, sample.to(whole.device))
+    if halves is None:
+        events.log("The frozen stages of this architecture cannot be cut off: they are computed in every epoch.")
+        return None
+    forward = features.ready(halves.prefix, sample, device=whole.device)
+    width = forward.run(sample).shape[1]
+    size = width * forward.dtype.itemsize * (len(data.train) * views + len(data.validation))
+    if size > MAX_CACHE_BYTES:
+        events.log(f"The frozen outputs would take {size / 2**30:.0f} GiB: they are computed in every epoch.")
+        return None
+    events.log(f"Caching {views} view{'s' if views > 1 else ''} of each image at the frozen boundary.")
+
+    def fill(items: list[Item], count: int, *, random: bool) -> Rows:
+        square = (data.preprocessing.size,) * 2
+        path = run_dir / _CACHE_FILE
+        activations = ActivationCache(path, items=len(items), views=count, shape=(width,), dtype=forward.dtype)
+        path.unlink()  # the mapping keeps it; a killed run leaves nothing behind
+        classes = ActivationCache(path, items=len(items), views=count, shape=square, dtype=torch.uint8)
+        path.unlink()
+        for view in range(count):
+            done, started = 0, time.perf_counter()
+            views_of = data.batches(items, features.BATCH, hyper=hyper if random else None, epoch=view + 1)
+            for images, masks in views_of:
+                runtime.check_stop()
+                activations.put(view, done, forward.run(images))
+                classes.put(view, done, masks)
+                done += len(images)
+                events.progress("features", done, len(items), rate=done / (time.perf_counter() - started))
+        return Rows(activations, classes)
+
+    events.stage("features", "Computing the frozen stages once")
+    train = fill(data.train, views, random=True)
+    return CachedSegmenting(whole, halves.suffix, train, fill(data.validation, 1, random=False), views)
+
+
+def _on(device: torch.device, inputs: Tensor) -> Tensor:
+    inputs = inputs.to(device)
+    return inputs.contiguous(memory_format=torch.channels_last) if inputs.dim() == 4 else inputs
