@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-NAMES = ("head_only", "floor_segmentation")
+NAMES = ("floor_segmentation", "floor_text", "head_only")
 
 
 def main(arguments: list[str]) -> int:

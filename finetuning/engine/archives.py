@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import zlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -25,6 +25,7 @@ from finetuning.engine.zip_directory import (
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 TABLE_SUFFIX = ".csv"
 DOCUMENTS = "documents"
+TEXT_SUFFIXES = frozenset({".csv", ".tsv", ".jsonl", ".ndjson"})
 # What people leave beside their images.
 _DOCUMENTS = frozenset({".txt", ".md", ".rst", ".json", ".yaml", ".yml", ".tsv", ".xml", ".log"})
 _DOCUMENT_NAMES = frozenset({"readme", "license", "licence", "copying", "changelog"})
@@ -58,13 +59,16 @@ class Archive:
     Raises Rejected with the code of the first rule broken; the rules are in `docs/engine.md`.
     """
 
-    def __init__(self, path: Path, limits: ArchiveLimits) -> None:
+    def __init__(
+        self, path: Path, limits: ArchiveLimits, *, sort: Callable[[list[Entry]], Contents] | None = None
+    ) -> None:
+        """`sort` says which files matter to the task; without one, images and their table."""
         self._file = ByteFile(path)
         try:
             entries, directory = read_directory(self._file, limits)
             check_entries(entries, limits)
             check_layout(self._file, entries, directory)
-            self.contents = sort_out(entries)
+            self.contents = (sort or sort_out)(entries)
         except BaseException:
             self._file.close()
             raise
@@ -118,19 +122,7 @@ class Archive:
 def sort_out(entries: list[Entry]) -> Contents:
     """Returns images and tables, and counts what is left out. Raises Rejected: `nested_archive`,
     `file_type`, `zip_empty`."""
-    skipped: Counter[str] = Counter()
-    kept: list[Entry] = []
-    documents: list[Entry] = []
-    for entry in (entry for entry in entries if not entry.is_directory):
-        kind = _clutter(entry)
-        if kind:
-            skipped[kind] += 1
-            if kind == DOCUMENTS:
-                documents.append(entry)
-        else:
-            kept.append(entry)
-    if nested := [entry.name for entry in kept if entry.suffix in _ARCHIVES]:
-        raise _nested(nested)
+    kept, skipped, documents = _without_clutter(entries, _DOCUMENTS)
     readable = IMAGE_SUFFIXES | {TABLE_SUFFIX}
     refuse(
         "file_type",
@@ -148,7 +140,40 @@ def sort_out(entries: list[Entry]) -> Contents:
     return Contents(images, tables, dict(sorted(skipped.items())), tuple(documents))
 
 
-def _clutter(entry: Entry) -> str:
+def sort_out_texts(entries: list[Entry]) -> Contents:
+    """Returns the tables of texts, and counts what is left out. Raises Rejected: `nested_archive`,
+    `file_type`, `zip_empty`."""
+    kept, skipped, _ = _without_clutter(entries, _DOCUMENTS - TEXT_SUFFIXES)
+    refuse(
+        "file_type",
+        "Some files are no tables of texts. Save them as CSV UTF-8, TSV or JSON Lines, or remove them.",
+        [entry for entry in kept if entry.suffix not in TEXT_SUFFIXES],
+    )
+    if not kept:
+        raise reject("zip_empty", "The zip holds no CSV, TSV or JSON Lines file. Put one with your texts into it.")
+    return Contents((), tuple(kept), dict(sorted(skipped.items())))
+
+
+def _without_clutter(entries: list[Entry], documents: frozenset[str]) -> tuple[list[Entry], Counter[str], list[Entry]]:
+    """Returns the files that someone meant to upload, counts of the others by kind, and those of them that are
+    documents. Rejects archives."""
+    skipped: Counter[str] = Counter()
+    kept: list[Entry] = []
+    beside: list[Entry] = []
+    for entry in (entry for entry in entries if not entry.is_directory):
+        kind = _clutter(entry, documents)
+        if kind:
+            skipped[kind] += 1
+            if kind == DOCUMENTS:
+                beside.append(entry)
+        else:
+            kept.append(entry)
+    if nested := [entry.name for entry in kept if entry.suffix in _ARCHIVES]:
+        raise _nested(nested)
+    return kept, skipped, beside
+
+
+def _clutter(entry: Entry, documents: frozenset[str]) -> str:
     """Returns the kind of a file that no one meant to upload, or an empty string."""
     name, folders = entry.parts[-1], entry.parts[:-1]
     if "__MACOSX" in folders:
@@ -162,7 +187,7 @@ def _clutter(entry: Entry) -> str:
     if name.startswith("."):
         return "hidden files"
     stem = os.path.splitext(name)[0].casefold()
-    if entry.suffix in _DOCUMENTS or (not entry.suffix and stem in _DOCUMENT_NAMES):
+    if entry.suffix in documents or (not entry.suffix and stem in _DOCUMENT_NAMES):
         return DOCUMENTS
     return ""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from unicodedata import normalize
 
@@ -43,7 +44,7 @@ def arrange(archive: Archive, limits: ArchiveLimits) -> Layout:
     if samples is None:
         samples = _from_folders(contents.images, depth)
     samples.sort(key=lambda sample: sample.entry.parts)
-    check_labels(samples, limits)
+    check_labels((sample.label for sample in samples), limits)
     skipped = Counter(contents.skipped)
     if unused:
         skipped["tables"] += unused
@@ -188,10 +189,12 @@ def _key(path: str) -> str:
     return normalize("NFC", "/".join(part for part in path.split("/") if part not in {"", "."})).casefold()
 
 
-def check_labels(samples: list[Sample], limits: ArchiveLimits) -> None:
+def check_labels(
+    found: Iterable[str], limits: ArchiveLimits, *, noun: str = "images", advice: str = _LAYOUT_ADVICE
+) -> None:
     """Raises Rejected with every label that cannot be a class: `label_too_long`, `bad_label`,
-    `too_few_classes`, `too_few_per_class`."""
-    counts = Counter(sample.label for sample in samples)
+    `too_few_classes`, `too_few_per_class`. `found` has one label for each item, `noun` names the items."""
+    counts = Counter(found)
     problems = [
         *_label_problem(
             "label_too_long",
@@ -206,19 +209,19 @@ def check_labels(samples: list[Sample], limits: ArchiveLimits) -> None:
     ]
     if len(counts) == 1:
         only = next(iter(counts))
-        message = f"There is only one class. A classifier needs at least two. {_LAYOUT_ADVICE}"
+        message = f"There is only one class. A classifier needs at least two. {advice}"
         problems.extend(_label_problem("too_few_classes", message, [only]))
-    problems.extend(few_per_class(counts, limits))
+    problems.extend(few_per_class(counts, limits, noun=noun))
     if problems:
         raise Rejected(*problems)
 
 
-def few_per_class(counts: Counter[str], limits: ArchiveLimits) -> list[Problem]:
-    """Returns the problem of classes with too few images, or nothing."""
+def few_per_class(counts: Counter[str], limits: ArchiveLimits, *, noun: str = "images") -> list[Problem]:
+    """Returns the problem of classes with too few items, or nothing."""
     few = [f"{label}: {n}" for label, n in sorted(counts.items()) if n < limits.min_images_per_class]
     message = (
-        f"Every class needs at least {limits.min_images_per_class} readable images; 50 or more are better. "
-        "Add images to these classes or leave the classes out."
+        f"Every class needs at least {limits.min_images_per_class} readable {noun}; 50 or more are better. "
+        f"Add {noun} to these classes or leave the classes out."
     )
     return _label_problem("too_few_per_class", message, few)
 

@@ -36,14 +36,19 @@ def output_of(loaded: Loaded, inputs: dict[str, Tensor]) -> Tensor:
 
 
 def forward(loaded: Loaded, inputs: dict[str, Tensor]) -> Tensor:
-    """Returns the logits (1, C), for a segmenter (1, C, S, S), or for an encoder the mean of its last hidden states (1, D)."""
+    """Returns the logits (1, C), for a segmenter (1, C, S, S), or for an encoder without a head the mean of its
+    last hidden states (1, D)."""
     if "input_ids" in inputs:
-        hidden: Tensor = loaded.module(**inputs).last_hidden_state
+        output = loaded.module(**inputs)
+        if loaded.head_path:
+            logits: Tensor = getattr(output, "logits", output)
+            return logits
+        hidden: Tensor = output.last_hidden_state
         mask = inputs["attention_mask"].unsqueeze(-1)
         return (hidden * mask).sum(1) / mask.sum(1)
     result = loaded.module(inputs["input"])
-    logits: Tensor = result["out"] if isinstance(result, dict) else result
-    return logits
+    scores: Tensor = result["out"] if isinstance(result, dict) else result
+    return scores
 
 
 def compute(loaded: Loaded) -> dict[str, Tensor]:

@@ -80,26 +80,27 @@ def about_images(survey: Survey) -> dict[str, Any]:
             "exact": [[items[at].index for at in group] for group in survey.exact],
             "near": [[items[at].index for at in group] for group in survey.near],
         },
-        "leakage": leakage(survey),
+        "leakage": leakage(items, survey.exact, survey.near),
         "split_source": survey.split_source,
     }
 
 
-def class_counts(items: Sequence[Item], labels: Sequence[str]) -> list[dict[str, Any]]:
+def class_counts(items: Sequence[Item], labels: Sequence[str], *, noun: str = "images") -> list[dict[str, Any]]:
+    """Returns `{label, <noun>, train, validation, test}` for each class."""
     counts = Counter((item.label, item.split) for item in items)
     return [
         {
             "label": label,
-            "images": sum(counts[position, split] for split in Split),
+            noun: sum(counts[position, split] for split in Split),
             **{split.value: counts[position, split] for split in Split},
         }
         for position, label in enumerate(labels)
     ]
 
 
-def imbalance_ratio(classes: list[dict[str, Any]]) -> float:
-    """Returns the largest class's number of images over the smallest's."""
-    numbers: list[int] = [entry["images"] for entry in classes]
+def imbalance_ratio(classes: list[dict[str, Any]], *, noun: str = "images") -> float:
+    """Returns the largest class's number of items over the smallest's."""
+    numbers: list[int] = [entry[noun] for entry in classes]
     return round(max(numbers) / min(numbers), 2)
 
 
@@ -109,13 +110,13 @@ def digest(items: Sequence[Item], labels: Sequence[str]) -> str:
     return hashlib.sha256("".join(identities).encode()).hexdigest()
 
 
-def leakage(survey: Survey) -> list[dict[str, Any]]:
-    """Returns for each test item one image of the training pack (training or validation) that shows the same
-    picture: `{train, test, kind}` by index."""
+def leakage(items: Sequence[Item], exact: list[list[int]], near: list[list[int]]) -> list[dict[str, Any]]:
+    """Returns for each test item one item of the training pack (training or validation) that is the same, or
+    nearly: `{train, test, kind}` by index. `exact` and `near` are groups of positions in `items`."""
     leaks: dict[int, dict[str, Any]] = {}
-    for kind, groups in (("exact", survey.exact), ("near", survey.near)):
+    for kind, groups in (("exact", exact), ("near", near)):
         for group in groups:
-            members = [survey.items[at] for at in group]
+            members = [items[at] for at in group]
             seen = next((item for item in members if item.split is not Split.TEST), None)
             for item in members if seen else ():
                 if seen and item.split is Split.TEST:
@@ -142,19 +143,21 @@ def _spread(values: Sequence[int]) -> dict[str, float]:
 
 def findings(survey: Survey, classes: list[dict[str, Any]], leaks: int) -> list[Finding]:
     """Returns the findings, the gravest first."""
+    items = survey.items
     found = [
         *about_files(survey),
-        *_about_classes(survey, classes),
-        *about_duplicates(survey),
-        *_about_label_conflicts(survey),
+        *about_classes(classes),
+        *about_duplicates(items, survey.exact, survey.near),
+        *about_label_conflicts(items, survey.exact),
         *about_leakage(leaks),
         *about_missing(classes),
-        *_about_test_size(classes),
+        *about_test_size(classes),
     ]
     return gravest_first(found)
 
 
 def gravest_first(found: Iterable[Finding]) -> list[Finding]:
+    """Returns warnings first, then notices, then what is good."""
     order = {WARNING: 0, NOTICE: 1, GOOD: 2}
     return sorted(found, key=lambda finding: order[finding.severity])
 
@@ -198,30 +201,30 @@ def about_files(survey: Survey) -> Iterator[Finding]:
         )
 
 
-def _about_classes(survey: Survey, classes: list[dict[str, Any]]) -> Iterator[Finding]:
-    few = [entry for entry in classes if entry["images"] < _ENOUGH_IMAGES]
+def about_classes(classes: list[dict[str, Any]], *, noun: str = "images") -> Iterator[Finding]:
+    few = [entry for entry in classes if entry[noun] < _ENOUGH_IMAGES]
     if few:
-        least = min(entry["images"] for entry in few)
+        least = min(entry[noun] for entry in few)
         yield Finding(
-            "few_images",
+            f"few_{noun}",
             WARNING if least < _FEW_IMAGES else NOTICE,
             len(few),
-            f"Classes with fewer than {_ENOUGH_IMAGES} images; the smallest has {least}",
-            f"Add images to these classes; {_ENOUGH_IMAGES} or more each give a steadier result.",
+            f"Classes with fewer than {_ENOUGH_IMAGES} {noun}; the smallest has {least}",
+            f"Add {noun} to these classes; {_ENOUGH_IMAGES} or more each give a steadier result.",
         )
-    ratio = imbalance_ratio(classes)
+    ratio = imbalance_ratio(classes, noun=noun)
     if ratio > _IMBALANCE_NOTICE:
         yield Finding(
             "imbalance",
             WARNING if ratio > _IMBALANCE_WARNING else NOTICE,
             len(classes),
-            f"The largest class has {ratio:g} times the images of the smallest",
-            "Add images to the small classes, and judge the result by macro F1 rather than accuracy.",
+            f"The largest class has {ratio:g} times the {noun} of the smallest",
+            f"Add {noun} to the small classes, and judge the result by macro F1 rather than accuracy.",
         )
     else:
         yield Finding("balanced", GOOD, len(classes), "The classes are balanced", "")
     alike: dict[str, list[str]] = defaultdict(list)
-    for label in survey.labels:
+    for label in (str(entry["label"]) for entry in classes):
         alike["".join(label.casefold().split())].append(label)
     if twins := [group for group in alike.values() if len(group) > 1]:
         yield Finding(
@@ -233,66 +236,68 @@ def _about_classes(survey: Survey, classes: list[dict[str, Any]]) -> Iterator[Fi
         )
 
 
-def about_duplicates(survey: Survey) -> Iterator[Finding]:
-    extra = sum(len(group) - 1 for group in survey.exact)
+def about_duplicates(
+    items: Sequence[Item], exact: list[list[int]], near: list[list[int]], *, noun: str = "images"
+) -> Iterator[Finding]:
+    extra = sum(len(group) - 1 for group in exact)
     if extra:
         yield Finding(
             "exact_duplicates",
             NOTICE,
             extra,
-            "Images that repeat another one exactly",
+            f"{noun.capitalize()} that repeat another one exactly",
             "Remove the copies: they add nothing and count twice.",
         )
-    if survey.near:
+    if near:
         yield Finding(
             "near_duplicates",
             NOTICE,
-            sum(len(group) - 1 for group in survey.near),
-            "Images that are nearly the same as another one",
-            "Look at these pairs; copies saved again or resized add little.",
+            sum(len(group) - 1 for group in near),
+            f"{noun.capitalize()} that are nearly the same as another one",
+            "Look at these pairs: what was hardly changed adds little.",
         )
-    if not extra and not survey.near:
-        yield Finding("no_duplicates", GOOD, len(survey.items), "No duplicates were found", "")
+    if not extra and not near:
+        yield Finding("no_duplicates", GOOD, len(items), "No duplicates were found", "")
 
 
-def _about_label_conflicts(survey: Survey) -> Iterator[Finding]:
-    conflicts = [group for group in survey.exact if len({survey.items[at].label for at in group}) > 1]
+def about_label_conflicts(items: Sequence[Item], exact: list[list[int]], *, noun: str = "images") -> Iterator[Finding]:
+    conflicts = [group for group in exact if len({items[at].label for at in group}) > 1]
     if conflicts:
         yield Finding(
             "label_conflict",
             WARNING,
             len(conflicts),
-            "The same image appears in two classes",
+            f"The same {noun[:-1]} appears in two classes",
             "Decide which class is right and remove the other copy.",
         )
 
 
-def about_leakage(leaks: int) -> Iterator[Finding]:
+def about_leakage(leaks: int, *, noun: str = "images") -> Iterator[Finding]:
     if leaks:
         yield Finding(
             "leakage",
             WARNING,
             leaks,
-            "Test images that also appear among the training images",
+            f"Test {noun} that also appear among the training {noun}",
             "Remove them from one side: they make the result look better than it is.",
         )
     else:
-        yield Finding("no_leakage", GOOD, 0, "No test image appears among the training images", "")
+        yield Finding("no_leakage", GOOD, 0, f"No test {noun[:-1]} appears among the training {noun}", "")
 
 
-def about_missing(classes: list[dict[str, Any]]) -> Iterator[Finding]:
+def about_missing(classes: list[dict[str, Any]], *, noun: str = "images") -> Iterator[Finding]:
     missing = [entry for entry in classes if not entry["test"] or not entry["validation"]]
     if missing:
         yield Finding(
             "class_without_split",
             WARNING,
             len(missing),
-            "Classes without a test or validation image",
-            "Give every class at least three different images, better fifty.",
+            f"Classes without a test or validation {noun[:-1]}",
+            f"Give every class at least three different {noun}, better fifty.",
         )
 
 
-def _about_test_size(classes: list[dict[str, Any]]) -> Iterator[Finding]:
+def about_test_size(classes: list[dict[str, Any]], *, noun: str = "images") -> Iterator[Finding]:
     tests = sum(entry["test"] for entry in classes)
     if 0 < tests < _SMALL_TEST:
         margin = 100 * _Z95 * math.sqrt(_TYPICAL_ACCURACY * (1 - _TYPICAL_ACCURACY) / tests)
@@ -300,6 +305,6 @@ def _about_test_size(classes: list[dict[str, Any]]) -> Iterator[Finding]:
             "small_test",
             NOTICE,
             tests,
-            f"With {tests} test images an accuracy of 90% is known to about \u00b1{margin:.1f} points",
-            "More images make smaller differences visible.",
+            f"With {tests} test {noun} an accuracy of 90% is known to about \u00b1{margin:.1f} points",
+            f"More {noun} make smaller differences visible.",
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -38,17 +38,18 @@ class LowRank(nn.Module):
         return base + ALPHA_OVER_RANK * functional.conv2d(narrow, self.up[..., None, None])
 
 
-def attach(module: nn.Module, *, rank: int, skip: Iterable[nn.Module]) -> list[LowRank]:
+def attach(module: nn.Module, *, rank: int, skip: Iterable[nn.Module], only: Collection[str] = ()) -> list[LowRank]:
     """Freezes the module, all but `skip` (the head), and adds an update to each linear layer and to each plain
-    convolution (no groups, TensorFlow padding left out). Returns the updates."""
+    convolution (no groups, TensorFlow padding left out): with `only`, to those of these names (`query`).
+    Returns the updates."""
     kept = {id(child) for part in skip for child in part.modules()}
     trainable = {id(parameter) for part in skip for parameter in part.parameters()}
     for parameter in module.parameters():
         parameter.requires_grad_(id(parameter) in trainable)
     made = []
     for name, child in list(module.named_modules()):
-        if id(child) not in kept and _takes_update(child):
-            parent, _, own = name.rpartition(".")
+        parent, _, own = name.rpartition(".")
+        if id(child) not in kept and _takes_update(child) and (not only or own in only):
             update = LowRank(child, rank)
             setattr(module.get_submodule(parent), own, update)
             made.append(update)

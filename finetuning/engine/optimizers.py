@@ -37,6 +37,8 @@ def share_at(step: int, total: int, hyper: Hyper) -> float:
             return float(STEP_FACTOR ** sum(step >= share * total for share in STEPS_AT))
         case Schedule.ONE_CYCLE:  # Smith and Topin 2018: falls further than cosine ends, to 1/10,000
             return max(1e-4, 0.5 * (1 + math.cos(math.pi * done)))
+        case Schedule.LINEAR:
+            return 1 - done
         case Schedule.COSINE:
             return 0.5 * (1 + math.cos(math.pi * done))
 

@@ -30,7 +30,7 @@ class Item:
     """One image, or one text. `index` counts from 1 over the whole upload and names its files (`000001.png`);
     `label` is the position in the report's `labels`, -1 where the task has none for a whole item; `name` is
     the path in the upload: data, never a path on disk. `sha256` is over the uploaded file, `pixel_sha256` over
-    its decoded RGB pixels, `phash` 16 hex digits. `group` names the items that must stay in one split and
+    its decoded RGB pixels (text: over the text, and over the text normalized as near_texts.py does), `phash` 16 hex digits. `group` names the items that must stay in one split and
     count as one in intervals (duplicates); empty: the item alone.
 
     Detection: `boxes` of (label, left, top, right, bottom) in pixels of the stored image. Segmentation: `mask`
@@ -125,6 +125,9 @@ class PackWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
         self._archive.close()
 
     def add(self, item: Item, content: bytes, mask: bytes = b"") -> None:

@@ -1,8 +1,7 @@
-"""Predictions over HTTP on a Unix socket, with the least recently used models dropped first."""
+"""Predictions for images and texts over HTTP on a Unix socket, with the least recently used models dropped first."""
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import re
@@ -10,22 +9,22 @@ import socketserver
 import threading
 import time
 from collections import OrderedDict
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-import numpy as np
 import torch
 from PIL import Image
 
-from finetuning.engine import canvas, frameworks, palettes, preprocessing, runtime
+from finetuning.engine import frameworks, runtime, tasks
+from finetuning.engine.answers import Answer
 from finetuning.engine.events import EventWriter
 from finetuning.engine.frameworks import Loaded
-from finetuning.engine.gathering import MAX_SHORT_SIDE
-from finetuning.engine.images import BadImage, decode, shrink
+from finetuning.engine.images import BadImage, decode
 from finetuning.engine.problems import Rejected
-from finetuning.engine.spec import ArchiveLimits, Framework, Preprocessing, ServeSpec, Task, WeightsSpec
+from finetuning.engine.spec import ArchiveLimits, Framework, ServeSpec, Task, WeightsSpec
 
 MAX_BODY_BYTES = 20 * 2**20
 _LONGEST_NUMBER = 12  # digits
@@ -38,46 +37,54 @@ class Refused(Exception):
         self.status, self.code, self.message = status, code, message
 
 
+@dataclass(frozen=True, slots=True)
+class Served:
+    loaded: Loaded
+    answer: Answer
+
+
 class Models:
     """Loaded releases by revision; the lock makes loading and inference one at a time, because two at once
     on the same cores are slower than one after the other."""
 
     def __init__(self, root: Path, capacity: int) -> None:
         self._root, self._capacity = root, capacity
-        self._loaded: OrderedDict[str, Loaded] = OrderedDict()
+        self._served: OrderedDict[str, Served] = OrderedDict()
         self._lock = threading.Lock()
 
     @property
     def names(self) -> list[str]:
-        return list(self._loaded)
+        return list(self._served)
 
-    def predict(self, name: str, content: bytes, top: int) -> dict[str, Any]:
-        try:
-            picture = decode(content, "", ArchiveLimits(min_side=1))
-        except BadImage as error:
-            raise Refused(422, error.code, error.message) from error
+    def predict(self, name: str, given: Image.Image | str, top: int | None) -> dict[str, Any]:
+        """Answers for an RGB image or a text, as the release's task does."""
         started = time.perf_counter()
         with self._lock:
-            warm = name in self._loaded
-            loaded = self._get(name)
+            warm = name in self._served
+            served = self._get(name)
+            loaded = served.loaded
+            if isinstance(given, str) is not (loaded.task is Task.TEXT_CLASSIFICATION):
+                wanted = "an image" if isinstance(given, str) else 'JSON: {"text": "..."}'
+                raise Refused(415, "wrong_input", f"This model takes {wanted}.")
+            if not loaded.labels:
+                raise Refused(409, "no_classes", "This model is an encoder without classes: fine-tune it first.")
             with torch.inference_mode():
-                answer = _segmented if loaded.task is Task.SEMANTIC_SEGMENTATION else _classified
-                document = answer(loaded, picture.image, top)
+                document = served.answer(given, top)
         return {
             **document,
             "milliseconds": round(1000 * (time.perf_counter() - started), 1),
             "warm": warm,
         }
 
-    def _get(self, name: str) -> Loaded:
-        if name not in self._loaded:
-            self._loaded[name] = self._load(name)
-            while len(self._loaded) > self._capacity:
-                self._loaded.popitem(last=False)
-        self._loaded.move_to_end(name)
-        return self._loaded[name]
+    def _get(self, name: str) -> Served:
+        if name not in self._served:
+            self._served[name] = self._load(name)
+            while len(self._served) > self._capacity:
+                self._served.popitem(last=False)
+        self._served.move_to_end(name)
+        return self._served[name]
 
-    def _load(self, name: str) -> Loaded:
+    def _load(self, name: str) -> Served:
         try:
             document = json.loads((self._root / name / "weights.json").read_text())
             spec = WeightsSpec(
@@ -86,7 +93,8 @@ class Models:
                 architecture=document["architecture"],
                 directory=name,
             )
-            return frameworks.load(spec, self._root)
+            loaded = frameworks.load(spec, self._root)
+            return Served(loaded, tasks.module_of(spec.task).answering(loaded))
         except FileNotFoundError as error:
             raise Refused(404, "not_laid_out", "This release is not laid out for predictions.") from error
         except Rejected as error:
@@ -98,36 +106,27 @@ def _number(text: str) -> int:
     return int(text) if text.isdecimal() and len(text) <= _LONGEST_NUMBER else 0
 
 
-def _classified(loaded: Loaded, image: Image.Image, top: int) -> dict[str, Any]:
-    spec = loaded.preprocessing or Preprocessing()
-    logits = loaded.module(preprocessing.transform(spec)(image).unsqueeze(0))[0]
-    shares, places = logits.float().softmax(0).topk(min(top, len(loaded.labels)))
-    return {
-        "predictions": [
-            {"label": loaded.labels[place], "index": place, "confidence": share}
-            for share, place in zip(shares.tolist(), places.tolist(), strict=True)
-        ]
-    }
+def read_image(content: bytes) -> Image.Image:
+    try:
+        return decode(content, "", ArchiveLimits(min_side=1)).image
+    except BadImage as error:
+        raise Refused(422, error.code, error.message) from error
 
 
-def _segmented(loaded: Loaded, image: Image.Image, _top: int) -> dict[str, Any]:
-    """Returns the class of each pixel as a palette PNG, and each class's color and share of the pixels."""
-    image = shrink(image, MAX_SHORT_SIDE)  # as in training: a mask of more pixels would show no more
-    pixels, _ = canvas.evaluation_view(image, None, loaded.preprocessing or Preprocessing())
-    classes = canvas.classes_on(loaded.module(pixels.unsqueeze(0))["out"][0], image.size)
-    counts = np.bincount(classes.ravel(), minlength=len(loaded.labels))
-    colors = palettes.hex_colors(len(loaded.labels))
-    return {
-        "mask": {
-            "png": base64.b64encode(palettes.palette_png(classes)).decode(),
-            "width": image.width,
-            "height": image.height,
-        },
-        "classes": [
-            {"label": label, "index": place, "color": colors[place], "share": int(counts[place]) / classes.size}
-            for place, label in enumerate(loaded.labels)
-        ],
-    }
+def read_text(content: bytes) -> str:
+    """Returns the text of `{"text": ...}`, or of `{"inputs": ...}`, as hub clients send it."""
+    try:
+        document = json.loads(content)
+        text = document.get("text", document.get("inputs"))
+        text.encode()  # half of a surrogate pair, which JSON can spell, is no text
+    except (ValueError, RecursionError, AttributeError) as error:
+        raise Refused(422, "bad_json", 'Send a JSON object with one text: {"text": "..."}.') from error
+    if not text.strip():
+        raise Refused(422, "empty_text", "The text is empty.")
+    limit = ArchiveLimits().max_text_characters
+    if len(text) > limit:
+        raise Refused(422, "text_too_long", f"The text is over {limit:,} characters long.")
+    return str(text)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -143,11 +142,15 @@ class _Handler(BaseHTTPRequestHandler):
             verb, _, name = address.path.strip("/").partition("/")
             if verb != "predict" or not _SHA.fullmatch(name):
                 raise Refused(404, "not_found", "POST /predict/<revision>.")
+            is_json = (self.headers.get("Content-Type") or "").partition(";")[0].strip().lower() == "application/json"
             length = _number(self.headers.get("Content-Length") or "")
             if not 0 < length <= MAX_BODY_BYTES:
-                raise Refused(413, "too_large", "Send an image of 1 byte to 20 MiB.")
-            top = _number(parse_qs(address.query).get("top", ["5"])[0])
-            self._answer(200, self.server.models.predict(name, self.rfile.read(length), max(1, top)))
+                raise Refused(413, "too_large", "Send an image or a text of 1 byte to 20 MiB.")
+            asked = parse_qs(address.query).get("top")
+            top = max(1, _number(asked[0])) if asked else None
+            content = self.rfile.read(length)
+            given = read_text(content) if is_json else read_image(content)
+            self._answer(200, self.server.models.predict(name, given, top))
         except Refused as refused:
             self.close_connection = True
             self._answer(refused.status, {"code": refused.code, "message": refused.message})

@@ -28,6 +28,7 @@ from finetuning.engine.hyper import (
     Strategy,
     Task,
     applicable,
+    defaults_for,
 )
 
 # What the site may import: the choices of hyper.py and the specs of this module.
@@ -43,6 +44,7 @@ __all__ = [
     "Strategy",
     "Task",
     "applicable",
+    "defaults_for",
 ]
 
 FORMAT = 1
@@ -132,6 +134,11 @@ class ArchiveLimits:
     max_label_characters: int = 100
     max_bad_fraction: float = 0.01
     min_images_per_class: int = 2
+    max_table_bytes: int = 256 * 2**20  # of one CSV, TSV or JSON Lines file of texts
+    max_texts: int = 200_000
+    max_text_characters: int = 100_000
+    max_row_bytes: int = 10 * 2**20
+    max_conflict_fraction: float = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

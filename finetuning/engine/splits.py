@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from finetuning.engine.problems import reject
 from finetuning.engine.spec import Split
 
 _FILL_ORDER = (
@@ -95,6 +96,23 @@ def _lend(
     chosen = (max if split is Split.TRAIN else min)(donors, key=lambda group: (place[group], group))
     split_of[chosen] = split
     lent.add(chosen)
+
+
+def settle(given: Sequence[Split | None], groups: Sequence[str], labels: Sequence[str], recipe: Recipe) -> list[Split]:
+    """Returns every item's split: ours where the upload gives none, else the upload's, completed. Rejects
+    (`class_not_in_train`) uploaded splits that leave a class without training items."""
+    uploaded = [split for split in given if split is not None]
+    if len(uploaded) < len(given):
+        return assign(groups, labels, recipe)
+    chosen = complete(uploaded, groups, labels, recipe)
+    trained = {label for label, split in zip(labels, chosen, strict=True) if split is Split.TRAIN}
+    if missing := sorted(set(labels) - trained):
+        raise reject(
+            "class_not_in_train",
+            "Some classes have no training items. Put items of each class into the training split.",
+            missing,
+        )
+    return chosen
 
 
 def complete(given: Sequence[Split], groups: Sequence[str], labels: Sequence[str], recipe: Recipe) -> list[Split]:

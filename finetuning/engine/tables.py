@@ -12,9 +12,9 @@ from finetuning.engine.problems import reject
 from finetuning.engine.spec import Split
 
 _FILE_COLUMNS = ("file", "filename", "file_name", "image", "path", "image_path")
-_LABEL_COLUMNS = ("label", "class", "target", "category")
-_SPLIT_COLUMNS = ("split", "subset", "set")
-_DELIMITERS = ",;\t|"
+LABEL_COLUMNS = ("label", "class", "target", "category")
+SPLIT_COLUMNS = ("split", "subset", "set")
+DELIMITERS = ",;\t|"
 SPLIT_OF_WORD = {
     "train": Split.TRAIN,
     "training": Split.TRAIN,
@@ -40,15 +40,15 @@ def read_table(content: bytes, name: str, *, max_rows: int) -> list[Row] | None:
     `bad_csv`, `too_many_rows`."""
     text = decode_text(content, name)
     header, _, _ = text.lstrip("\r\n").partition("\n")
-    delimiter = max(_DELIMITERS, key=header.count)
+    delimiter = max(DELIMITERS, key=header.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
         columns = [cell.strip().casefold() for cell in next(reader, [])]
-        file, label = _position(columns, _FILE_COLUMNS), _position(columns, _LABEL_COLUMNS)
+        file, label = position_of(columns, _FILE_COLUMNS), position_of(columns, LABEL_COLUMNS)
         if file is None or label is None:
             return None
         rows = []
-        for row in _rows(reader, file, label, _position(columns, _SPLIT_COLUMNS)):
+        for row in _rows(reader, file, label, position_of(columns, SPLIT_COLUMNS)):
             rows.append(row)
             if len(rows) > max_rows:
                 raise reject("too_many_rows", f"The table has more than {max_rows:,} rows.", [name])
@@ -69,12 +69,12 @@ def _rows(reader: Iterator[list[str]], file: int, label: int, split: int | None)
         yield Row(number, padded[file], padded[label], padded[split] if split is not None else "")
 
 
-def _position(columns: list[str], names: tuple[str, ...]) -> int | None:
+def position_of(columns: list[str], names: tuple[str, ...]) -> int | None:
     return next((columns.index(name) for name in names if name in columns), None)
 
 
 def decode_text(content: bytes, name: str) -> str:
-    """Returns a table's or list's text. Raises Rejected (`encoding`) for what is neither UTF-8 nor UTF-16."""
+    """Returns the text of UTF-8 or UTF-16 bytes, with a byte order mark or without. Rejects (`encoding`)."""
     encoding = "utf-8-sig"
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         encoding = "utf-16"
@@ -86,4 +86,6 @@ def decode_text(content: bytes, name: str) -> str:
         return content.decode(encoding)
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
-        raise reject("encoding", f"The table is not UTF-8 text (line {line}). Save it as CSV UTF-8.", [name]) from error
+        raise reject(
+            "encoding", f"The table is not UTF-8 text (line {line}). Save it as CSV UTF-8.", [f"{name}: line {line}"]
+        ) from error

@@ -76,11 +76,13 @@ def smallest_visible(discordant: int, total: int) -> float:
     return min(1.0, (2 * wins - pairs) / total)
 
 
-def sentence(comparison: Comparison, *, title: str, accuracy: float, baseline: float, items: int) -> str:
-    """Returns the verdict for people. `title` names the baseline in the middle of a sentence."""
+def sentence(
+    comparison: Comparison, *, title: str, accuracy: float, baseline: float, items: int, noun: str = "test images"
+) -> str:
+    """Returns the verdict for people. `title` names the baseline in the middle of a sentence, `noun` the items."""
     difference = comparison.difference
     figures = (
-        f"{accuracy:.1%} against {baseline:.1%} on {items:,} test images; difference "
+        f"{accuracy:.1%} against {baseline:.1%} on {items:,} {noun}; difference "
         f"{100 * difference.value:+.1f} points, 95% interval {100 * difference.low:+.1f} to "
         f"{100 * difference.high:+.1f}, {_p_text(comparison.p_value)}"
     )

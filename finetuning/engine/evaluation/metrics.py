@@ -99,6 +99,17 @@ def balanced_accuracy(counts: npt.NDArray[Any]) -> Floats:
     return _mean_of_occurring(recall, support)
 
 
+def matthews(counts: npt.NDArray[Any]) -> Floats:
+    """Returns the correlation of truth and guess, -1 to 1, for confusions (..., C, C): R_K of Gorodkin 2004,
+    Matthews' coefficient for two classes. 0 where either is constant."""
+    counts = counts.astype(np.float64)  # products of counts outgrow 64 bits
+    support, guesses, total = counts.sum(axis=-1), counts.sum(axis=-2), counts.sum(axis=(-2, -1))
+    covariance = np.trace(counts, axis1=-2, axis2=-1) * total - (support * guesses).sum(axis=-1)
+    spread = (total**2 - (support**2).sum(axis=-1)) * (total**2 - (guesses**2).sum(axis=-1))
+    result: Floats = np.where(spread > 0, covariance / np.sqrt(np.where(spread > 0, spread, 1.0)), 0.0)
+    return result
+
+
 def _mean_of_occurring(scores: Floats, support: npt.NDArray[Any]) -> Floats:
     occurs = support > 0
     mean: Floats = (scores * occurs).sum(axis=-1) / occurs.sum(axis=-1)
@@ -110,12 +121,13 @@ def measure(predictions: Predictions, *, seed: int) -> dict[str, dict[str, float
     total, classes = predictions.logits.shape
     rng = np.random.default_rng(seed)
     counts = confusion(predictions)
-    f1, recall = _resampled_scores(counts, rng)
+    f1, recall, correlation = _resampled_scores(counts, rng)
     losses = predictions.losses
     estimates = {
         "accuracy": wilson(int(predictions.is_right.sum()), total),
         "macro_f1": percentile_interval(float(macro_f1(counts)), f1),
         "balanced_accuracy": percentile_interval(float(balanced_accuracy(counts)), recall),
+        "matthews": percentile_interval(float(matthews(counts)), correlation),
         "negative_log_likelihood": percentile_interval(float(losses.mean()), _resampled_means(losses, rng)),
     }
     if classes >= _TOP_MIN_CLASSES:
@@ -128,18 +140,19 @@ def _hits_in_top(predictions: Predictions) -> int:
     return int((best == predictions.truth[:, None]).any(axis=1).sum())
 
 
-def _resampled_scores(counts: Ints, rng: np.random.Generator) -> tuple[Floats, Floats]:
-    """Returns macro-F1 and balanced accuracy (B,) of resampled test sets. Drawing N items with replacement
+def _resampled_scores(counts: Ints, rng: np.random.Generator) -> tuple[Floats, Floats, Floats]:
+    """Returns macro-F1, balanced accuracy and Matthews' coefficient (B,) of resampled test sets. Drawing N items with replacement
     is one multinomial draw over the confusion's cells, so no resample is ever formed item by item."""
     classes, total = len(counts), int(counts.sum())
-    f1, recall = [], []
+    f1, recall, correlation = [], [], []
     step = max(1, min(RESAMPLES, _CHUNK_CELLS // classes**2))
     for start in range(0, RESAMPLES, step):
         size = min(step, RESAMPLES - start)
         drawn = rng.multinomial(total, counts.ravel() / total, size=size).reshape(size, classes, classes)
         f1.append(macro_f1(drawn))
         recall.append(balanced_accuracy(drawn))
-    return np.concatenate(f1), np.concatenate(recall)
+        correlation.append(matthews(drawn))
+    return np.concatenate(f1), np.concatenate(recall), np.concatenate(correlation)
 
 
 def _resampled_means(values: Floats, rng: np.random.Generator) -> Floats:

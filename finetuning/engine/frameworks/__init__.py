@@ -36,6 +36,8 @@ __all__ = [
     "write_release",
 ]
 
+MAX_FILE_BYTES = 64 * 2**20  # of a tokenizer; the largest vocabularies take about 20 MiB
+
 # Loaded on first use: each library takes a second or more to import.
 _MODULES: dict[Framework, str] = {
     Framework.TIMM: "timm_models",
@@ -121,12 +123,23 @@ def load(spec: WeightsSpec, run_dir: Path) -> Loaded:
     loaded = build(spec.framework, spec.architecture, read_config(directory))
     if not (directory / WEIGHTS_FILE).is_file():
         raise reject("weights_missing", f"Upload {WEIGHTS_FILE}.")
+    module = module_of(loaded.framework, loaded.task)
+    if names := getattr(module, "FILES", ()):
+        loaded.files = _files(directory, names)
+        module.check_files(loaded)
     tensors = weights.load_tensors(directory / WEIGHTS_FILE)
-    for name in getattr(module_of(loaded.framework, loaded.task), "FORMER_BUFFERS", ()):
+    for name in getattr(module, "FORMER_BUFFERS", ()):
         tensors.pop(name, None)
     weights.load_strictly(loaded.module, tensors)
     loaded.module.eval()
     return loaded
+
+
+def _files(directory: Path, names: Sequence[str]) -> dict[str, bytes]:
+    found = {name: directory / name for name in names if (directory / name).is_file()}
+    if large := [name for name, path in found.items() if path.stat().st_size > MAX_FILE_BYTES]:
+        raise reject("config_invalid", f"Some files are larger than {MAX_FILE_BYTES >> 20} MiB.", large)
+    return {name: path.read_bytes() for name, path in found.items()}
 
 
 def head_of(loaded: Loaded) -> nn.Linear:
@@ -153,14 +166,15 @@ def replace_head(loaded: Loaded, labels: Sequence[str], weight: Tensor, bias: Te
 
 def reinitialized(loaded: Loaded, labels: Sequence[str]) -> Loaded:
     """Returns the same architecture for other classes with random weights, drawn from torch's generator."""
-    document = module_of(loaded.framework, loaded.task).config(loaded)
-    config = {**document, "num_classes": len(labels), "label_names": list(labels)}
+    relabeled = loaded.changed(module=loaded.module, labels=tuple(labels))
+    config = {**loaded.config, **module_of(loaded.framework, loaded.task).config(relabeled)}
     fresh = build(loaded.framework, loaded.architecture, config)
     return loaded.changed(module=fresh.module, labels=tuple(labels))
 
 
 def headless(loaded: Loaded) -> nn.Module:
-    """Returns a copy that gives what the classifier reads: (N, 3, S, S) -> (N, D), in eval mode."""
+    """Returns a copy that gives what the classifier reads: images (N, 3, S, S), or token numbers and their mask
+    (N, L), -> (N, D), in eval mode."""
     module = copy.deepcopy(loaded.module)
     parent, _, name = loaded.head_path.rpartition(".")
     setattr(module.get_submodule(parent), name, nn.Identity())
@@ -183,11 +197,14 @@ def _former_head(loaded: Loaded) -> str:
 
 
 def write_release(directory: Path, loaded: Loaded) -> None:
-    """Writes `config.json` and `model.safetensors` so that strict `load` and the framework's own client
-    read them."""
+    """Writes `config.json`, `model.safetensors` and the tokenizer's files so that strict `load` and the
+    framework's own client read them."""
     directory.mkdir(parents=True, exist_ok=True)
     config = module_of(loaded.framework, loaded.task).config(loaded)
     if isinstance(loaded.module, stage_head.StageHead):
         config = {**config, "head": {"kind": stage_head.KIND, "stages": list(loaded.module.taps)}}
     (directory / CONFIG_FILE).write_text(json.dumps(config, indent=1, ensure_ascii=False), encoding="utf-8")
     weights.save_tensors(directory / WEIGHTS_FILE, dict(loaded.module.state_dict()))
+    for name in getattr(module_of(loaded.framework, loaded.task), "TOKENIZER_FILES", ()):
+        if name in loaded.files:
+            (directory / name).write_bytes(loaded.files[name])

@@ -17,7 +17,8 @@ MAX_CLASSES = 50_000
 
 @dataclass(slots=True, kw_only=True)
 class Loaded:
-    """`head_path` is the classifier's dotted name, empty where there is none."""
+    """`head_path` is the classifier's dotted name, empty where there is none. `files` are what the release
+    carries beside config and weights, such as a tokenizer, by path."""
 
     module: nn.Module
     framework: Framework
@@ -27,6 +28,7 @@ class Loaded:
     preprocessing: Preprocessing | None = None
     head_path: str = ""
     config: dict[str, Any] = field(default_factory=dict)
+    files: dict[str, bytes] = field(default_factory=dict)
 
     def changed(self, *, module: nn.Module, labels: tuple[str, ...]) -> Loaded:
         return dataclasses.replace(self, module=module, labels=labels)

@@ -102,18 +102,7 @@ def near_images(gathered: Gathered, identities: list[str]) -> list[tuple[int, in
 def _split(samples: list[Sample], groups: list[str], spec: InspectSpec) -> list[Split]:
     labels = [sample.label for sample in samples]
     recipe = splits.Recipe(salt=spec.salt, test=spec.test_fraction, validation=spec.validation_fraction)
-    given = [sample.split for sample in samples if sample.split is not None]
-    if len(given) < len(samples):
-        return splits.assign(groups, labels, recipe)
-    chosen = splits.complete(given, groups, labels, recipe)
-    trained = {label for label, split in zip(labels, chosen, strict=True) if split is Split.TRAIN}
-    if missing := sorted(set(labels) - trained):
-        raise reject(
-            "class_not_in_train",
-            "Some classes have no training images. Put images of each class into the training split.",
-            missing,
-        )
-    return chosen
+    return splits.settle([sample.split for sample in samples], groups, labels, recipe)
 
 
 def _items(gathered: Gathered, labels: list[str], chosen: list[Split]) -> list[Item]:

@@ -85,7 +85,7 @@ def findings(masks: MaskSurvey, classes: list[dict[str, Any]], leaks: int) -> li
     return health.gravest_first(
         [
             *health.about_files(masks.survey),
-            *health.about_duplicates(masks.survey),
+            *health.about_duplicates(masks.survey.items, masks.survey.exact, masks.survey.near),
             *health.about_leakage(leaks),
             *health.about_missing(classes),
             *_about_classes(classes),

@@ -1,6 +1,6 @@
 """What each task makes of items, heads, losses and scores. One module a task, the same functions in each:
 `train(spec, run_dir, events, device)` and `evaluate(spec, run_dir, events, device)` return their verb's part
-of the result."""
+of the result; `answering(loaded)` returns the function from one input to its logits that `serve` asks."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from finetuning.engine.hyper import Task
 _MODULES: dict[Task, str] = {
     Task.IMAGE_CLASSIFICATION: "classification",
     Task.SEMANTIC_SEGMENTATION: "segmentation",
+    Task.TEXT_CLASSIFICATION: "text",
 }
 
 

@@ -29,6 +29,7 @@ from finetuning.engine import (
     strategies,
     weights,
 )
+from finetuning.engine.answers import Answer, ranked
 from finetuning.engine.checkpoints import Checkpoints
 from finetuning.engine.evaluation import classifier
 from finetuning.engine.evaluation.metrics import Predictions
@@ -333,3 +334,13 @@ def _predict(loaded: Loaded, pack: PackReader, device: torch.device, events: Eve
         logits=logits.double().numpy(),
         indices=np.array([item.index for item in pack.items]),
     )
+
+
+def answering(loaded: Loaded) -> Answer:
+    """Returns what `serve` asks: the likeliest classes of one RGB image."""
+    to_input = preprocessing.transform(loaded.preprocessing or Preprocessing())
+
+    def answer(image: Image.Image, top: int | None) -> dict[str, Any]:
+        return ranked(loaded, loaded.module(to_input(image).unsqueeze(0))[0], top)
+
+    return answer

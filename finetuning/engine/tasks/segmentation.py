@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import hashlib
 import time
@@ -10,15 +11,19 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 from finetuning.engine import canvas, features, frameworks, loop, palettes, runtime, strategies, weights
+from finetuning.engine.answers import Answer
 from finetuning.engine.checkpoints import Checkpoints
 from finetuning.engine.evaluation import pixels, segmenter
 from finetuning.engine.evaluation.segmenter import Scored
 from finetuning.engine.events import EventWriter
 from finetuning.engine.failures import AppFault, UserFault
 from finetuning.engine.frameworks import Loaded, segmenters
+from finetuning.engine.gathering import MAX_SHORT_SIDE
 from finetuning.engine.hyper import Augmentation, Hyper, Loss, Strategy, Task
+from finetuning.engine.images import shrink
 from finetuning.engine.packs import Item, PackReader
 from finetuning.engine.spec import OUTPUTS_DIR, EvaluateSpec, Preprocessing, TrainSpec, canonical, to_json
 from finetuning.engine.tasks.segmentation_training import Data, Segmenting, chosen_loss, cut_off, read
@@ -215,3 +220,28 @@ def _overlays(
             panel.save(outputs / file, "PNG", compress_level=1)
             worst.append({"index": item.index, "iou": float(ious[chosen[len(worst)]]), "file": file})
     return worst
+
+
+def answering(loaded: Loaded) -> Answer:
+    """Returns what `serve` asks: the class of each pixel as a palette PNG, and each class's color and share of
+    the pixels."""
+
+    def answer(image: Image.Image, _top: int | None) -> dict[str, Any]:
+        image = shrink(image, MAX_SHORT_SIDE)  # as in training: a mask of more pixels would show no more
+        pixels, _ = canvas.evaluation_view(image, None, loaded.preprocessing or Preprocessing())
+        classes = canvas.classes_on(loaded.module(pixels.unsqueeze(0))["out"][0], image.size)
+        counts = np.bincount(classes.ravel(), minlength=len(loaded.labels))
+        colors = palettes.hex_colors(len(loaded.labels))
+        return {
+            "mask": {
+                "png": base64.b64encode(palettes.palette_png(classes)).decode(),
+                "width": image.width,
+                "height": image.height,
+            },
+            "classes": [
+                {"label": label, "index": place, "color": colors[place], "share": int(counts[place]) / classes.size}
+                for place, label in enumerate(loaded.labels)
+            ],
+        }
+
+    return answer

@@ -1,0 +1,255 @@
+"""Text classification."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from finetuning.engine import augment, features, frameworks, loop, lora, losses, probes, strategies, tfidf, weights
+from finetuning.engine.answers import Answer, ranked
+from finetuning.engine.checkpoints import Checkpoints
+from finetuning.engine.evaluation import classifier
+from finetuning.engine.evaluation.metrics import Predictions
+from finetuning.engine.events import EventWriter
+from finetuning.engine.failures import AppFault, UserFault
+from finetuning.engine.frameworks import Loaded
+from finetuning.engine.frameworks.transformers_models import with_head
+from finetuning.engine.hyper import Hyper, Strategy
+from finetuning.engine.loop import Validation
+from finetuning.engine.packs import Item, PackReader
+from finetuning.engine.spec import OUTPUTS_DIR, EvaluateSpec, Split, TrainSpec, WeightsSpec, canonical, to_json
+from finetuning.engine.tasks.classification import CHECKPOINTS_DIR, PROBE_FILE, labels_of, start
+from finetuning.engine.tokens import Rows, TextReader, fitted_length, logits_of, outputs, shuffled
+
+# Hu et al. 2021 (section 7.1) update the projections of query and value; each family's names for them.
+LORA_NAMES = frozenset({"query", "value", "q_lin", "v_lin", "q", "v", "query_proj", "value_proj"})
+MAX_WORST_CHARACTERS = 300
+NOUN = "test texts"
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """Items of one split as token numbers."""
+
+    items: list[Item]
+    rows: Rows
+
+    @property
+    def labels(self) -> Tensor:
+        return labels_of(self.items)
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    reader: TextReader
+    train: Texts
+    validation: Texts
+    labels: tuple[str, ...]
+
+    @property
+    def class_counts(self) -> list[int]:
+        return torch.bincount(self.train.labels, minlength=len(self.labels)).tolist()
+
+
+def read(spec: TrainSpec, run_dir: Path, base: Loaded) -> Data:
+    """Returns the training pack's items by split. Raises UserFault (`too_few_texts`, `test_items_present`)."""
+    items = PackReader(run_dir / spec.pack).items
+    train = [item for item in items if item.split is Split.TRAIN]
+    validation = [item for item in items if item.split is Split.VALIDATION]
+    if not train or not validation:
+        raise UserFault("too_few_texts", "Training needs training and validation texts. Add texts to the dataset.")
+    if len(train) + len(validation) < len(items):
+        raise UserFault("test_items_present", "The training pack holds test items; inspect the dataset again.")
+    reader = TextReader(base, fitted_length(base, [item.text for item in train]))
+    return Data(reader, texts_of(reader, train), texts_of(reader, validation), spec.labels)
+
+
+def texts_of(reader: TextReader, items: list[Item]) -> Texts:
+    return Texts(items, reader.rows([item.text for item in items]))
+
+
+def load(spec: WeightsSpec, run_dir: Path, *, classes: int) -> Loaded:
+    """Returns the release's encoder under a head: its own, or where it has none a random one."""
+    return with_head(frameworks.load(spec, run_dir), classes)
+
+
+def train(spec: TrainSpec, run_dir: Path, events: EventWriter, device: torch.device) -> dict[str, Any]:
+    started = time.perf_counter()
+    events.stage("load", "Loading the model as bought")
+    base = load(spec.weights, run_dir, classes=len(spec.labels))
+    data = read(spec, run_dir, base)
+    base.config["max_tokens"] = data.reader.max_tokens  # the tuned weights are used at the length of their training
+    directory = run_dir / OUTPUTS_DIR
+    events.stage("baseline", "Fitting word and character counts, the baseline to beat")
+    fit_counts(data).save(directory)
+    counted = time.perf_counter()
+    probe = fit_probe(base, data, device=device, events=events)
+    weights.save_tensors(directory / PROBE_FILE, probes.saved(probe, data.class_counts))
+    best: dict[str, Any] = {"epoch": 0}
+    validation = {"accuracy": probe.point.validation_accuracy, "loss": probe.point.validation_loss}
+    if spec.strategy is Strategy.HEAD:
+        tuned = frameworks.replace_head(base, spec.labels, probe.head.weight, probe.head.bias)
+    else:
+        tuned = start(spec, base, probe)
+        fitted = tune(spec, tuned, data, run_dir, device=device, events=events)
+        best = {"epoch": fitted.best_epoch, "epochs": fitted.epochs}
+        validation = {**fitted.validation.metrics, "loss": fitted.validation.loss}
+    events.stage("save", "Writing the tuned weights")
+    frameworks.write_release(directory / "release", tuned)
+    return {
+        "validation": validation,
+        "best": best,
+        "probe": {
+            "regularization": probe.point.regularization,
+            "validation_accuracy": probe.point.validation_accuracy,
+        },
+        "class_counts": data.class_counts,
+        "max_tokens": data.reader.max_tokens,
+        "timing": {
+            "baseline_seconds": counted - started,
+            "probe_seconds": probe.seconds,
+            "total_seconds": time.perf_counter() - started,
+        },
+        "precision": str(features.precision(device)).removeprefix("torch."),
+    }
+
+
+def fit_counts(data: Data) -> tfidf.TextCounts:
+    items = [*data.train.items, *data.validation.items]
+    return tfidf.fit(
+        [item.text for item in items],
+        labels_of(items).numpy(),
+        training=len(data.train.items),
+        classes=len(data.labels),
+    )
+
+
+def fit_probe(base: Loaded, data: Data, *, device: torch.device, events: EventWriter) -> probes.Probe:
+    rows = [*data.train.rows, *data.validation.rows]
+
+    def table() -> Tensor:
+        headless, dtype = frameworks.headless(base), features.precision(device)
+        return outputs(headless, data.reader, rows, device=device, dtype=dtype, events=events)
+
+    labels = labels_of([*data.train.items, *data.validation.items])
+    return probes.fit(table, labels, training=len(data.train.rows), classes=len(data.labels), events=events)
+
+
+def tune(
+    spec: TrainSpec, tuned: Loaded, data: Data, run_dir: Path, *, device: torch.device, events: EventWriter
+) -> loop.Fitted:
+    """Trains `tuned` in place and leaves its best epoch's weights in it, on the processor."""
+    hyper, module = spec.hyper, tuned.module.to(device)
+    stages = frameworks.stages(tuned)
+    if spec.strategy is Strategy.LORA:
+        torch.manual_seed(hyper.seed)
+        lora.attach(module, rank=hyper.lora_rank, skip=stages[-1][1], only=LORA_NAMES)
+    fresh_head = spec.strategy is Strategy.SCRATCH or not hyper.start_from_probe
+    fitted = loop.fit(
+        TextClassifier(module, data, hyper, device),
+        strategies.plan(module, stages, spec.strategy, hyper, fresh_head=fresh_head),
+        hyper,
+        device=device,
+        events=events,
+        checkpoints=Checkpoints(
+            run_dir / CHECKPOINTS_DIR, identity=hashlib.sha256(canonical(to_json(spec))).hexdigest()
+        ),
+        keep_initial=not fresh_head,
+    )
+    if spec.strategy is Strategy.LORA:
+        lora.merge(module)
+    module.to("cpu").eval()
+    return fitted
+
+
+class TextClassifier:
+    """What the loop trains: token numbers through the whole network, of about equal lengths in each batch."""
+
+    norm_min_batch = 0  # layer norms keep no statistics
+
+    def __init__(self, module: nn.Module, data: Data, hyper: Hyper, device: torch.device) -> None:
+        self.module, self.data, self.hyper, self.device = module, data, hyper, device
+        self.items = len(data.train.items)
+        self.steps = -(-self.items // hyper.batch_size)
+        self._labels = data.train.labels
+        self._criterion = losses.classification(hyper, torch.tensor(data.class_counts))
+
+    def batches(self, epoch: int, *, start: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        rows = self.data.train.rows
+        order = list(shuffled(rows, self.hyper.batch_size, augment.generator(self.hyper.seed, epoch, 0)))
+        for positions in order[start:]:
+            yield *self.data.reader.batch([rows[at] for at in positions]), self._labels[positions]
+
+    def loss(self, batch: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        ids, mask, labels = (part.to(self.device) for part in batch)
+        return self._criterion(logits_of(self.module, ids, mask), labels)
+
+    def validate(self, module: nn.Module) -> Validation:
+        validation = self.data.validation
+        dtype = features.precision(self.device)
+        logits = outputs(module, self.data.reader, validation.rows, device=self.device, dtype=dtype)
+        loss = float(functional.cross_entropy(logits, validation.labels))
+        return Validation(loss, loss, {"accuracy": float((logits.argmax(1) == validation.labels).float().mean())})
+
+
+def evaluate(spec: EvaluateSpec, run_dir: Path, events: EventWriter, device: torch.device) -> dict[str, Any]:
+    items = PackReader(run_dir / spec.pack).items
+    if not items:
+        raise UserFault("no_test_texts", "There are no test texts. Add texts to the dataset.")
+    events.stage("evaluate", "Evaluating on the held-out test texts")
+    tuned = load(spec.tuned, run_dir, classes=len(spec.labels))
+    if tuned.labels != spec.labels:
+        raise AppFault("labels_differ", "The tuned weights name other classes than the dataset.")
+    reader = TextReader(tuned)
+    texts = texts_of(reader, items)
+    predictions = _predict(tuned, reader, texts, device=device, events=events, stage="evaluate")
+    trained = run_dir / spec.train_outputs
+    probe = weights.load_tensors(trained / PROBE_FILE)
+    majority = int(probe["class_counts"].argmax())
+    counts = tfidf.TextCounts.load(trained).logits([item.text for item in items])
+    rights = {"tfidf": counts.argmax(axis=1) == predictions.truth}
+    baseline = None
+    if spec.strategy is not Strategy.HEAD:
+        bought = load(spec.base, run_dir, classes=len(spec.labels))
+        probed = frameworks.replace_head(bought, spec.labels, probe["weight"], probe["bias"])
+        baseline = _predict(probed, reader, texts, device=device, events=events, stage="baseline")
+        rights["majority"] = predictions.truth == majority
+    report = classifier.report(predictions, baseline, majority, labels=spec.labels, seed=spec.seed, noun=NOUN)
+    report["other_baselines"] = classifier.others(predictions, rights, seed=spec.seed, noun=NOUN)
+    text_of = {item.index: item.text for item in items}
+    for mistake in report["worst"]:
+        mistake["text"] = text_of[mistake["index"]][:MAX_WORST_CHARACTERS]
+    return {"evaluation": report}
+
+
+def _predict(
+    loaded: Loaded, reader: TextReader, texts: Texts, *, device: torch.device, events: EventWriter, stage: str
+) -> Predictions:
+    """Returns the logits of every item. The tuned weights' reader serves the baseline too: both have the same
+    tokenizer, and the probe was fitted at the same length."""
+    dtype = features.precision(device)
+    logits = outputs(loaded.module, reader, texts.rows, device=device, dtype=dtype, events=events, stage=stage)
+    return Predictions(
+        truth=texts.labels.numpy(),
+        logits=logits.double().numpy(),
+        indices=np.array([item.index for item in texts.items]),
+    )
+
+
+def answering(loaded: Loaded) -> Answer:
+    """Returns what `serve` asks: the likeliest classes of one text."""
+    reader = TextReader(loaded)
+
+    def answer(text: str, top: int | None) -> dict[str, Any]:
+        return ranked(loaded, logits_of(loaded.module, *reader.batch(reader.rows([text])))[0], top)
+
+    return answer
