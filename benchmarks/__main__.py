@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-NAMES = ("floor_segmentation", "floor_text", "head_only")
+NAMES = ("floor_detection", "floor_segmentation", "floor_text", "head_only")
 
 
 def main(arguments: list[str]) -> int:

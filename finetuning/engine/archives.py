@@ -44,8 +44,8 @@ _CHUNK_BYTES = 2**20
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What the archive holds that matters, and what was left out: `{kind: count}`. The `documents` are among
-    the skipped; some tasks read a list of classes or annotations of them."""
+    """What the archive holds that matters, and what was left out: `{kind: count}`. The `documents` (text, JSON, XML,
+    YAML) are among the skipped; some tasks read a list of classes or annotations of them."""
 
     images: tuple[Entry, ...]
     tables: tuple[Entry, ...]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from finetuning.engine import weights
-from finetuning.engine.frameworks import Loaded
+from finetuning.engine.frameworks import Loaded, detectors
 from finetuning.engine.problems import reject
 from finetuning.engine.spec import GOLDEN_FILE, Preprocessing, Task
 
@@ -36,8 +36,8 @@ def output_of(loaded: Loaded, inputs: dict[str, Tensor]) -> Tensor:
 
 
 def forward(loaded: Loaded, inputs: dict[str, Tensor]) -> Tensor:
-    """Returns the logits (1, C), for a segmenter (1, C, S, S), or for an encoder without a head the mean of its
-    last hidden states (1, D)."""
+    """Returns the logits (1, C), for a segmenter (1, C, S, S), for an encoder without a head the mean of its last
+    hidden states (1, D), for a detector what its heads say before boxes are chosen (1, M)."""
     if "input_ids" in inputs:
         output = loaded.module(**inputs)
         if loaded.head_path:
@@ -46,6 +46,8 @@ def forward(loaded: Loaded, inputs: dict[str, Tensor]) -> Tensor:
         hidden: Tensor = output.last_hidden_state
         mask = inputs["attention_mask"].unsqueeze(-1)
         return (hidden * mask).sum(1) / mask.sum(1)
+    if loaded.task is Task.OBJECT_DETECTION:
+        return detectors.raw_outputs(loaded.module, inputs["input"])
     result = loaded.module(inputs["input"])
     scores: Tensor = result["out"] if isinstance(result, dict) else result
     return scores

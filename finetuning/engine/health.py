@@ -105,9 +105,16 @@ def imbalance_ratio(classes: list[dict[str, Any]], *, noun: str = "images") -> f
 
 
 def digest(items: Sequence[Item], labels: Sequence[str]) -> str:
-    """Returns the identity of the data set: sha256 over the sorted pixels, labels and splits."""
-    identities = sorted(f"{item.pixel_sha256} {item.split.value} {labels[item.label]}\n" for item in items)
+    """Returns the identity of the data set: sha256 over the sorted pixels, labels (or boxes) and splits."""
+    identities = sorted(f"{item.pixel_sha256} {item.split.value} {_content(item, labels)}\n" for item in items)
     return hashlib.sha256("".join(identities).encode()).hexdigest()
+
+
+def _content(item: Item, labels: Sequence[str]) -> str:
+    """Returns what an item is labelled with, as one text."""
+    if item.label >= 0:
+        return labels[item.label]
+    return repr(sorted((labels[int(box[0])], *(round(edge, 2) for edge in box[1:])) for box in item.boxes))
 
 
 def leakage(items: Sequence[Item], exact: list[list[int]], near: list[list[int]]) -> list[dict[str, Any]]:

@@ -87,7 +87,7 @@ _TUNED = tuple(strategy for strategy in Strategy if strategy is not Strategy.HEA
 _STARTS_FROM_PROBE = (Strategy.LAST, Strategy.FULL, Strategy.LORA)
 _CLASSIFIES = (Task.IMAGE_CLASSIFICATION, Task.TEXT_CLASSIFICATION)
 # Their heads have no closed form: a frozen backbone's head is trained in epochs too.
-_TRAINS_HEADS = (Task.SEMANTIC_SEGMENTATION,)
+_TRAINS_HEADS = (Task.SEMANTIC_SEGMENTATION, Task.OBJECT_DETECTION)
 _NOT_OF_HEADS = {"stages", "stage_decay", "start_from_probe"}
 _SEES = (Task.IMAGE_CLASSIFICATION, Task.OBJECT_DETECTION, Task.SEMANTIC_SEGMENTATION)
 
@@ -144,7 +144,7 @@ class Hyper:
         minimum=1,
         maximum=16,
         strategies=(Strategy.LAST,),
-        tasks=(Task.IMAGE_CLASSIFICATION, Task.SEMANTIC_SEGMENTATION),
+        tasks=(Task.IMAGE_CLASSIFICATION, Task.SEMANTIC_SEGMENTATION, Task.OBJECT_DETECTION),
         advanced=True,
     )
     batch_size: int = hyper_field(
@@ -177,6 +177,16 @@ class Hyper:
         help_text="Tick only if a mirrored image keeps its meaning; leave off for digits, text and signs.",
         strategies=_TUNED,
         tasks=_SEES,
+    )
+    image_size: int = hyper_field(
+        0,
+        label="Input size",
+        help_text="Pixels of the longer side, in steps of 32: more shows smaller objects and costs more. 0: the "
+        "size that the model was bought with.",
+        minimum=0,
+        maximum=1024,
+        tasks=(Task.OBJECT_DETECTION,),
+        advanced=True,
     )
     loss: Loss = hyper_field(
         Loss.AUTO,
@@ -278,7 +288,7 @@ class Hyper:
         label="Start from the probe's head (LP-FT)",
         help_text="Fit the head on frozen features first, then tune (Kumar et al., 2022).",
         strategies=_STARTS_FROM_PROBE,
-        tasks=(*_CLASSIFIES, Task.SEMANTIC_SEGMENTATION),
+        tasks=(*_CLASSIFIES, Task.SEMANTIC_SEGMENTATION, Task.OBJECT_DETECTION),
         advanced=True,
     )
     patience: int = hyper_field(
@@ -351,6 +361,7 @@ _TASK_DEFAULTS: dict[Task, dict[str, Any]] = {
         "weight_decay": 0.01,
         "stage_decay": 0.95,
     },
+    Task.OBJECT_DETECTION: {"batch_size": 8, "epochs": 12, "stages": 3},
 }
 _STRATEGY_DEFAULTS: dict[tuple[Task, Strategy], dict[str, Any]] = {
     (Task.TEXT_CLASSIFICATION, Strategy.LORA): {"epochs": 5, "learning_rate": 3e-4},

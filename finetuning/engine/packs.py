@@ -51,6 +51,11 @@ class Item:
     mask: str = ""
     text: str = ""
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the stored image in pixels."""
+        return self.width, self.height
+
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), ensure_ascii=False)
 

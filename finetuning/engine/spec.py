@@ -183,7 +183,8 @@ class ZooSpec:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainSpec:
     """Fine-tune on a pack that holds the training and validation items only: the trainer never has the
-    test items. `task` is what the tuned weights do; None: what the bought ones do."""
+    test items. `task` is what to learn where that is not what the weights were bought for: a classifier can
+    become the backbone of a detector."""
 
     weights: WeightsSpec
     strategy: Strategy
@@ -195,8 +196,13 @@ class TrainSpec:
     threads: int = 0
 
     def __post_init__(self) -> None:
-        if len(self.labels) < 2:
-            raise SpecError("Fine-tuning needs at least two classes.", "labels")
+        fewest = 1 if self.target is Task.OBJECT_DETECTION else 2  # one kind of object is worth finding
+        if len(self.labels) < fewest:
+            raise SpecError(f"Fine-tuning needs at least {'one class' if fewest == 1 else 'two classes'}.", "labels")
+
+    @property
+    def target(self) -> Task:
+        return self.task or self.weights.task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

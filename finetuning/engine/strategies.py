@@ -26,13 +26,21 @@ class Plan:
     boundary: int
 
 
-def plan(module: nn.Module, stages: Stages, strategy: Strategy, hyper: Hyper, *, fresh_head: bool) -> Plan:
-    """Returns what the strategy lets learn, from the stages in order, stem first and head last.
+def plan(
+    module: nn.Module,
+    stages: Stages,
+    strategy: Strategy,
+    hyper: Hyper,
+    *,
+    fresh_head: bool,
+    head_factor: float = HEAD_FACTOR,
+) -> Plan:
+    """Returns what the strategy lets learn, from the stages in order, stem first and head last. A fresh head
+    learns `head_factor` times as fast as the body.
 
     Rates fall towards the stem by `stage_decay`; norms and biases have no decay (Howard and Ruder 2018,
     arXiv 1801.06146, section 3.2). Parameters outside the stages (class tokens) learn like the stem."""
-    tuned = {Strategy.HEAD: 0, Strategy.LAST: hyper.stages}.get(strategy, len(stages) - 1)
-    boundary = max(0, len(stages) - 1 - tuned)
+    boundary = boundary_of(stages, strategy, hyper)
     parts: Stages = [*stages]
     staged = {id(parameter) for _, modules in stages for parameter in parameters_of(modules)}
     loose = [parameter for parameter in module.parameters() if id(parameter) not in staged]
@@ -49,13 +57,24 @@ def plan(module: nn.Module, stages: Stages, strategy: Strategy, hyper: Hyper, *,
             parameter for parameter in parameters_of(modules) if parameter.requires_grad and id(parameter) not in seen
         ]
         seen |= {id(parameter) for parameter in own}
-        factor = HEAD_FACTOR if name == HEAD and fresh_head else 1.0
+        factor = head_factor if name == HEAD and fresh_head else 1.0
         peak = hyper.learning_rate * factor * decay**position
         for decays in (True, False):
             if chosen := [parameter for parameter in own if (parameter.dim() > 1) is decays]:
                 weight_decay = hyper.weight_decay if decays else 0.0
                 groups.append({"params": chosen, "lr": peak, "peak": peak, "weight_decay": weight_decay})
     return Plan(groups, frozen, boundary)
+
+
+def boundary_of(stages: Stages, strategy: Strategy, hyper: Hyper) -> int:
+    """Returns how many stages, from the stem on, stay frozen."""
+    match strategy:
+        case Strategy.HEAD:
+            return len(stages) - 1
+        case Strategy.LAST:
+            return max(0, len(stages) - 1 - hyper.stages)
+        case _:
+            return 0
 
 
 def parameters_of(modules: Iterable[nn.Module]) -> list[nn.Parameter]:

@@ -13,5 +13,5 @@ from finetuning.engine.spec import TrainSpec
 def run(spec: TrainSpec, run_dir: Path, events: EventWriter) -> dict[str, Any]:
     """Returns the train verb's part of the result (docs/engine.md)."""
     device = runtime.choose_device(spec.device)
-    part: dict[str, Any] = tasks.module_of(spec.task or spec.weights.task).train(spec, run_dir, events, device)
+    part: dict[str, Any] = tasks.module_of(spec.target).train(spec, run_dir, events, device)
     return {"strategy": spec.strategy.value, **part, "peak_memory_bytes": runtime.peak_memory_bytes(device)}

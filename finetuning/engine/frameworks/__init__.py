@@ -25,6 +25,8 @@ from finetuning.engine.spec import CONFIG_FILE, WEIGHTS_FILE, Framework, Preproc
 __all__ = [
     "Loaded",
     "build",
+    "confidence",
+    "detector",
     "head_of",
     "headless",
     "load",
@@ -32,6 +34,7 @@ __all__ = [
     "reinitialized",
     "replace_head",
     "stages",
+    "trunk",
     "with_stage_head",
     "write_release",
 ]
@@ -44,15 +47,24 @@ _MODULES: dict[Framework, str] = {
     Framework.TORCHVISION: "torchvision_models",
     Framework.TRANSFORMERS: "transformers_models",
 }
+_DETECTORS: dict[Framework, str] = {
+    Framework.TIMM: "timm_detectors",
+    Framework.TORCHVISION: "torchvision_detectors",
+}
 _SEGMENTERS: dict[Framework, str] = {
     Framework.TIMM: "timm_segmenters",
     Framework.TORCHVISION: "torchvision_segmenters",
+}
+# Their config.json says the task, because the same architecture can be the backbone of any of them.
+_OF_TASK: dict[Task, dict[Framework, str]] = {
+    Task.OBJECT_DETECTION: _DETECTORS,
+    Task.SEMANTIC_SEGMENTATION: _SEGMENTERS,
 }
 
 
 def module_of(framework: Framework, task: Task | None) -> ModuleType:
     """Returns the framework's module for models of this task, loaded on first use."""
-    names = _SEGMENTERS if task is Task.SEMANTIC_SEGMENTATION else _MODULES
+    names = _OF_TASK.get(task, _MODULES) if task else _MODULES
     if framework not in names:
         raise UserFault("framework_unsupported", f"This engine does not read {framework} models of this task yet.")
     return importlib.import_module(f"{__name__}.{names[framework]}")
@@ -78,7 +90,7 @@ def build(framework: Framework, architecture: str, config: dict[str, Any]) -> Lo
     library = config.get("library", framework.value)
     if library != framework.value:
         raise reject("config_invalid", f"config.json names the library {library!r}, the listing {framework.value!r}.")
-    task = Task.SEMANTIC_SEGMENTATION if config.get("task") == Task.SEMANTIC_SEGMENTATION else None
+    task = next((task for task in _OF_TASK if config.get("task") == task), None)
     loaded: Loaded = module_of(framework, task).build(architecture, config)
     wish = config.get("head")
     if isinstance(wish, dict) and wish.get("kind") == stage_head.KIND:
@@ -120,7 +132,10 @@ def load(spec: WeightsSpec, run_dir: Path) -> Loaded:
 
     Rejects everything that docs/engine.md lists under `verify`."""
     directory = run_dir / spec.directory
-    loaded = build(spec.framework, spec.architecture, read_config(directory))
+    config = read_config(directory)
+    if spec.task in _OF_TASK and config.get("task") != spec.task:
+        raise reject("config_invalid", f'config.json needs "task": "{spec.task}", as the listing says.')
+    loaded = build(spec.framework, spec.architecture, config)
     if not (directory / WEIGHTS_FILE).is_file():
         raise reject("weights_missing", f"Upload {WEIGHTS_FILE}.")
     module = module_of(loaded.framework, loaded.task)
@@ -170,6 +185,26 @@ def reinitialized(loaded: Loaded, labels: Sequence[str]) -> Loaded:
     config = {**loaded.config, **module_of(loaded.framework, loaded.task).config(relabeled)}
     fresh = build(loaded.framework, loaded.architecture, config)
     return loaded.changed(module=fresh.module, labels=tuple(labels))
+
+
+def detector(loaded: Loaded, labels: Sequence[str], *, size: int, fresh: bool = False) -> Loaded:
+    """Returns a detector for these labels on a canvas of `size` pixels, made of what was bought; `fresh`: of
+    random weights. What is new is drawn from torch's generator."""
+    module = module_of(loaded.framework, Task.OBJECT_DETECTION)
+    made: Loaded = (module.reinitialized if fresh else module.adapted)(loaded, labels, size)
+    return made
+
+
+def trunk(loaded: Loaded) -> str:
+    """Returns the dotted name of the part of a detector that was pretrained on images."""
+    name: str = module_of(loaded.framework, loaded.task).trunk(loaded.module)
+    return name
+
+
+def confidence(loaded: Loaded) -> float:
+    """Returns the score from which on a detector's boxes count as found: its own choice, or a half."""
+    value = loaded.config.get("detector", {}).get("confidence", 0.5)
+    return float(value) if isinstance(value, int | float) and 0 <= value <= 1 else 0.5
 
 
 def headless(loaded: Loaded) -> nn.Module:

@@ -11,6 +11,7 @@ from finetuning.engine.problems import reject
 
 _MODULES: dict[Task, str] = {
     Task.IMAGE_CLASSIFICATION: "classification",
+    Task.OBJECT_DETECTION: "detection",
     Task.SEMANTIC_SEGMENTATION: "segmentation",
     Task.TEXT_CLASSIFICATION: "text",
 }

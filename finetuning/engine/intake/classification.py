@@ -5,22 +5,19 @@ from __future__ import annotations
 import tempfile
 import warnings
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from finetuning.engine import splits
 from finetuning.engine.archives import Archive
 from finetuning.engine.datasets import Layout, Sample, arrange, few_per_class
-from finetuning.engine.duplicates import connected, exact_groups, near_pairs
+from finetuning.engine.duplicates import connected, exact_groups
 from finetuning.engine.events import EventWriter
 from finetuning.engine.gathering import Gathered, gather
 from finetuning.engine.health import Survey, report
-from finetuning.engine.packs import Item, PackWriter, index_lines
-from finetuning.engine.problems import Problem, Rejected, printable, reject
+from finetuning.engine.intake.packing import corrupt, near_of, unreadable, write_packs
+from finetuning.engine.packs import Item
+from finetuning.engine.problems import Rejected
 from finetuning.engine.spec import OUTPUTS_DIR, InspectSpec, Split
 
 
@@ -42,22 +39,14 @@ def inspect(spec: InspectSpec, run_dir: Path, events: EventWriter) -> dict[str, 
         events.stage("duplicates", "Looking for duplicates and splitting")
         survey = _survey(gathered, layout, spec)
         events.stage("packs", "Writing the packs")
-        _write(gathered, survey.items, run_dir / OUTPUTS_DIR)
+        write_packs(gathered, survey.items, run_dir / OUTPUTS_DIR)
     return report(survey)
 
 
 def _check_faults(gathered: Gathered, total: int, spec: InspectSpec) -> None:
     """Raises Rejected where more images are bad than may be left out, or too few are left of a class."""
-    faults = gathered.faults
-    problems: list[Problem] = []
-    if len(faults) > max(1, int(total * spec.limits.max_bad_fraction)):
-        by_code: dict[str, list[str]] = {}
-        for sample, fault in faults:
-            by_code.setdefault(fault.code, []).append(f"{sample.entry.name}: {fault.message}")
-        for code, names in by_code.items():
-            message = f"Images that cannot be used: {len(names):,} of {total:,}. Mend or remove them."
-            problems.extend(reject(code, message, names).problems)
-    left = Counter({sample.label: 0 for sample, _ in faults})
+    problems = unreadable(gathered, total, spec)
+    left = Counter({sample.label: 0 for sample, _ in gathered.faults})
     left.update(sample.label for sample in gathered.samples)
     problems.extend(few_per_class(left, spec.limits))
     if problems:
@@ -66,7 +55,7 @@ def _check_faults(gathered: Gathered, total: int, spec: InspectSpec) -> None:
 
 def _survey(gathered: Gathered, layout: Layout, spec: InspectSpec) -> Survey:
     identities = [prepared.print.pixel_sha256 for prepared in gathered.prepared]
-    near = near_images(gathered, identities)
+    near = near_of(gathered, identities)
     groups = splits.group_ids(identities, near)
     chosen = _split(gathered.samples, groups, spec)
     labels = sorted({sample.label for sample in gathered.samples})
@@ -77,26 +66,11 @@ def _survey(gathered: Gathered, layout: Layout, spec: InspectSpec) -> Survey:
         modes=Counter(prepared.mode for prepared in gathered.prepared),
         notes=Counter(note for prepared in gathered.prepared for note in prepared.notes),
         skipped=layout.skipped,
-        corrupt=[
-            {"name": printable(sample.entry.name), "code": fault.code, "message": fault.message}
-            for sample, fault in gathered.faults
-        ],
+        corrupt=corrupt(gathered),
         exact=exact_groups(identities),
         near=connected(len(identities), near),
         split_source="uploaded" if gathered.samples[0].split else "ours",
     )
-
-
-def near_images(gathered: Gathered, identities: list[str]) -> list[tuple[int, int]]:
-    """Returns near pairs among the first of each set of equal images."""
-    first = {identity: at for at, identity in reversed(list(enumerate(identities)))}
-    positions = sorted(first.values())
-    prints = [gathered.prepared[at].print for at in positions]
-    pairs = near_pairs(
-        np.array([print_.phash for print_ in prints], np.uint64),
-        np.stack([print_.thumbnail for print_ in prints]),
-    )
-    return [(positions[one], positions[other]) for one, other in pairs]
 
 
 def _split(samples: list[Sample], groups: list[str], spec: InspectSpec) -> list[Split]:
@@ -124,18 +98,3 @@ def _items(gathered: Gathered, labels: list[str], chosen: list[Split]) -> list[I
             zip(gathered.samples, gathered.prepared, chosen, strict=True), start=1
         )
     ]
-
-
-def _write(gathered: Gathered, items: Sequence[Item], outputs: Path) -> None:
-    outputs.mkdir(exist_ok=True)
-    train = [item for item in items if item.split is not Split.TEST]
-    test = [item for item in items if item.split is Split.TEST]
-    for name, chosen in (("train.pack", train), ("test.pack", test)):
-        with PackWriter(outputs / name, chosen) as pack:
-            for item in chosen:
-                pack.add(item, gathered.png(item.index - 1))
-    thumbnails = [replace(item, file=f"{item.index:06d}.jpg") for item in items]
-    with PackWriter(outputs / "thumbnails.pack", thumbnails) as pack:
-        for item in thumbnails:
-            pack.add(item, gathered.thumbnail(item.index - 1))
-    (outputs / "index.jsonl").write_bytes(index_lines(items))

@@ -25,11 +25,11 @@ from finetuning.engine.duplicates import connected, exact_groups
 from finetuning.engine.events import EventWriter
 from finetuning.engine.gathering import Gathered, Prepared, gather, in_threads
 from finetuning.engine.health import Survey
-from finetuning.engine.intake import class_lists, coco, mask_health, mask_pairs, masks
+from finetuning.engine.intake import class_lists, coco_outlines, mask_health, mask_pairs, masks
 from finetuning.engine.intake.class_lists import ClassList
-from finetuning.engine.intake.classification import near_images
 from finetuning.engine.intake.mask_pairs import Layout
 from finetuning.engine.intake.masks import BadMask, Drawing, Mask
+from finetuning.engine.intake.packing import near_of
 from finetuning.engine.packs import Item, PackWriter, index_lines
 from finetuning.engine.problems import Rejected, printable, reject
 from finetuning.engine.spec import OUTPUTS_DIR, InspectSpec, Split
@@ -96,10 +96,10 @@ def inspect(spec: InspectSpec, run_dir: Path, events: EventWriter) -> dict[str, 
 
 
 def _arrange(archive: Archive, spec: InspectSpec) -> Layout:
-    documents = coco.documents_in(archive)
+    documents = coco_outlines.documents_in(archive)
     has_masks = mask_pairs.has_pairs(archive.contents.images)
     if documents and not has_masks:
-        return coco.arrange(archive, documents, spec.limits)
+        return coco_outlines.arrange(archive, documents, spec.limits)
     if documents:
         names = [entry.name for entry, _ in documents]
         raise reject("several_annotations", "There are mask files and COCO annotations. Keep one of the two.", names)
@@ -180,7 +180,7 @@ def _survey(
     gathered: Gathered, found: GatheredMasks, layout: Layout, classes: ClassList, spec: InspectSpec
 ) -> mask_health.MaskSurvey:
     identities = [prepared.print.pixel_sha256 for prepared in gathered.prepared]
-    near = near_images(gathered, identities)
+    near = near_of(gathered, identities)
     groups = splits.group_ids(identities, near)
     table = np.array(found.pixels)
     pixels = table[:, list(classes.names)]

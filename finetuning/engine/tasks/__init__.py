@@ -12,6 +12,7 @@ from finetuning.engine.hyper import Task
 
 _MODULES: dict[Task, str] = {
     Task.IMAGE_CLASSIFICATION: "classification",
+    Task.OBJECT_DETECTION: "detection",
     Task.SEMANTIC_SEGMENTATION: "segmentation",
     Task.TEXT_CLASSIFICATION: "text",
 }

@@ -1,0 +1,228 @@
+"""A detector as the one training loop takes it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from finetuning.engine import augment, boundary, features, frameworks, placement, runtime, taps
+from finetuning.engine.evaluation import average_precision as coco
+from finetuning.engine.evaluation.average_precision import Found
+from finetuning.engine.events import EventWriter
+from finetuning.engine.frameworks import Loaded
+from finetuning.engine.frameworks.detectors import Boxes, Targets, answering, background
+from finetuning.engine.hyper import Augmentation, Hyper
+from finetuning.engine.loop import Validation
+from finetuning.engine.packs import Item, PackReader
+from finetuning.engine.placement import Placement
+from finetuning.engine.spec import Preprocessing
+
+CACHE_FILE = "activations.cache"
+MAX_CACHE_BYTES = 20 * 2**30
+VALIDATION_BATCH = 16
+NORM_MIN_BATCH = 16  # smaller batches make batch statistics worse than the pretrained ones
+_VALIDATION_SEED = 0  # two-stage detectors sample boxes for their loss: the same ones each epoch
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    pack: PackReader
+    train: list[Item]
+    validation: list[Item]
+    labels: tuple[str, ...]
+    preprocessing: Preprocessing
+
+    @property
+    def side(self) -> int:
+        return placement.side_of(self.preprocessing.size)
+
+    def placed(self, item: Item, hyper: Hyper, epoch: int) -> Placement:
+        return placement.drawn(item, self.side, hyper, epoch=epoch)
+
+
+def target(item: Item, at: Placement, first_label: int) -> dict[str, Tensor]:
+    """Returns the boxes (M, 4) of a placed item on the canvas and their labels (M,)."""
+    table = torch.tensor(item.boxes, dtype=torch.float32).reshape(-1, 5)
+    boxes, visible = at.boxes(table[:, 1:])
+    return {"boxes": boxes[visible], "labels": table[visible, 0].long() + first_label}
+
+
+def found_in(at: Placement, boxes: dict[str, Tensor], first_label: int) -> Found:
+    """Returns a detector's answer in pixels of the image that lies there."""
+    placed = at.back(boxes["boxes"].float().cpu())
+    labels = boxes["labels"].cpu().numpy().astype(np.int64) - first_label
+    known = labels >= 0
+    return Found(placed.numpy().astype(np.float64)[known], labels[known], boxes["scores"].double().cpu().numpy()[known])
+
+
+@torch.inference_mode()
+def found_in_image(loaded: Loaded, image: Image.Image) -> Found:
+    """Returns what a detector finds in one picture, in its pixels."""
+    spec = loaded.preprocessing or Preprocessing()
+    at = placement.fitted(image.size, placement.side_of(spec.size))
+    learner = Learner(loaded.module.eval(), at.side)
+    return found_in(at, learner.detect(placement.painted(image, at, spec).unsqueeze(0))[0], learner.first_label)
+
+
+class Learner(nn.Module):
+    """A detector, or the part of one behind a frozen trunk: then inputs are what the trunk left, (N, D)."""
+
+    def __init__(self, detector: nn.Module, side: int, learning: taps.LearningTrunk | None = None) -> None:
+        super().__init__()
+        self.detector, self.side, self.is_cut = detector, side, learning is not None
+        self.first_label = background(detector)
+
+    def losses(self, inputs: Tensor, targets: Targets) -> Tensor:
+        """Returns the sum of the detector's losses, averaged over the batch as torchvision does."""
+        with answering(self.detector, losses=True):
+            parts: dict[str, Tensor] = self.detector(self._images(inputs), targets)
+        return torch.stack(list(parts.values())).sum()
+
+    def detect(self, inputs: Tensor) -> Boxes:
+        with answering(self.detector, losses=False):
+            boxes: Boxes = self.detector(self._images(inputs))
+        return boxes
+
+    def _images(self, inputs: Tensor) -> Tensor:
+        if not self.is_cut:
+            return inputs.contiguous(memory_format=torch.channels_last)
+        next(part for part in self.detector.modules() if isinstance(part, taps.LearningTrunk)).given = inputs
+        return inputs.new_zeros(1).expand(len(inputs), 3, self.side, self.side)
+
+
+class Detector:
+    """What the loop trains: images through the whole network."""
+
+    norm_min_batch = NORM_MIN_BATCH
+
+    def __init__(self, learner: Learner, data: Data, hyper: Hyper, device: torch.device) -> None:
+        self.module: nn.Module = learner
+        self.data, self.hyper, self.device = data, hyper, device
+        self._learner = learner
+        self.items = len(data.train)
+        self.steps = -(-self.items // hyper.batch_size)
+        self.truths = [Found.truth(item.boxes) for item in data.validation]
+
+    def groups(self, epoch: int, *, start: int) -> list[list[int]]:
+        """Returns the positions of the training items of each batch from number `start` on."""
+        order = torch.randperm(self.items, generator=augment.generator(self.hyper.seed, epoch, 0)).tolist()
+        size = self.hyper.batch_size
+        return [order[at * size : (at + 1) * size] for at in range(start, self.steps)]
+
+    def batches(self, epoch: int, *, start: int) -> Iterator[tuple[Tensor, Targets]]:
+        items = [self.data.train[at] for group in self.groups(epoch, start=start) for at in group]
+        transform = placement.training(self.data.preprocessing, self.hyper, epoch=epoch)
+        for group, images in features.batches(self.data.pack, items, transform, self.hyper.batch_size):
+            yield images, self.targets(group, epoch)
+
+    def targets(self, items: Sequence[Item], epoch: int) -> Targets:
+        return [target(item, self.data.placed(item, self.hyper, epoch), self._learner.first_label) for item in items]
+
+    def loss(self, batch: tuple[Tensor, Targets]) -> Tensor:
+        return self._losses(self._learner, *batch)
+
+    def _losses(self, learner: Learner, inputs: Tensor, targets: Targets) -> Tensor:
+        moved = [{name: part.to(self.device) for name, part in entry.items()} for entry in targets]
+        return learner.losses(inputs.to(self.device), moved)
+
+    @torch.no_grad()
+    def validate(self, module: nn.Module) -> Validation:
+        """Scores by COCO's average precision: the loss keeps falling where boxes no longer get better."""
+        assert isinstance(module, Learner)  # noqa: S101 - the loop hands back what it was given
+        module.eval()
+        torch.manual_seed(_VALIDATION_SEED)
+        total, found = 0.0, list[Found]()
+        for items, inputs in self._validation_batches():
+            runtime.check_stop()
+            places = [placement.fitted(item.size, self.data.side) for item in items]
+            pairs = list(zip(items, places, strict=True))
+            total += len(items) * float(
+                self._losses(module, inputs, [target(*pair, module.first_label) for pair in pairs])
+            )
+            answers = module.detect(inputs.to(self.device))
+            found += [found_in(at, boxes, module.first_label) for at, boxes in zip(places, answers, strict=True)]
+        matches = coco.match(self.truths, found, len(self.data.labels))
+        once = np.ones((1, len(found)))
+        scores = np.nan_to_num(np.nanmean([coco.average_precision(entry, once)[0] for entry in matches], axis=0))
+        precision = float(scores.mean())
+        return Validation(-precision, total / len(found), {"map": precision, "map50": float(scores[0])})
+
+    def _validation_batches(self) -> Iterator[tuple[list[Item], Tensor]]:
+        transform = placement.evaluation(self.data.preprocessing)
+        yield from features.batches(self.data.pack, self.data.validation, transform, VALIDATION_BATCH)
+
+
+class CachedDetector(Detector):
+    """The same behind a frozen trunk: batches are its feature maps, computed once for each item and view."""
+
+    def __init__(
+        self, whole: Detector, learner: Learner, cache: boundary.ActivationCache, views: int, validation: Tensor
+    ) -> None:
+        super().__init__(learner, whole.data, whole.hyper, whole.device)
+        self._cache, self._views, self._validation = cache, views, validation
+
+    def batches(self, epoch: int, *, start: int) -> Iterator[tuple[Tensor, Targets]]:
+        view = (epoch - 1) % self._views
+        for group in self.groups(epoch, start=start):
+            yield self._cache.get(view, group), self.targets([self.data.train[at] for at in group], view + 1)
+
+    def _validation_batches(self) -> Iterator[tuple[list[Item], Tensor]]:
+        for start in range(0, len(self.data.validation), VALIDATION_BATCH):
+            part = slice(start, start + VALIDATION_BATCH)
+            yield self.data.validation[part], self._validation[part].float()
+
+
+@torch.no_grad()
+def cached(
+    whole: Detector, loaded: Loaded, boundary_at: int, run_dir: Path, events: EventWriter
+) -> CachedDetector | None:
+    """Computes the frozen stages for every item and view, or returns None where they cannot be cut off or
+    would take more disk than `MAX_CACHE_BYTES`."""
+    data, hyper = whole.data, whole.hyper
+    views = 1 if hyper.augmentation is Augmentation.NONE else hyper.cached_views
+    still = placement.evaluation(data.preprocessing)
+    sample = torch.stack([still(item, data.pack.image(item)) for item in data.train[:2]])
+    loaded.module.eval()
+    halves = taps.cut(
+        loaded.module, frameworks.trunk(loaded), frameworks.stages(loaded), boundary_at, sample.to(whole.device)
+    )
+    if halves is None:
+        events.log("The frozen stages of this architecture cannot be cut off: they are computed in every epoch.")
+        return None
+    forward = features.ready(halves.prefix, sample, device=whole.device)
+    width = forward.run(sample).shape[1]
+    size = width * forward.dtype.itemsize * len(data.train) * views
+    if size > MAX_CACHE_BYTES:
+        events.log(f"The frozen activations would take {size / 2**30:.0f} GiB: they are computed in every epoch.")
+        return None
+    events.log(f"Caching {views} view{'s' if views > 1 else ''} of each image at the frozen boundary.")
+    cache = boundary.ActivationCache(
+        run_dir / CACHE_FILE, items=len(data.train), views=views, shape=(width,), dtype=forward.dtype
+    )
+    for view in range(views):
+        _fill(cache, view, forward, data, hyper, events)
+    rows = [forward.run(images) for _, images in features.batches(data.pack, data.validation, still)]
+    (run_dir / CACHE_FILE).unlink()  # the mapping keeps it; a killed run leaves nothing behind
+    learner = Learner(halves.suffix, data.side, halves.learning)
+    return CachedDetector(whole, learner, cache, views, torch.cat(rows).to(forward.dtype))
+
+
+def _fill(
+    cache: boundary.ActivationCache, view: int, forward: features.Forward, data: Data, hyper: Hyper, events: EventWriter
+) -> None:
+    events.stage("features", f"Computing the frozen stages once, view {view + 1}")
+    done, started = 0, time.perf_counter()
+    for group, images in features.batches(
+        data.pack, data.train, placement.training(data.preprocessing, hyper, epoch=view + 1)
+    ):
+        runtime.check_stop()
+        cache.put(view, done, forward.run(images))
+        done += len(group)
+        events.progress("features", done, len(data.train), rate=done / (time.perf_counter() - started))

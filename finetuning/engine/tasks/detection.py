@@ -1,0 +1,243 @@
+"""Object detection."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from finetuning.engine import (
+    detecting,
+    features,
+    frameworks,
+    loop,
+    placement,
+    runtime,
+    strategies,
+    weights,
+)
+from finetuning.engine.answers import Answer
+from finetuning.engine.checkpoints import Checkpoints
+from finetuning.engine.detecting import Data, Detector, Learner
+from finetuning.engine.evaluation import average_precision as coco
+from finetuning.engine.evaluation import detector as reports
+from finetuning.engine.evaluation.average_precision import Found
+from finetuning.engine.events import EventWriter
+from finetuning.engine.failures import AppFault, UserFault
+from finetuning.engine.frameworks import Loaded
+from finetuning.engine.hyper import Strategy
+from finetuning.engine.loop import Fitted
+from finetuning.engine.packs import PackReader
+from finetuning.engine.spec import (
+    OUTPUTS_DIR,
+    EvaluateSpec,
+    Preprocessing,
+    Split,
+    TrainSpec,
+    canonical,
+    to_json,
+)
+
+PROBE_FILE = "probe.safetensors"
+TOP_BOXES = 100
+CHECKPOINTS_DIR = "checkpoints"
+# A detector's head is deep and never solved, not even by the probe: it learns faster than the body throughout.
+HEAD_FACTOR = 3.0
+BATCH = 16
+
+
+def read(spec: TrainSpec, run_dir: Path, base: Loaded) -> Data:
+    """Returns the training pack's items by split. Raises UserFault (`too_few_images`, `test_items_present`)."""
+    pack = PackReader(run_dir / spec.pack)
+    train = [item for item in pack.items if item.split is Split.TRAIN]
+    validation = [item for item in pack.items if item.split is Split.VALIDATION]
+    if not train or not any(item.boxes for item in train) or not any(item.boxes for item in validation):
+        raise UserFault("too_few_images", "Training needs training and validation images with boxes. Add images.")
+    if any(item.split is Split.TEST for item in pack.items):
+        raise UserFault("test_items_present", "The training pack holds test items; inspect the dataset again.")
+    bought = base.preprocessing or Preprocessing()
+    size = placement.side_of(spec.hyper.image_size or bought.size)
+    return Data(pack, train, validation, spec.labels, dataclasses.replace(bought, size=size))
+
+
+def train(spec: TrainSpec, run_dir: Path, events: EventWriter, device: torch.device) -> dict[str, Any]:
+    started = time.perf_counter()
+    if spec.strategy is Strategy.LORA:
+        raise UserFault("strategy_unsupported", "LoRA does not tune detectors. Choose head, last, full or scratch.")
+    events.stage("load", "Loading the model as bought")
+    base = frameworks.load(spec.weights, run_dir)
+    data = read(spec, run_dir, base)
+    directory = run_dir / OUTPUTS_DIR
+    torch.manual_seed(spec.hyper.seed)
+    tuned = frameworks.detector(base, spec.labels, size=data.side)
+    probe = None
+    if spec.strategy is not Strategy.HEAD:
+        with events.part("probe"):
+            probe = tune(spec, Strategy.HEAD, tuned, data, run_dir, device=device, events=events)
+        weights.save_tensors(directory / PROBE_FILE, _head_tensors(tuned))
+        tuned = _start(spec, base, tuned, data)
+    probed_at = time.perf_counter()
+    fitted = tune(spec, spec.strategy, tuned, data, run_dir, device=device, events=events, keep_initial=_is_kept(spec))
+    tuned = _with_confidence(tuned, data, device, events)
+    events.stage("save", "Writing the tuned weights")
+    frameworks.write_release(directory / "release", tuned)
+    return {
+        "validation": {**fitted.validation.metrics, "loss": fitted.validation.loss},
+        "best": {"epoch": fitted.best_epoch, "epochs": fitted.epochs},
+        "probe": {"validation_map": probe.validation.metrics["map"]} if probe else {},
+        "class_counts": _class_counts(data),
+        "confidence": tuned.config["detector"]["confidence"],
+        "timing": {"probe_seconds": probed_at - started, "total_seconds": time.perf_counter() - started},
+        "precision": str(features.precision(device)).removeprefix("torch."),
+    }
+
+
+def _class_counts(data: Data) -> list[int]:
+    """Returns the number of training boxes of each class."""
+    counts = [0] * len(data.labels)
+    for item in data.train:
+        for box in item.boxes:
+            counts[int(box[0])] += 1
+    return counts
+
+
+def _is_kept(spec: TrainSpec) -> bool:
+    return spec.strategy in (Strategy.LAST, Strategy.FULL) and spec.hyper.start_from_probe
+
+
+def _start(spec: TrainSpec, base: Loaded, probed: Loaded, data: Data) -> Loaded:
+    """Returns what training begins with: the probe itself, a new head, or random weights for the control."""
+    if _is_kept(spec):
+        for parameter in probed.module.parameters():
+            parameter.requires_grad_(True)
+        return probed
+    torch.manual_seed(spec.hyper.seed)
+    return frameworks.detector(base, spec.labels, size=data.side, fresh=spec.strategy is Strategy.SCRATCH)
+
+
+def _head_tensors(loaded: Loaded) -> dict[str, torch.Tensor]:
+    """Returns what the probe learned: everything outside of the trunk."""
+    inside = frameworks.trunk(loaded) + "."
+    return {name: tensor for name, tensor in loaded.module.state_dict().items() if not name.startswith(inside)}
+
+
+def tune(
+    spec: TrainSpec,
+    strategy: Strategy,
+    tuned: Loaded,
+    data: Data,
+    run_dir: Path,
+    *,
+    device: torch.device,
+    events: EventWriter,
+    keep_initial: bool = False,
+) -> Fitted:
+    """Trains `tuned` in place and leaves its best epoch's weights in it, on the processor."""
+    module = tuned.module.to(device).to(memory_format=torch.channels_last)
+    plan = strategies.plan(
+        module, frameworks.stages(tuned), strategy, spec.hyper, fresh_head=True, head_factor=HEAD_FACTOR
+    )
+    trainee = Detector(Learner(module, data.side), data, spec.hyper, device)
+    if plan.boundary:
+        trainee = detecting.cached(trainee, tuned, plan.boundary, run_dir, events) or trainee
+    identity = hashlib.sha256(canonical([to_json(spec), strategy.value])).hexdigest()
+    fitted = loop.fit(
+        trainee,
+        plan,
+        spec.hyper,
+        device=device,
+        events=events,
+        checkpoints=Checkpoints(run_dir / CHECKPOINTS_DIR / strategy.value, identity=identity),
+        keep_initial=keep_initial,
+    )
+    module.to("cpu").eval()
+    return fitted
+
+
+def _with_confidence(tuned: Loaded, data: Data, device: torch.device, events: EventWriter) -> Loaded:
+    """Returns the detector with the confidence from which a box counts as found, chosen on validation."""
+    found = predict(tuned, data.pack, data.validation, device, events, "validation")
+    matches = coco.match([Found.truth(item.boxes) for item in data.validation], found, len(data.labels))
+    detector = {**tuned.config["detector"], "confidence": reports.best_confidence(matches)}
+    return dataclasses.replace(tuned, config={**tuned.config, "detector": detector})
+
+
+@torch.inference_mode()
+def predict(
+    loaded: Loaded, pack: PackReader, items: list[Any], device: torch.device, events: EventWriter, stage: str
+) -> list[Found]:
+    """Returns what the detector finds in each item, exactly once each, in pixels of its image."""
+    spec = loaded.preprocessing or Preprocessing()
+    learner = Learner(
+        loaded.module.to(device).to(memory_format=torch.channels_last).eval(), placement.side_of(spec.size)
+    )
+    found: list[Found] = []
+    started = time.perf_counter()
+    for group, images in features.batches(pack, items, placement.evaluation(spec), BATCH):
+        runtime.check_stop()
+        answers = learner.detect(images.to(device))
+        found += [
+            detecting.found_in(placement.fitted(item.size, learner.side), boxes, learner.first_label)
+            for item, boxes in zip(group, answers, strict=True)
+        ]
+        events.progress(stage, len(found), len(items), rate=len(found) / (time.perf_counter() - started))
+    loaded.module.to("cpu")
+    if len(found) != len(items):
+        raise AppFault("count_differs", "Not every image was scored exactly once.")
+    return found
+
+
+def evaluate(spec: EvaluateSpec, run_dir: Path, events: EventWriter, device: torch.device) -> dict[str, Any]:
+    pack = PackReader(run_dir / spec.pack)
+    if not any(item.boxes for item in pack.items):
+        raise UserFault("no_test_images", "There are no test images with boxes. Add images to the dataset.")
+    events.stage("evaluate", "Evaluating on the held-out test images")
+    tuned = frameworks.load(spec.tuned, run_dir)
+    if tuned.labels != spec.labels:
+        raise AppFault("labels_differ", "The tuned weights name other classes than the dataset.")
+    found = predict(tuned, pack, pack.items, device, events, "evaluate")
+    baseline = None
+    if spec.strategy is not Strategy.HEAD:
+        bought = frameworks.load(spec.base, run_dir)
+        size = (tuned.preprocessing or Preprocessing()).size
+        probed = frameworks.detector(bought, spec.labels, size=size)
+        learned = weights.load_tensors(run_dir / spec.train_outputs / PROBE_FILE)
+        weights.load_strictly(probed.module, {**probed.module.state_dict(), **learned})
+        baseline = predict(probed, pack, pack.items, device, events, "baseline")
+    report = reports.report(
+        pack.items, found, baseline, labels=spec.labels, confidence=frameworks.confidence(tuned), seed=spec.seed
+    )
+    return {"evaluation": report}
+
+
+def answering(loaded: Loaded) -> Answer:
+    """Returns what `serve` asks: the boxes in pixels of the upright image, the most confident first, and from
+    which confidence on the release itself takes them for found."""
+
+    def answer(image: Image.Image, top: int | None) -> dict[str, Any]:
+        found = detecting.found_in_image(loaded, image)
+        order = np.argsort(-found.scores, kind="stable")[: top or TOP_BOXES]
+        return {
+            "predictions": [
+                {
+                    "label": loaded.labels[found.labels[at]],
+                    "index": int(found.labels[at]),
+                    "confidence": float(found.scores[at]),
+                    "box": dict(
+                        zip(("left", "top", "right", "bottom"), found.boxes[at].round(2).tolist(), strict=True)
+                    ),
+                }
+                for at in order
+            ],
+            "width": image.width,
+            "height": image.height,
+            "threshold": frameworks.confidence(loaded),
+        }
+
+    return answer
