@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import importlib
+import json
 import os
 import signal
 import sys
@@ -25,9 +26,30 @@ _PR_SET_PDEATHSIG = 1
 _LOCK_WAIT_SECONDS = 5.0
 
 
+HELP = {
+    specs.Verb.INSPECT: "check an uploaded archive and turn it into packs",
+    specs.Verb.VERIFY: "check a release: its files, weights and golden pair",
+    specs.Verb.CONVERT: "turn a pickle of tensors into a release",
+    specs.Verb.ZOO: "list the pretrained models that torchvision knows of",
+    specs.Verb.TRAIN: "fine-tune a release on the training and validation items",
+    specs.Verb.EVALUATE: "score a finished training on the test items, and write the receipt",
+    specs.Verb.SERVE: "answer predictions on a Unix socket until SIGTERM",
+}
+VERIFY_RECEIPT = "verify-receipt"
+
+
 def main(arguments: list[str]) -> int:
+    if arguments in (["--help"], ["-h"]):
+        lines = [*((verb.value, text) for verb, text in HELP.items())]
+        lines.append((VERIFY_RECEIPT, "evaluate again from a run directory's receipt, and compare"))
+        sys.stdout.write("usage: python -m finetuning.engine VERB RUN_DIR\n\n")
+        sys.stdout.writelines(f"  {name:16}{text}\n" for name, text in lines)
+        return 0
+    if len(arguments) == 2 and arguments[0] == VERIFY_RECEIPT:
+        return _verify_receipt(Path(arguments[1]).resolve())
     if len(arguments) != 2 or arguments[0] not in tuple(specs.Verb):
-        sys.stderr.write(f"usage: python -m finetuning.engine {{{','.join(specs.Verb)}}} RUN_DIR\n")
+        names = ",".join([*specs.Verb, VERIFY_RECEIPT])
+        sys.stderr.write(f"usage: python -m finetuning.engine {{{names}}} RUN_DIR, or --help\n")
         return 64
     _die_with_parent()
     verb, run_dir = specs.Verb(arguments[0]), Path(arguments[1]).resolve()
@@ -39,6 +61,20 @@ def main(arguments: list[str]) -> int:
     with EventWriter(run_dir / specs.EVENTS_FILE) as events:
         events.emit(Kind.STARTED, pid=os.getpid(), engine=specs.FORMAT)
         return _guarded(verb, run_dir, events)
+
+
+def _verify_receipt(run_dir: Path) -> int:
+    """Prints the answer as JSON; 0 where the receipt holds. Changes nothing in the run directory."""
+    try:
+        answer = importlib.import_module("finetuning.engine.verify_receipt").run(run_dir)
+    except EngineFailure as error:
+        sys.stderr.write(f"{error.qualified_code}: {error.message}\n")
+        return error.exit_code
+    except Rejected as error:
+        sys.stderr.write(f"user:{error.problems[0].code}: {error.problems[0].message}\n")
+        return EXIT_USER
+    sys.stdout.write(json.dumps(answer, indent=1) + "\n")
+    return 0 if answer["verdict"] in {"equal", "within_tolerance"} else EXIT_USER
 
 
 def _die_with_parent() -> None:

@@ -16,8 +16,9 @@ Answer = Callable[[Any, int | None], dict[str, Any]]
 
 
 def ranked(loaded: Loaded, logits: Tensor, top: int | None) -> dict[str, Any]:
-    """Returns the likeliest classes of logits (C,), each with its softmax share."""
-    shares, places = logits.float().softmax(0).topk(min(top or TOP_CLASSES, len(loaded.labels)))
+    """Returns the likeliest classes of logits (C,), each with its softmax share at the release's
+    temperature."""
+    shares, places = (logits.float() / loaded.temperature).softmax(0).topk(min(top or TOP_CLASSES, len(loaded.labels)))
     return {
         "predictions": [
             {"label": loaded.labels[place], "index": place, "confidence": share}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,15 @@ from finetuning.engine.events import EventWriter
 from finetuning.engine.results import write_durably
 
 KEPT = 2
+INTERVAL_SECONDS = 60.0
+INTERVAL_VARIABLE = "ENGINE_CHECKPOINT_SECONDS"
 _DIGEST_BYTES = 32
+
+
+def interval_seconds() -> float:
+    """Returns how long an epoch goes on without a checkpoint. It moves no number of a run, so it is the
+    operator's choice, by the environment, and no part of the spec."""
+    return float(os.environ.get(INTERVAL_VARIABLE, INTERVAL_SECONDS))
 
 
 class Checkpoints:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from finetuning.engine import optimizers, runtime, strategies
-from finetuning.engine.checkpoints import Checkpoints
+from finetuning.engine.checkpoints import Checkpoints, interval_seconds
 from finetuning.engine.events import EventWriter
 from finetuning.engine.hyper import Hyper, Precision
 from finetuning.engine.strategies import Plan
@@ -24,7 +24,6 @@ NORM_MIN_ITEMS = 200  # fewer items an epoch make batch statistics worse than th
 DIVERGED_FACTOR = 3.0  # a validation loss above this multiple of the best one is a divergence
 _LOSS_FLOOR = 0.1  # so that a tiny best loss does not call noise a divergence
 EMA_DECAY, EMA_START = 0.999, 10.0  # decay = min(EMA_DECAY, (1 + t) / (EMA_START + t))
-CHECKPOINT_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +114,7 @@ class _Run:
         self._average = deepcopy(self._module).eval() if hyper.average_weights else None
         self._progress, self._best_state = Progress(), dict[str, Tensor]()
         self._updates_in_all = math.ceil(trainee.steps / hyper.accumulation) * hyper.epochs
-        self._saved_at = time.monotonic()
+        self._saved_at, self._interval = time.monotonic(), interval_seconds()
 
     def fit(self, *, keep_initial: bool) -> Fitted:
         self._restore()
@@ -154,7 +153,7 @@ class _Run:
             if number % hyper.accumulation == 0 or number == trainee.steps:
                 self._update()
                 progress.batch = number
-                if time.monotonic() - self._saved_at > CHECKPOINT_SECONDS:
+                if time.monotonic() - self._saved_at > self._interval:
                     self._save()
             done = (progress.epoch - 1) * trainee.steps + number
             rate = (number - first) * trainee.items / trainee.steps / max(1e-9, time.monotonic() - started)

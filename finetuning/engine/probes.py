@@ -7,14 +7,18 @@ every other strategy has to beat.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from finetuning.engine import heads, runtime
+from finetuning.engine.evaluation import audit, crossval, intervals
 from finetuning.engine.events import EventWriter
+from finetuning.engine.packs import Item
 from finetuning.engine.spec import Split
 
 
@@ -26,13 +30,23 @@ class Probe:
     head: heads.LinearHead
     point: heads.Point
     seconds: float
+    backbone: str  # the digest of the network that computed the table
+    table: Tensor  # (N, D): the features of the training, then of the validation items
 
     @property
     def start(self) -> heads.LinearHead:
         return self.point.head
 
 
-def fit(features: Callable[[], Tensor], labels: Tensor, *, training: int, classes: int, events: EventWriter) -> Probe:
+def fit(
+    features: Callable[[], Tensor],
+    labels: Tensor,
+    *,
+    training: int,
+    classes: int,
+    events: EventWriter,
+    backbone: str = "",
+) -> Probe:
     """Fits the head to the table that `features` computes, (N, D): the first `training` rows are the training
     items, the rest the validation items, on which the regularisation is chosen."""
     started = time.perf_counter()
@@ -53,7 +67,7 @@ def fit(features: Callable[[], Tensor], labels: Tensor, *, training: int, classe
     point = heads.choose(path)
     events.log(f"C = {point.regularization:g}: validation accuracy {point.validation_accuracy:.1%}.")
     head = heads.fit(heads.Samples(table, labels), classes, point.regularization)
-    return Probe(head, point, time.perf_counter() - started)
+    return Probe(head, point, time.perf_counter() - started, backbone, table)
 
 
 def saved(probe: Probe, class_counts: list[int]) -> dict[str, Tensor]:
@@ -63,3 +77,28 @@ def saved(probe: Probe, class_counts: list[int]) -> dict[str, Tensor]:
         "bias": probe.head.bias,
         "class_counts": torch.tensor(class_counts, dtype=torch.int64),
     }
+
+
+def judged(
+    probe: Probe, items: Sequence[Item], bought: nn.Module, *, names: tuple[str, ...], seed: int, events: EventWriter
+) -> dict[str, Any]:
+    """Returns `cross_validation`, `leave_one_out` and `label_audit` of the head on the table's items, each only
+    where the data allow it. `bought` is the network that must have computed the table."""
+    events.stage("cross_validation", "Cross-validating the head on the frozen features")
+    frozen = crossval.FrozenFeatures(
+        table=probe.table,
+        labels=torch.tensor([item.label for item in items], dtype=torch.int64),
+        groups=intervals.numbered([item.group for item in items]),
+        backbone=probe.backbone,
+    )
+    crossval.check(frozen, bought=crossval.digest(bought))
+    part: dict[str, Any] = {}
+    if left_out := crossval.leave_one_out(frozen, classes=len(names)):
+        part["leave_one_out"] = left_out
+    regularization = probe.point.regularization
+    found = crossval.out_of_fold(frozen, classes=len(names), regularization=regularization, seed=seed)
+    if found is not None:
+        part["cross_validation"] = crossval.summary(found, frozen)
+        indices = np.array([item.index for item in items])
+        part["label_audit"] = audit.report(found.logits, frozen.labels.numpy(), indices=indices, names=names)
+    return part

@@ -207,7 +207,9 @@ class TrainSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluateSpec:
-    """Score a train run's outputs on the test pack. `train_outputs` is the `outputs` of the train run."""
+    """Score a train run's outputs on the test pack. `train_outputs` is the `outputs` of the train run, `leaked`
+    the test items that the inspection also found among the training items, `signing_key` an Ed25519 key (PEM)
+    in the run directory that signs the receipt; empty: unsigned."""
 
     strategy: Strategy
     base: WeightsSpec
@@ -215,6 +217,8 @@ class EvaluateSpec:
     labels: tuple[str, ...] = ()
     train_outputs: str = "inputs/train"
     pack: str = "inputs/test.pack"
+    leaked: tuple[int, ...] = ()
+    signing_key: str = ""
     seed: int = 0
     device: str = "auto"
     threads: int = 0

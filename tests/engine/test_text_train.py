@@ -85,7 +85,7 @@ def test_a_full_run_learns_and_is_compared_with_every_baseline(tmp_path: Path, b
     evaluation = evaluated(tmp_path / "b", bought, packs, tmp_path / "a", Strategy.FULL)
 
     assert evaluation["metrics"]["accuracy"]["value"] > 0.85
-    assert evaluation["metrics"]["matthews"]["value"] > 0.75
+    assert evaluation["metrics"]["matthews_correlation"]["value"] > 0.75
     assert evaluation["baseline"]["kind"] == "bought_with_probe"
     assert "test texts" in evaluation["verdict"]
     rows = {row["kind"]: row for row in evaluation["other_baselines"]}

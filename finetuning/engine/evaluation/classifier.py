@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from finetuning.engine.evaluation import comparison, metrics
+from finetuning.engine.evaluation import comparison, intervals, metrics, reliability, slices
 from finetuning.engine.evaluation.metrics import Predictions
 
 BASELINES = {
@@ -20,26 +20,38 @@ Rights = npt.NDArray[np.bool_]
 
 
 def report(
-    predictions: Predictions,
+    raw: Predictions,
     baseline: Predictions | None,
     majority: int,
     *,
     labels: tuple[str, ...],
     seed: int,
     noun: str = "test images",
+    temperature: float = 1.0,
+    leaked: tuple[int, ...] = (),
+    parts: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Returns the evaluation of predictions on the test split, beside a baseline on the same items: that of
-    `baseline`, or without one always guessing the class `majority`. `noun` names the items in the verdict."""
+    `baseline`, or without one always guessing the class `majority`. `noun` names the items in the verdict.
+
+    `raw` holds the network's own logits; every confidence and loss is of the logits divided by the release's
+    `temperature`, as they are served. `leaked` are numbers of test items that also lie among the training items;
+    `parts` (N) names each item's part of the data."""
+    predictions = raw.divided_by(temperature)
     kind = "bought_with_probe" if baseline is not None else "majority"
     right = baseline.is_right if baseline is not None else predictions.truth == majority
-    measured = metrics.measure(predictions, seed=seed)
     counts = metrics.confusion(predictions)
     return {
         "split": "test",
         "items": len(right),
+        "groups": len(set(predictions.group_numbers.tolist())),
+        "effective_items": round(predictions.effective_count, 1),
         "labels": list(labels),
-        "metrics": measured,
+        "metrics": metrics.measure(predictions, seed=seed),
+        "calibration": reliability.report(raw, temperature=temperature, seed=seed),
         "per_class": metrics.per_class(counts, labels),
+        "slices": slices.report(predictions, labels, parts=parts),
+        "without_leaked": slices.without(predictions, leaked),
         "confusion": counts.tolist(),
         "worst": metrics.worst(predictions, labels),
         **against(predictions, right, kind=kind, seed=seed, noun=noun),
@@ -49,9 +61,9 @@ def report(
 def against(predictions: Predictions, right: Rights, *, kind: str, seed: int, noun: str) -> dict[str, Any]:
     """Returns the comparison with one baseline of which `right` (N,) says where it is right: its accuracy, the
     paired test, and the verdict."""
-    title = BASELINES[kind]
-    compared = comparison.compare(predictions.is_right, right, seed=seed)
-    accuracy = metrics.wilson(int(right.sum()), len(right))
+    title, groups = BASELINES[kind], predictions.group_numbers
+    compared = comparison.compare(predictions.is_right, right, seed=seed, groups=groups)
+    accuracy = intervals.wilson_of(right, groups)
     return {
         "baseline": {"kind": kind, "title": title, "accuracy": accuracy.to_json()},
         "comparison": compared.to_json(),

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import binomtest
 
-from finetuning.engine.evaluation.metrics import RESAMPLES, Estimate, percentile_interval
+from finetuning.engine.evaluation import intervals
+from finetuning.engine.evaluation.intervals import Estimate, Floats, Ints, percentile_interval
 
 SIGNIFICANCE = 0.05
 _FEWEST_DISCORDANT = 6  # 6:0 is the smallest count with an exact two-sided p below 0.05 (0.031)
@@ -25,8 +26,9 @@ class Verdict(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Comparison:
     """`better` counts the items that only the tuned weights get right, `worse` those that only the
-    baseline does; `difference` is in accuracy. `smallest_visible` is the smallest difference in accuracy
-    that this many items with this much disagreement could have shown."""
+    baseline does; a group of duplicates counts once, for the side that gets more of it right. `difference` is
+    in accuracy. `smallest_visible` is the smallest difference in accuracy that this many items with this much
+    disagreement could have shown."""
 
     better: int
     worse: int
@@ -51,21 +53,30 @@ def mcnemar(better: int, worse: int) -> float:
     return float(binomtest(better, better + worse, 0.5).pvalue)
 
 
-def compare(tuned: npt.NDArray[np.bool_], baseline: npt.NDArray[np.bool_], *, seed: int) -> Comparison:
-    """Compares two classifiers by which of the same items (N,) each gets right."""
-    total = len(tuned)
-    better = int((tuned & ~baseline).sum())
-    worse = int((~tuned & baseline).sum())
-    shares = np.array([better, worse, total - better - worse]) / total
-    # Resampling pairs of answers is a multinomial draw over their three possible outcomes.
-    drawn = np.random.default_rng(seed).multinomial(total, shares, size=RESAMPLES)
+def compare(
+    tuned: npt.NDArray[np.bool_], baseline: npt.NDArray[np.bool_], *, seed: int, groups: Ints | None = None
+) -> Comparison:
+    """Compares two classifiers by which of the same items (N,) each gets right. `groups` (N,) numbers the
+    items' groups from 0."""
+    groups = np.arange(len(tuned)) if groups is None else groups
+    leads = tuned.astype(np.int64) - baseline
+    by_group = np.bincount(groups, weights=leads)
+    better, worse = int((by_group > 0).sum()), int((by_group < 0).sum())
     return Comparison(
         better=better,
         worse=worse,
         p_value=mcnemar(better, worse),
-        difference=percentile_interval((better - worse) / total, (drawn[:, 0] - drawn[:, 1]) / total),
-        smallest_visible=smallest_visible(better + worse, total),
+        difference=_difference(leads.astype(np.float64), groups, seed=seed),
+        smallest_visible=smallest_visible(better + worse, len(by_group)),
     )
+
+
+def _difference(leads: Floats, groups: Ints, *, seed: int) -> Estimate:
+    """Returns the mean lead (N,) with its group bootstrap interval."""
+    sums = intervals.sums_by_group(np.stack([np.ones(len(leads)), leads], axis=1), groups)
+    drawn = np.concatenate([weights @ sums for weights in intervals.resamples(groups, seed=seed)])
+    plain = percentile_interval(float(leads.mean()), drawn[:, 1] / drawn[:, 0])
+    return intervals.never_of_zero_width(plain, count=intervals.effective_count(groups), bounds=(-1.0, 1.0))
 
 
 def smallest_visible(discordant: int, total: int) -> float:

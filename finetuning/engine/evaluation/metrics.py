@@ -2,45 +2,81 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import csr_array
 from scipy.special import log_softmax
-from scipy.stats import norm
 
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
+from finetuning.engine.evaluation import calibration, intervals, ranking
+from finetuning.engine.evaluation.intervals import (
+    CONFIDENCE,
+    RESAMPLES,
+    Estimate,
+    Floats,
+    Ints,
+    percentile_interval,
+    wilson,
+)
 
-CONFIDENCE = 0.95
-RESAMPLES = 2000  # percentile ends of a 95% interval then rest on 50 resamples each
+__all__ = [
+    "CONFIDENCE",
+    "RESAMPLES",
+    "Estimate",
+    "Floats",
+    "Ints",
+    "Predictions",
+    "confusion",
+    "measure",
+    "per_class",
+    "percentile_interval",
+    "wilson",
+    "worst",
+]
+
 TOP = 5
 _TOP_MIN_CLASSES = 10  # with fewer classes the top five are half of the answers
 _MAX_WORST = 24
-_CHUNK_CELLS = 8_000_000  # 64 MB of float64 at a time
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A value and the ends of its 95% interval."""
-
-    value: float
-    low: float
-    high: float
-
-    def to_json(self) -> dict[str, float]:
-        return {"value": self.value, "low": self.low, "high": self.high}
 
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
-    """`truth` (N,) class positions; `logits` (N, C); `indices` (N,) the items' numbers in the upload."""
+    """`truth` (N,) class positions; `logits` (N, C), as they are served: divided by the temperature;
+    `indices` (N,) the items' numbers in the upload; `groups` (N,) numbers their groups from 0, empty where
+    every item stands alone."""
 
     truth: Ints
     logits: Floats
     indices: Ints
+    groups: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    @property
+    def group_numbers(self) -> Ints:
+        return self.groups if len(self.groups) else np.arange(len(self.truth))
+
+    @property
+    def effective_count(self) -> float:
+        return intervals.effective_count(self.group_numbers)
+
+    @property
+    def shares(self) -> Floats:
+        """Probabilities (N, C)."""
+        table: Floats = np.exp(log_softmax(self.logits, axis=1))
+        return table
+
+    @property
+    def sha256(self) -> str:
+        """The digest over every item's number and float32 logits, in the order of the numbers."""
+        order = np.argsort(self.indices, kind="stable")
+        found = hashlib.sha256(self.indices[order].astype("<i8").tobytes())
+        found.update(self.logits[order].astype("<f4").tobytes())
+        return found.hexdigest()
+
+    def divided_by(self, temperature: float) -> Predictions:
+        return replace(self, logits=self.logits / temperature)
 
     @property
     def predicted(self) -> Ints:
@@ -57,24 +93,6 @@ class Predictions:
         """Negative log-likelihood of each item, in nats, (N,)."""
         table: Floats = -log_softmax(self.logits, axis=1)
         return table[np.arange(len(self.truth)), self.truth]
-
-
-def wilson(right: int, total: int) -> Estimate:
-    """Returns the share with Wilson's score interval (Wilson, 1927), which stays in [0, 1] and does not
-    collapse at 0 or `total` successes."""
-    z = float(norm.ppf((1 + CONFIDENCE) / 2))
-    share = right / total
-    scale = 1 + z**2 / total
-    centre = (share + z**2 / (2 * total)) / scale
-    half = z * math.sqrt(share * (1 - share) / total + z**2 / (4 * total**2)) / scale
-    return Estimate(share, max(0.0, centre - half), min(1.0, centre + half))
-
-
-def percentile_interval(value: float, resampled: Floats) -> Estimate:
-    """Returns the value with the percentile bootstrap interval of its resamples (B,)."""
-    tail = 100 * (1 - CONFIDENCE) / 2
-    low, high = np.percentile(resampled, [tail, 100 - tail])
-    return Estimate(value, float(low), float(high))
 
 
 def confusion(predictions: Predictions) -> Ints:
@@ -99,69 +117,102 @@ def balanced_accuracy(counts: npt.NDArray[Any]) -> Floats:
     return _mean_of_occurring(recall, support)
 
 
-def matthews(counts: npt.NDArray[Any]) -> Floats:
-    """Returns the correlation of truth and guess, -1 to 1, for confusions (..., C, C): R_K of Gorodkin 2004,
-    Matthews' coefficient for two classes. 0 where either is constant."""
-    counts = counts.astype(np.float64)  # products of counts outgrow 64 bits
-    support, guesses, total = counts.sum(axis=-1), counts.sum(axis=-2), counts.sum(axis=(-2, -1))
-    covariance = np.trace(counts, axis1=-2, axis2=-1) * total - (support * guesses).sum(axis=-1)
-    spread = (total**2 - (support**2).sum(axis=-1)) * (total**2 - (guesses**2).sum(axis=-1))
-    result: Floats = np.where(spread > 0, covariance / np.sqrt(np.where(spread > 0, spread, 1.0)), 0.0)
-    return result
-
-
 def _mean_of_occurring(scores: Floats, support: npt.NDArray[Any]) -> Floats:
     occurs = support > 0
     mean: Floats = (scores * occurs).sum(axis=-1) / occurs.sum(axis=-1)
     return mean
 
 
+def matthews(counts: npt.NDArray[Any]) -> Floats:
+    """Returns Matthews' correlation of truth and guess, -1 to 1, for confusions (..., C, C): Gorodkin's R_K for
+    more than two classes (2004, equation 8); 0 where either side names one class alone."""
+    counts = counts.astype(np.float64)  # products of counts outgrow 64 bits
+    total = counts.sum(axis=(-2, -1)).astype(np.float64)
+    hits = np.trace(counts, axis1=-2, axis2=-1)
+    support, guesses = counts.sum(axis=-1), counts.sum(axis=-2)
+    covariance = hits * total - (support * guesses).sum(axis=-1)
+    spread = (total**2 - (support**2).sum(axis=-1)) * (total**2 - (guesses**2).sum(axis=-1))
+    correlation: Floats = np.where(spread > 0, covariance / np.sqrt(np.where(spread > 0, spread, 1)), 0.0)
+    return correlation
+
+
 def measure(predictions: Predictions, *, seed: int) -> dict[str, dict[str, float]]:
-    """Returns every metric with its interval: Wilson for shares of items, bootstrap for the others."""
-    total, classes = predictions.logits.shape
-    rng = np.random.default_rng(seed)
-    counts = confusion(predictions)
-    f1, recall, correlation = _resampled_scores(counts, rng)
-    losses = predictions.losses
+    """Returns every metric with its interval: Wilson's for shares of items, DeLong's for AUROC, a group
+    bootstrap for the others, and never one without width."""
+    groups, count = predictions.group_numbers, predictions.effective_count
+    by_class = _count_by_class(predictions)
     estimates = {
-        "accuracy": wilson(int(predictions.is_right.sum()), total),
-        "macro_f1": percentile_interval(float(macro_f1(counts)), f1),
-        "balanced_accuracy": percentile_interval(float(balanced_accuracy(counts)), recall),
-        "matthews": percentile_interval(float(matthews(counts)), correlation),
-        "negative_log_likelihood": percentile_interval(float(losses.mean()), _resampled_means(losses, rng)),
+        "accuracy": intervals.wilson_of(predictions.is_right, groups),
+        **_bootstrapped(predictions, seed=seed, count=count, by_class=by_class),
     }
-    if classes >= _TOP_MIN_CLASSES:
-        estimates["top5_accuracy"] = wilson(_hits_in_top(predictions), total)
+    if area := ranking.auroc(predictions.truth, predictions.shares, groups, count=by_class):
+        estimates["auroc"] = area
+    if predictions.logits.shape[1] >= _TOP_MIN_CLASSES:
+        estimates["top5_accuracy"] = intervals.wilson_of(_hits_in_top(predictions), groups)
     return {name: estimate.to_json() for name, estimate in estimates.items()}
 
 
-def _hits_in_top(predictions: Predictions) -> int:
-    best = np.argpartition(predictions.logits, -TOP, axis=1)[:, -TOP:]
-    return int((best == predictions.truth[:, None]).any(axis=1).sum())
-
-
-def _resampled_scores(counts: Ints, rng: np.random.Generator) -> tuple[Floats, Floats, Floats]:
-    """Returns macro-F1, balanced accuracy and Matthews' coefficient (B,) of resampled test sets. Drawing N items with replacement
-    is one multinomial draw over the confusion's cells, so no resample is ever formed item by item."""
-    classes, total = len(counts), int(counts.sum())
-    f1, recall, correlation = [], [], []
-    step = max(1, min(RESAMPLES, _CHUNK_CELLS // classes**2))
-    for start in range(0, RESAMPLES, step):
-        size = min(step, RESAMPLES - start)
-        drawn = rng.multinomial(total, counts.ravel() / total, size=size).reshape(size, classes, classes)
-        f1.append(macro_f1(drawn))
-        recall.append(balanced_accuracy(drawn))
-        correlation.append(matthews(drawn))
-    return np.concatenate(f1), np.concatenate(recall), np.concatenate(correlation)
-
-
-def _resampled_means(values: Floats, rng: np.random.Generator) -> Floats:
-    step = max(1, min(RESAMPLES, _CHUNK_CELLS // len(values)))
-    means = [
-        values[rng.integers(0, len(values), size=(min(step, RESAMPLES - start), len(values)))].mean(axis=1)
-        for start in range(0, RESAMPLES, step)
+def _bootstrapped(predictions: Predictions, *, seed: int, count: float, by_class: float) -> dict[str, Estimate]:
+    """Returns the metrics that are no share of items. Every metric sees the same resamples; the bins of the
+    calibration error stay where the whole test set puts them."""
+    groups, classes = predictions.group_numbers, predictions.logits.shape[1]
+    shares, right = predictions.shares, predictions.is_right
+    bins = calibration.equal_width(shares.max(axis=1), right)
+    columns = [np.ones(len(right)), predictions.losses, calibration.brier(shares, predictions.truth), *bins.gaps.T]
+    table = intervals.sums_by_group(np.stack(columns, axis=1), groups)
+    cells = predictions.truth * classes + predictions.predicted
+    by_cell = csr_array((np.ones(len(cells)), (groups, cells)), shape=(len(table), classes**2)).T.tocsr()
+    rows = [
+        _scores((by_cell @ drawn.T).T.reshape(-1, classes, classes), drawn @ table)
+        for drawn in intervals.resamples(groups, seed=seed, cells=classes**2)
     ]
-    return np.concatenate(means)
+    values = _scores(confusion(predictions)[None], table.sum(axis=0)[None])
+    worst_loss = max(np.log(classes), 2 * float(predictions.losses.mean()))  # the loss itself has no upper end
+    limits = {
+        "macro_f1": (by_class, (0.0, 1.0)),
+        "balanced_accuracy": (by_class, (0.0, 1.0)),
+        "matthews_correlation": (count, (-1.0, 1.0)),
+        "negative_log_likelihood": (count, (0.0, worst_loss)),
+        "brier": (count, (0.0, 2.0)),
+        "expected_calibration_error": (count, (0.0, 1.0)),
+    }
+    found = {}
+    for name, (observed, bounds) in limits.items():
+        plain = percentile_interval(float(values[name][0]), np.concatenate([row[name] for row in rows]))
+        found[name] = intervals.never_of_zero_width(plain, count=observed, bounds=bounds)
+    return found
+
+
+def _scores(counts: npt.NDArray[Any], sums: Floats) -> dict[str, Floats]:
+    """Returns scores (B,) of test sets given by confusions (B, C, C) and sums over their items (B, K)."""
+    total = sums[:, 0]
+    return {
+        "macro_f1": macro_f1(counts),
+        "balanced_accuracy": balanced_accuracy(counts),
+        "matthews_correlation": matthews(counts),
+        "negative_log_likelihood": sums[:, 1] / total,
+        "brier": sums[:, 2] / total,
+        "expected_calibration_error": calibration.expected_error(sums[:, 3:], total),
+    }
+
+
+def _count_by_class(predictions: Predictions) -> float:
+    """Returns the number of items that a mean over classes is worth: C^2 / sum(1 / n_c), which is N where the
+    classes are balanced (the variance of a mean of C shares of one size p is p (1 - p) sum(1 / n_c) / C^2)."""
+    groups, truth = predictions.group_numbers, predictions.truth
+    counts = [intervals.effective_count(_numbered_again(groups[truth == label])) for label in np.unique(truth)]
+    return float(len(counts) ** 2 / sum(1 / count for count in counts))
+
+
+def _numbered_again(groups: Ints) -> Ints:
+    """Returns the numbers of the groups that occur, without gaps."""
+    return np.unique(groups, return_inverse=True)[1]
+
+
+def _hits_in_top(predictions: Predictions) -> npt.NDArray[np.bool_]:
+    best = np.argpartition(predictions.logits, -TOP, axis=1)[:, -TOP:]
+    hits: npt.NDArray[np.bool_] = (best == predictions.truth[:, None]).any(axis=1)
+    return hits
 
 
 def per_class(counts: Ints, labels: tuple[str, ...]) -> list[dict[str, Any]]:
@@ -185,7 +236,7 @@ def per_class(counts: Ints, labels: tuple[str, ...]) -> list[dict[str, Any]]:
 def worst(predictions: Predictions, labels: tuple[str, ...]) -> list[dict[str, Any]]:
     """Returns the wrongly classified items with the largest loss, at most 24."""
     losses, predicted = predictions.losses, predictions.predicted
-    confidence = np.exp(log_softmax(predictions.logits, axis=1)).max(axis=1)
+    confidence = predictions.shares.max(axis=1)
     wrong = np.flatnonzero(~predictions.is_right)
     first = wrong[np.argsort(-losses[wrong], kind="stable")][:_MAX_WORST]
     return [

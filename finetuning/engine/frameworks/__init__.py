@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from finetuning.engine import weights
 from finetuning.engine.failures import UserFault
 from finetuning.engine.frameworks import stage_head
-from finetuning.engine.frameworks.loaded import Loaded
+from finetuning.engine.frameworks.loaded import Loaded, temperature_in
 from finetuning.engine.hyper import Task
 from finetuning.engine.problems import reject
 from finetuning.engine.spec import CONFIG_FILE, WEIGHTS_FILE, Framework, Preprocessing, WeightsSpec
@@ -136,6 +136,7 @@ def load(spec: WeightsSpec, run_dir: Path) -> Loaded:
     if spec.task in _OF_TASK and config.get("task") != spec.task:
         raise reject("config_invalid", f'config.json needs "task": "{spec.task}", as the listing says.')
     loaded = build(spec.framework, spec.architecture, config)
+    loaded.temperature = temperature_in(config)
     if not (directory / WEIGHTS_FILE).is_file():
         raise reject("weights_missing", f"Upload {WEIGHTS_FILE}.")
     module = module_of(loaded.framework, loaded.task)
@@ -235,9 +236,11 @@ def write_release(directory: Path, loaded: Loaded) -> None:
     """Writes `config.json`, `model.safetensors` and the tokenizer's files so that strict `load` and the
     framework's own client read them."""
     directory.mkdir(parents=True, exist_ok=True)
-    config = module_of(loaded.framework, loaded.task).config(loaded)
+    config = dict(module_of(loaded.framework, loaded.task).config(loaded))
     if isinstance(loaded.module, stage_head.StageHead):
-        config = {**config, "head": {"kind": stage_head.KIND, "stages": list(loaded.module.taps)}}
+        config["head"] = {"kind": stage_head.KIND, "stages": list(loaded.module.taps)}
+    if loaded.temperature != 1.0:
+        config["calibration"] = {"temperature": loaded.temperature}
     (directory / CONFIG_FILE).write_text(json.dumps(config, indent=1, ensure_ascii=False), encoding="utf-8")
     weights.save_tensors(directory / WEIGHTS_FILE, dict(loaded.module.state_dict()))
     for name in getattr(module_of(loaded.framework, loaded.task), "TOKENIZER_FILES", ()):

@@ -13,12 +13,15 @@ from finetuning.engine.problems import reject
 from finetuning.engine.spec import Framework, Preprocessing, SpecError, Task
 
 MAX_CLASSES = 50_000
+# Of a release. What is outside follows a handful of items: a separable set would drive the fit to zero.
+TEMPERATURES = (0.05, 20.0)
 
 
 @dataclass(slots=True, kw_only=True)
 class Loaded:
-    """`head_path` is the classifier's dotted name, empty where there is none. `files` are what the release
-    carries beside config and weights, such as a tokenizer, by path."""
+    """`head_path` is the classifier's dotted name, empty where there is none. `temperature` divides the logits
+    before the softmax of whoever answers with confidences; the module itself knows nothing of it. `files` are what
+    the release carries beside config and weights, such as a tokenizer, by path."""
 
     module: nn.Module
     framework: Framework
@@ -27,11 +30,13 @@ class Loaded:
     labels: tuple[str, ...] = ()
     preprocessing: Preprocessing | None = None
     head_path: str = ""
+    temperature: float = 1.0
     config: dict[str, Any] = field(default_factory=dict)
     files: dict[str, bytes] = field(default_factory=dict)
 
     def changed(self, *, module: nn.Module, labels: tuple[str, ...]) -> Loaded:
-        return dataclasses.replace(self, module=module, labels=labels)
+        """Returns another module, not yet calibrated, in the same dress."""
+        return dataclasses.replace(self, module=module, labels=labels, temperature=1.0)
 
 
 def labels_in(config: dict[str, Any]) -> tuple[str, ...]:
@@ -48,6 +53,16 @@ def labels_in(config: dict[str, Any]) -> tuple[str, ...]:
     if twice:
         raise reject("config_invalid", "config.json: label_names holds a name twice. Make each its own.", twice)
     return tuple(labels)
+
+
+def temperature_in(config: dict[str, Any]) -> float:
+    """Returns `calibration.temperature` of a release's config, 1 without one. Rejects (`config_invalid`)."""
+    entry = config.get("calibration") or {}
+    value = entry.get("temperature", 1.0) if isinstance(entry, dict) else None
+    low, high = TEMPERATURES
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise reject("config_invalid", f"config.json: calibration.temperature must be between {low:g} and {high:g}.")
+    return float(value)
 
 
 def preprocessing_in(config: dict[str, Any]) -> Preprocessing:

@@ -60,7 +60,7 @@ def _survey(gathered: Gathered, layout: Layout, spec: InspectSpec) -> Survey:
     chosen = _split(gathered.samples, groups, spec)
     labels = sorted({sample.label for sample in gathered.samples})
     return Survey(
-        items=_items(gathered, labels, chosen),
+        items=_items(gathered, labels, chosen, groups),
         labels=labels,
         sizes=[prepared.uploaded_size for prepared in gathered.prepared],
         modes=Counter(prepared.mode for prepared in gathered.prepared),
@@ -79,7 +79,7 @@ def _split(samples: list[Sample], groups: list[str], spec: InspectSpec) -> list[
     return splits.settle([sample.split for sample in samples], groups, labels, recipe)
 
 
-def _items(gathered: Gathered, labels: list[str], chosen: list[Split]) -> list[Item]:
+def _items(gathered: Gathered, labels: list[str], chosen: list[Split], groups: list[str]) -> list[Item]:
     position = {label: at for at, label in enumerate(labels)}
     return [
         Item(
@@ -93,8 +93,9 @@ def _items(gathered: Gathered, labels: list[str], chosen: list[Split]) -> list[I
             sha256=prepared.sha256,
             pixel_sha256=prepared.print.pixel_sha256,
             phash=f"{prepared.print.phash:016x}",
+            group=group,
         )
-        for index, (sample, prepared, split) in enumerate(
-            zip(gathered.samples, gathered.prepared, chosen, strict=True), start=1
+        for index, (sample, prepared, split, group) in enumerate(
+            zip(gathered.samples, gathered.prepared, chosen, groups, strict=True), start=1
         )
     ]

@@ -31,7 +31,7 @@ from finetuning.engine import (
 )
 from finetuning.engine.answers import Answer, ranked
 from finetuning.engine.checkpoints import Checkpoints
-from finetuning.engine.evaluation import classifier
+from finetuning.engine.evaluation import calibration, classifier, crossval, intervals
 from finetuning.engine.evaluation.metrics import Predictions
 from finetuning.engine.events import EventWriter
 from finetuning.engine.failures import AppFault, UserFault
@@ -107,34 +107,60 @@ def train(spec: TrainSpec, run_dir: Path, events: EventWriter, device: torch.dev
     validation = {"accuracy": probe.point.validation_accuracy, "loss": probe.point.validation_loss}
     if spec.strategy is Strategy.HEAD:
         tuned = frameworks.replace_head(base, spec.labels, probe.head.weight, probe.head.bias)
+        # The head that is saved has seen the validation items; the one that has not stands in for it.
+        logits = probe.start.logits(probe.table[len(data.train) :])
     else:
         tuned = start(spec, base, probe)
         fitted = tune(spec, tuned, data, run_dir, device=device, events=events)
         best = {"epoch": fitted.best_epoch, "epochs": fitted.epochs}
         validation = {**fitted.validation.metrics, "loss": fitted.validation.loss}
+        events.stage("calibrate", "Fitting the temperature on the validation images")
+        logits = validation_logits(tuned, data, device=device, events=events)
+    items = [*data.train, *data.validation]
+    judged = probes.judged(
+        probe, items, frameworks.headless(base), names=spec.labels, seed=spec.hyper.seed, events=events
+    )
+    tuned.temperature = calibration.temperature(logits, labels_of(data.validation))
     events.stage("save", "Writing the tuned weights")
     frameworks.write_release(directory / "release", tuned)
     return {
         "validation": validation,
         "best": best,
+        "calibration": calibration.summary(logits, labels_of(data.validation), tuned.temperature),
         "probe": {
             "regularization": probe.point.regularization,
             "validation_accuracy": probe.point.validation_accuracy,
         },
+        **judged,
         "class_counts": data.class_counts,
         "timing": {"probe_seconds": probe.seconds, "total_seconds": time.perf_counter() - started},
         "precision": str(features.precision(device)).removeprefix("torch."),
     }
 
 
+def validation_logits(tuned: Loaded, data: Data, *, device: torch.device, events: EventWriter) -> Tensor:
+    """Returns (N, C) of the final weights, computed as the evaluation will compute them."""
+    transform, items = data.evaluation_transform, data.validation
+    return features.extract(tuned.module, data.pack, items, transform, device=device, events=events, stage="calibrate")[
+        0
+    ]
+
+
 def fit_probe(base: Loaded, data: Data, *, device: torch.device, events: EventWriter) -> probes.Probe:
-    items = [*data.train, *data.validation]
+    items, headless = [*data.train, *data.validation], frameworks.headless(base)
+    backbone = crossval.digest(headless)
 
     def table() -> Tensor:
-        headless = frameworks.headless(base)
         return features.extract(headless, data.pack, items, data.evaluation_transform, device=device, events=events)[0]
 
-    return probes.fit(table, labels_of(items), training=len(data.train), classes=len(data.labels), events=events)
+    return probes.fit(
+        table,
+        labels_of(items),
+        training=len(data.train),
+        classes=len(data.labels),
+        events=events,
+        backbone=backbone,
+    )
 
 
 def start(spec: TrainSpec, base: Loaded, probe: probes.Probe) -> Loaded:
@@ -316,7 +342,16 @@ def evaluate(spec: EvaluateSpec, run_dir: Path, events: EventWriter, device: tor
         probed = frameworks.replace_head(bought, spec.labels, probe["weight"], probe["bias"])
         baseline = _predict(probed, pack, device, events, "baseline")
     majority = int(probe["class_counts"].argmax())
-    return {"evaluation": classifier.report(predictions, baseline, majority, labels=spec.labels, seed=spec.seed)}
+    report = classifier.report(
+        predictions,
+        baseline,
+        majority,
+        labels=spec.labels,
+        seed=spec.seed,
+        temperature=tuned.temperature,
+        leaked=spec.leaked,
+    )
+    return {"evaluation": report, "predictions_sha256": predictions.sha256}
 
 
 def _predict(loaded: Loaded, pack: PackReader, device: torch.device, events: EventWriter, stage: str) -> Predictions:
@@ -333,6 +368,7 @@ def _predict(loaded: Loaded, pack: PackReader, device: torch.device, events: Eve
         truth=labels_of(pack.items).numpy(),
         logits=logits.double().numpy(),
         indices=np.array([item.index for item in pack.items]),
+        groups=intervals.numbered([item.group for item in pack.items]),
     )
 
 

@@ -17,7 +17,7 @@ from torch.nn import functional
 from finetuning.engine import augment, features, frameworks, loop, lora, losses, probes, strategies, tfidf, weights
 from finetuning.engine.answers import Answer, ranked
 from finetuning.engine.checkpoints import Checkpoints
-from finetuning.engine.evaluation import classifier
+from finetuning.engine.evaluation import calibration, classifier, crossval, intervals
 from finetuning.engine.evaluation.metrics import Predictions
 from finetuning.engine.events import EventWriter
 from finetuning.engine.failures import AppFault, UserFault
@@ -98,20 +98,31 @@ def train(spec: TrainSpec, run_dir: Path, events: EventWriter, device: torch.dev
     validation = {"accuracy": probe.point.validation_accuracy, "loss": probe.point.validation_loss}
     if spec.strategy is Strategy.HEAD:
         tuned = frameworks.replace_head(base, spec.labels, probe.head.weight, probe.head.bias)
+        # The head that is saved has seen the validation items; the one that has not stands in for it.
+        logits = probe.start.logits(probe.table[len(data.train.items) :])
     else:
         tuned = start(spec, base, probe)
         fitted = tune(spec, tuned, data, run_dir, device=device, events=events)
         best = {"epoch": fitted.best_epoch, "epochs": fitted.epochs}
         validation = {**fitted.validation.metrics, "loss": fitted.validation.loss}
+        dtype = features.precision(device)
+        logits = outputs(tuned.module, data.reader, data.validation.rows, device=device, dtype=dtype)
+    items = [*data.train.items, *data.validation.items]
+    judged = probes.judged(
+        probe, items, frameworks.headless(base), names=spec.labels, seed=spec.hyper.seed, events=events
+    )
+    tuned.temperature = calibration.temperature(logits, data.validation.labels)
     events.stage("save", "Writing the tuned weights")
     frameworks.write_release(directory / "release", tuned)
     return {
         "validation": validation,
         "best": best,
+        "calibration": calibration.summary(logits, data.validation.labels, tuned.temperature),
         "probe": {
             "regularization": probe.point.regularization,
             "validation_accuracy": probe.point.validation_accuracy,
         },
+        **judged,
         "class_counts": data.class_counts,
         "max_tokens": data.reader.max_tokens,
         "timing": {
@@ -134,14 +145,17 @@ def fit_counts(data: Data) -> tfidf.TextCounts:
 
 
 def fit_probe(base: Loaded, data: Data, *, device: torch.device, events: EventWriter) -> probes.Probe:
-    rows = [*data.train.rows, *data.validation.rows]
+    rows, headless = [*data.train.rows, *data.validation.rows], frameworks.headless(base)
+    backbone = crossval.digest(headless)
 
     def table() -> Tensor:
-        headless, dtype = frameworks.headless(base), features.precision(device)
+        dtype = features.precision(device)
         return outputs(headless, data.reader, rows, device=device, dtype=dtype, events=events)
 
     labels = labels_of([*data.train.items, *data.validation.items])
-    return probes.fit(table, labels, training=len(data.train.rows), classes=len(data.labels), events=events)
+    return probes.fit(
+        table, labels, training=len(data.train.rows), classes=len(data.labels), events=events, backbone=backbone
+    )
 
 
 def tune(
@@ -223,12 +237,21 @@ def evaluate(spec: EvaluateSpec, run_dir: Path, events: EventWriter, device: tor
         probed = frameworks.replace_head(bought, spec.labels, probe["weight"], probe["bias"])
         baseline = _predict(probed, reader, texts, device=device, events=events, stage="baseline")
         rights["majority"] = predictions.truth == majority
-    report = classifier.report(predictions, baseline, majority, labels=spec.labels, seed=spec.seed, noun=NOUN)
+    report = classifier.report(
+        predictions,
+        baseline,
+        majority,
+        labels=spec.labels,
+        seed=spec.seed,
+        noun=NOUN,
+        temperature=tuned.temperature,
+        leaked=spec.leaked,
+    )
     report["other_baselines"] = classifier.others(predictions, rights, seed=spec.seed, noun=NOUN)
     text_of = {item.index: item.text for item in items}
     for mistake in report["worst"]:
         mistake["text"] = text_of[mistake["index"]][:MAX_WORST_CHARACTERS]
-    return {"evaluation": report}
+    return {"evaluation": report, "predictions_sha256": predictions.sha256}
 
 
 def _predict(
@@ -242,6 +265,7 @@ def _predict(
         truth=texts.labels.numpy(),
         logits=logits.double().numpy(),
         indices=np.array([item.index for item in texts.items]),
+        groups=intervals.numbered([item.group for item in texts.items]),
     )
 
 

@@ -1,0 +1,130 @@
+"""Cross-validation of the head on cached features: how well the bought model's features tell these classes apart,
+judged by every training and validation item instead of the few that a split sets aside.
+
+Valid only on features of a backbone that never saw these items: those of tuned weights are refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.stats import t as student
+from sklearn.model_selection import StratifiedGroupKFold
+from torch import Tensor, nn
+
+from finetuning.engine import heads, runtime
+from finetuning.engine.evaluation import intervals, ridge
+from finetuning.engine.evaluation.intervals import CONFIDENCE, Estimate, Floats, Ints
+from finetuning.engine.failures import AppFault
+
+FEW_ITEMS, FOLDS, FOLDS_OF_FEW = 300, 5, 10
+MAX_DECOMPOSITION = 2e11  # multiplications of the SVD: about half a minute on one core
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrozenFeatures:
+    """`table` (N, D) float32, `labels` (N,), `groups` (N,) numbered from 0; `backbone` is the digest of the
+    network that computed the table."""
+
+    table: Tensor
+    labels: Tensor
+    groups: Ints
+    backbone: str
+
+
+@dataclass(frozen=True, slots=True)
+class OutOfFold:
+    """`logits` (N, C) of each item come from the head that was fitted without its fold, `fold` (N,)."""
+
+    logits: Floats
+    fold: Ints
+    folds: int
+
+
+def digest(module: nn.Module) -> str:
+    """Returns the sha256 over the names and bytes of the module's tensors."""
+    found = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        found.update(name.encode() + b"\0" + tensor.detach().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()
+
+
+def check(features: FrozenFeatures, *, bought: str) -> None:
+    """Raises AppFault `features_not_frozen` for features of any backbone but the one that was bought."""
+    if features.backbone != bought:
+        raise AppFault("features_not_frozen", "Cross-validation is valid only on features of the model as bought.")
+
+
+def out_of_fold(features: FrozenFeatures, *, classes: int, regularization: float, seed: int) -> OutOfFold | None:
+    """Returns out-of-fold logits of stratified folds that divide no group: 5, or 10 with fewer than 300 items, or
+    as many as the smallest class has groups. None where that is fewer than two."""
+    labels, groups = features.labels.numpy(), features.groups
+    smallest = min(len(np.unique(groups[labels == label])) for label in np.unique(labels))
+    folds = min(FOLDS_OF_FEW if len(labels) < FEW_ITEMS else FOLDS, smallest)
+    if folds < 2:
+        return None
+    logits, fold = np.zeros((len(labels), classes)), np.zeros(len(labels), np.int64)
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    for number, (fitted, held) in enumerate(splitter.split(np.zeros(len(labels)), labels, groups)):
+        runtime.check_stop()
+        rows = torch.from_numpy(fitted)
+        samples = heads.Samples(features.table[rows], features.labels[rows])
+        head = heads.fit(samples, classes, regularization)
+        logits[held] = head.logits(features.table[torch.from_numpy(held)]).double().numpy()
+        fold[held] = number
+    return OutOfFold(logits, fold, folds)
+
+
+def summary(found: OutOfFold, features: FrozenFeatures) -> dict[str, Any]:
+    """Returns the part `cross_validation` of the result. The mean's interval is Nadeau and Bengio's; `pooled` is
+    the share of all items with its Wilson interval, which leaves out that folds share their training items."""
+    right = found.logits.argmax(axis=1) == features.labels.numpy()
+    accuracies = [float(right[found.fold == number].mean()) for number in range(found.folds)]
+    return {
+        "k": found.folds,
+        "items": len(right),
+        "groups": int(features.groups.max()) + 1,
+        "accuracy": accuracies,
+        "mean": corrected_interval(accuracies).to_json(),
+        "pooled": _wilson(right, features.groups),
+    }
+
+
+def corrected_interval(accuracies: list[float]) -> Estimate:
+    """Returns the mean of k folds with the corrected resampled t interval (Nadeau and Bengio 2003, Machine Learning
+    52, section 3): variance (1/k + n_test / n_train) s^2 with n_test / n_train = 1 / (k - 1), because folds
+    share most of their training items and no unbiased estimate exists. Equal folds get the width of one step
+    of 1 / k, for lack of any measured spread."""
+    folds, mean = len(accuracies), float(np.mean(accuracies))
+    spread = float(np.std(accuracies, ddof=1))
+    half = float(student.ppf((1 + CONFIDENCE) / 2, folds - 1)) * spread * (1 / folds + 1 / (folds - 1)) ** 0.5
+    plain = Estimate(mean, max(0.0, mean - half), min(1.0, mean + half))
+    return intervals.never_of_zero_width(plain, count=folds, bounds=(0.0, 1.0))
+
+
+def leave_one_out(features: FrozenFeatures, *, classes: int) -> dict[str, Any] | None:
+    """Returns the part `leave_one_out` of the result, or None where the decomposition would take too long. The
+    penalty is chosen by the same left-out errors: nine values leave little room for luck."""
+    items, width = features.table.shape
+    if items * width * min(items, width) > MAX_DECOMPOSITION:
+        return None
+    labels = features.labels.numpy()
+    rows = ridge.standardized(features.table.double().numpy())
+    best = ridge.choose(ridge.leave_group_out(rows, labels, groups=features.groups, classes=classes))
+    right = best.scores.argmax(axis=1) == labels
+    return {
+        "method": "ridge",
+        "penalty": best.penalty,
+        "items": items,
+        "groups": int(features.groups.max()) + 1,
+        "accuracy": _wilson(right, features.groups),
+    }
+
+
+def _wilson(right: npt.NDArray[np.bool_], groups: Ints) -> dict[str, float]:
+    return intervals.wilson_of(right, groups).to_json()

@@ -1,0 +1,89 @@
+"""Packs of shapes that can be learned, and a small release with random weights, without an upload or a process."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from pathlib import Path
+
+import torch
+from archives_factory import encoded
+from PIL import Image, ImageDraw
+
+from finetuning.engine import frameworks
+from finetuning.engine.frameworks.timm_models import build
+from finetuning.engine.packs import Item, PackWriter
+from finetuning.engine.spec import Framework, Split, Task, WeightsSpec
+
+ARCHITECTURE = "test_efficientnet"
+LABELS = ("disc", "square", "stripe")
+SIDE = 64
+
+
+def shape(label: str, seed: int) -> Image.Image:
+    """A shape of random place, size and shade on a dark ground."""
+    draw_from = random.Random(seed)
+    image = Image.new("RGB", (SIDE, SIDE), tuple(draw_from.randrange(60) for _ in range(3)))
+    pen = ImageDraw.Draw(image)
+    size = draw_from.randrange(18, 34)
+    shade = tuple(draw_from.randrange(120, 256) if name == label else draw_from.randrange(120) for name in LABELS)
+    x, y = draw_from.randrange(SIDE - size), draw_from.randrange(SIDE - size)
+    if label == "disc":
+        pen.ellipse((x, y, x + size, y + size), fill=shade)
+    elif label == "square":
+        pen.rectangle((x, y, x + size, y + size), fill=shade)
+    else:
+        pen.rectangle((0, y, SIDE, y + 6), fill=shade)
+    return image
+
+
+def write_pack(path: Path, counts: dict[Split, int], *, copies: int = 1, flipped: tuple[int, ...] = ()) -> list[Item]:
+    """Writes `counts` images of each class and split, each of them `copies` times in one group; the items whose
+    numbers are in `flipped` get the next class's label."""
+    items, contents = [], []
+    for split, count in counts.items():
+        for seed in range(count * len(LABELS)):
+            label = seed % len(LABELS)
+            content = encoded(shape(LABELS[label], 10_000 * list(Split).index(split) + seed))
+            digest = hashlib.sha256(content).hexdigest()
+            for _ in range(copies):
+                index = len(items) + 1
+                items.append(
+                    Item(
+                        index=index,
+                        file=f"{index:06d}.png",
+                        name=f"{index}.png",
+                        label=(label + (index in flipped)) % len(LABELS),
+                        split=split,
+                        width=SIDE,
+                        height=SIDE,
+                        sha256=digest,
+                        pixel_sha256=digest,
+                        phash="0" * 16,
+                        group=digest,
+                    )
+                )
+                contents.append(content)
+    with PackWriter(path, items) as pack:
+        for item, content in zip(items, contents, strict=True):
+            pack.add(item, content)
+    return items
+
+
+def write_release(directory: Path, *, seed: int = 0) -> Path:
+    """Writes a release of five classes whose weights are random: what it knows comes from the fine-tune."""
+    torch.manual_seed(seed)
+    config = {
+        "architecture": ARCHITECTURE,
+        "num_classes": 5,
+        "label_names": list("abcde"),
+        "pretrained_cfg": {"input_size": [3, SIDE, SIDE], "crop_pct": 1.0},
+    }
+    frameworks.write_release(directory, build(ARCHITECTURE, config))
+    return directory
+
+
+def weights_at(directory: str) -> WeightsSpec:
+    return WeightsSpec(
+        task=Task.IMAGE_CLASSIFICATION, framework=Framework.TIMM, architecture=ARCHITECTURE, directory=directory
+    )

@@ -1,0 +1,189 @@
+"""`kill -9` at any point and the same verb again end with the same weights, bit for bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from shapes_factory import LABELS, weights_at, write_pack, write_release
+
+from finetuning.engine import spec as specs
+from finetuning.engine.checkpoints import KEPT, Checkpoints
+from finetuning.engine.events import EventWriter
+from finetuning.engine.hyper import Hyper, Strategy
+from finetuning.engine.spec import Split, TrainSpec
+
+ROOT = Path(__file__).resolve().parents[2]
+DEADLINE_SECONDS = 120
+WEIGHTS = "release/model.safetensors"
+EACH = {Split.TRAIN: 34, Split.VALIDATION: 8}
+Reached = Callable[[Path], bool]
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("resume") / "inputs"
+    write_release(directory / "release")
+    write_pack(directory / "train.pack", EACH)
+    return directory
+
+
+def laid_out(run_dir: Path, inputs: Path, strategy: Strategy, **hyper: object) -> Path:
+    chosen = {"epochs": 2, "batch_size": 8, "learning_rate": 1e-3, "cached_views": 2, **hyper}
+    run_dir.mkdir()
+    (run_dir / "inputs").symlink_to(inputs)
+    spec = TrainSpec(
+        weights=weights_at("inputs/release"),
+        strategy=strategy,
+        labels=LABELS,
+        hyper=Hyper(**chosen),
+        device="cpu",
+        threads=1,
+    )
+    specs.write(spec, run_dir)
+    return run_dir
+
+
+def start(run_dir: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "finetuning.engine", "train", str(run_dir)],
+        cwd=ROOT,
+        env={**os.environ, "ENGINE_CHECKPOINT_SECONDS": "0"},
+    )
+
+
+def killed_when(reached: Reached, run_dir: Path) -> None:
+    """Starts the verb and kills it, without a chance to clean up, once `reached` holds."""
+    engine = start(run_dir)
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    try:
+        while not reached(run_dir):
+            assert engine.poll() is None, "the engine ended before the point was reached"
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+    finally:
+        engine.kill()
+    assert engine.wait() == -signal.SIGKILL
+
+
+def finished(run_dir: Path) -> str:
+    """Runs the verb to its end; returns the digest of the weights."""
+    assert start(run_dir).wait(timeout=DEADLINE_SECONDS) == 0
+    digest: str = json.loads((run_dir / "result.json").read_text())["outputs"][WEIGHTS]["sha256"]
+    return digest
+
+
+def at_event(text: str) -> Reached:
+    """Holds once a new line of the run's events contains `text`."""
+    seen: dict[Path, int] = {}
+
+    def reached(run_dir: Path) -> bool:
+        path = run_dir / "events.jsonl"
+        content = path.read_text() if path.exists() else ""
+        start_at = seen.setdefault(path, len(content))
+        return text in content[start_at:]
+
+    return reached
+
+
+def steps_saved(run_dir: Path) -> list[int]:
+    return sorted(int(path.stem) for path in (run_dir / "checkpoints").glob("*.ckpt"))
+
+
+def at_step(step: int) -> Reached:
+    return lambda run_dir: max(steps_saved(run_dir), default=0) >= step
+
+
+def test_a_full_run_killed_at_four_points_ends_with_the_weights_of_one_that_was_not(
+    tmp_path: Path, inputs: Path
+) -> None:
+    steps = -(-EACH[Split.TRAIN] * len(LABELS) // 8)  # an epoch
+    whole = finished(laid_out(tmp_path / "whole", inputs, Strategy.FULL))
+    cut = laid_out(tmp_path / "cut", inputs, Strategy.FULL)
+
+    killed_when(at_event('"stage": "features"'), cut)  # during the extraction of features
+    assert steps_saved(cut) == []
+    killed_when(at_step(4), cut)  # in the middle of an epoch, right after a checkpoint
+    assert 4 <= max(steps_saved(cut)) < steps
+    # In the second epoch, behind a checkpoint that the run itself had gone on from.
+    killed_when(at_event(f'"done": {steps + 3},'), cut)
+    assert steps < max(steps_saved(cut)) < 2 * steps
+    killed_when(at_event('"name": "save"'), cut)  # after the last epoch
+    (cut / "result.json").unlink(missing_ok=True)  # writing it is the last act: the kill may have come too late
+
+    assert finished(cut) == whole
+    log = (cut / "events.jsonl").read_text()
+    assert log.count("Going on from epoch 1") == 1
+    assert log.count("Going on from epoch 2") == 1
+    assert log.count("Going on from epoch 3") == 1
+
+
+def test_a_last_stages_run_survives_a_killed_cache_and_a_torn_checkpoint(tmp_path: Path, inputs: Path) -> None:
+    choices = {"average_weights": True, "accumulation": 2}
+    whole = finished(laid_out(tmp_path / "whole", inputs, Strategy.LAST, **choices))
+    cut = laid_out(tmp_path / "cut", inputs, Strategy.LAST, **choices)
+
+    killed_when(at_event("Computing the frozen stages once, view 2"), cut)
+    killed_when(at_step(4), cut)
+    newest = max((cut / "checkpoints").glob("*.ckpt"))
+    newest.write_bytes(newest.read_bytes()[:-100])
+
+    assert finished(cut) == whole
+    log = (cut / "events.jsonl").read_text()
+    assert f"The checkpoint {newest.stem} is damaged" in log
+    assert "Going on from epoch 1" in log
+
+
+def saved(directory: Path, identity: str, *steps: int) -> Checkpoints:
+    checkpoints = Checkpoints(directory, identity=identity)
+    for step in steps:
+        checkpoints.save({"value": torch.tensor([float(step)])}, step=step)
+    return checkpoints
+
+
+def test_a_truncated_checkpoint_falls_back_to_the_older_one(tmp_path: Path) -> None:
+    checkpoints = saved(tmp_path / "c", "this", 1, 2, 3)
+    (tmp_path / "c/000000000003.ckpt").write_bytes(b"torn")
+
+    with EventWriter(tmp_path / "events.jsonl") as events:
+        state = checkpoints.load(events)
+
+    assert state is not None
+    assert state["value"].item() == 2.0
+    assert len(list((tmp_path / "c").iterdir())) == KEPT
+
+
+def test_without_a_whole_checkpoint_a_run_starts_again(tmp_path: Path) -> None:
+    checkpoints = saved(tmp_path / "c", "this", 1, 2)
+    for path in (tmp_path / "c").iterdir():
+        path.write_bytes(path.read_bytes()[:40])
+
+    with EventWriter(tmp_path / "events.jsonl") as events:
+        assert checkpoints.load(events) is None
+
+
+def test_a_checkpoint_of_another_spec_is_not_used(tmp_path: Path) -> None:
+    saved(tmp_path / "c", "another", 5)
+
+    with EventWriter(tmp_path / "events.jsonl") as events:
+        assert Checkpoints(tmp_path / "c", identity="this").load(events) is None
+    assert "belongs to another run" in (tmp_path / "events.jsonl").read_text()
+
+
+def test_a_half_written_checkpoint_is_not_seen(tmp_path: Path) -> None:
+    checkpoints = saved(tmp_path / "c", "this", 1)
+    (tmp_path / "c/.000000000002.ckpt.123.tmp").write_bytes(b"half")
+
+    with EventWriter(tmp_path / "events.jsonl") as events:
+        state = checkpoints.load(events)
+
+    assert state is not None
+    assert state["value"].item() == 1.0
