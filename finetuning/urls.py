@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from finetuning.web import datasets, playground, runs
+from finetuning.web import datasets, launch, playground, runs
 
 urlpatterns = [
     path("datasets/", datasets.index, name="datasets"),
@@ -12,7 +12,7 @@ urlpatterns = [
     path("datasets/<uuid:uid>/recheck/", datasets.recheck, name="dataset_recheck"),
     path("datasets/<uuid:uid>/thumbnails/<int:number>.jpg", datasets.thumbnail, name="thumbnail"),
     path("runs/", runs.index, name="runs"),
-    path("runs/new/", runs.new, name="run_new"),
+    path("runs/new/", launch.new, name="run_new"),
     path("runs/<uuid:uid>/", runs.detail, name="run"),
     path("runs/<uuid:uid>/events/", runs.events, name="run_events"),
     path("runs/<uuid:uid>/cancel/", runs.cancel, name="run_cancel"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NoReturn
 
-from django.http import Http404
+from django.http import Http404, HttpResponseBase
 from django.shortcuts import get_object_or_404
 from django.utils import timezone
 from drf_spectacular.types import OpenApiTypes
@@ -17,6 +17,7 @@ from finetuning import selectors
 from finetuning.api import serializers as shapes
 from finetuning.models import Dataset, Run
 from finetuning.services import datasets, derivatives, playground, runs
+from marketplace import downloads
 from marketplace.accounts.services import people
 from marketplace.api import RawBody, View
 from marketplace.errors import Invalid
@@ -109,7 +110,8 @@ class RunsView(View):
             user=request.user,
             release=find_release(request, namespace, name, fields.get("version", "")),
             dataset=find_dataset(request, str(fields["dataset"])),
-            strategy=fields["strategy"],
+            strategy=fields.get("strategy", ""),
+            preset=fields.get("preset", ""),
             hyper=dict(fields.get("hyper", {})),
             now=timezone.now(),
         )
@@ -146,6 +148,24 @@ class RunCancel(View):
     def post(self, request: Request, uid: str) -> Response:
         run = runs.request_cancel(user=request.user, run=find_run(request, uid), now=timezone.now())
         return Response(shapes.RunOutput(run).data)
+
+
+class RunReceipt(View):
+    read_scope, write_scope = "runs:read", "runs:write"
+
+    @extend_schema(
+        summary="The signed receipt of a run's evaluation", responses={(200, "application/json"): OpenApiTypes.OBJECT}
+    )
+    def get(self, request: Request, uid: str) -> HttpResponseBase:
+        run = find_run(request, uid)
+        receipt = runs.receipt_of(run) or _absent()
+        return downloads.blob_response(
+            request,
+            sha256=receipt.sha256,
+            size=receipt.bytes,
+            filename=f"{run.uid}-receipt.json",
+            content_type="application/json",
+        )
 
 
 class RunPublish(View):

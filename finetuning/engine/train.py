@@ -7,11 +7,18 @@ from typing import Any
 
 from finetuning.engine import runtime, tasks
 from finetuning.engine.events import EventWriter
+from finetuning.engine.failures import UserFault
+from finetuning.engine.hyper import SpecError, check
 from finetuning.engine.spec import TrainSpec
 
 
 def run(spec: TrainSpec, run_dir: Path, events: EventWriter) -> dict[str, Any]:
-    """Returns the train verb's part of the result (docs/engine.md)."""
+    """Returns the train verb's part of the result (docs/engine.md). Raises UserFault (`strategy_unsupported`,
+    `loss_unsupported`) for what the task does not have."""
+    try:
+        check(spec.target, spec.strategy, spec.hyper)
+    except SpecError as error:
+        raise UserFault(f"{error.field}_unsupported", str(error)) from error
     device = runtime.choose_device(spec.device)
     part: dict[str, Any] = tasks.module_of(spec.target).train(spec, run_dir, events, device)
     return {"strategy": spec.strategy.value, **part, "peak_memory_bytes": runtime.peak_memory_bytes(device)}

@@ -23,15 +23,14 @@ from marketplace.errors import Conflict, Invalid
 from marketplace.queue import Job, enqueue
 
 CHECK_FAILED = "check_failed"  # the problem of a dataset that the server could not inspect
-SUPPORTED_TASKS = (engine.Task.IMAGE_CLASSIFICATION,)
 
 
 def receive(*, user: User, owner: Namespace, name: str, task: str, stream: storage.Readable, filename: str) -> Dataset:
     """Stores the upload and queues its inspection. Raises Invalid (`task_not_supported`, `empty_file`),
     Conflict (`name_taken`, `quota_exceeded`), TooLarge; nothing is kept then but the unreferenced blob."""
     require(policies.may_change(user, owner))
-    if task not in SUPPORTED_TASKS:
-        raise Invalid("task_not_supported", "This site takes image-classification datasets so far.", field="task")
+    if task not in tuple(engine.Task):
+        raise Invalid("task_not_supported", f"Choose a task: {', '.join(engine.Task)}.", field="task")
     _require_room(owner)
     if Dataset.objects.filter(owner=owner, name=name, deleted_at__isnull=True).exists():
         raise Conflict("name_taken", "You have a dataset of this name. Choose another name.", field="name")
@@ -85,7 +84,7 @@ def record_inspection(
             digest=report["digest"],
             report=report,
             labels=report["labels"],
-            images=report["images"],
+            images=report["images"] if "images" in report else report["texts"],
             train_pack_sha256=files["train.pack"]["sha256"],
             test_pack_sha256=files["test.pack"]["sha256"],
             thumbnails_sha256=files["thumbnails.pack"]["sha256"],

@@ -19,18 +19,7 @@ from models_catalog.models.listings import ReleaseStatus
 
 WEIGHTS_DOCUMENT = "weights.json"  # what `serve` is told of a release; written last
 LAYING_OUT = ".laying-out-"  # prefix of a serving directory that is not whole yet
-_TOKENIZER_FILES = frozenset(
-    {
-        "merges.txt",
-        "sentencepiece.bpe.model",
-        "special_tokens_map.json",
-        "spiece.model",
-        "tokenizer.json",
-        "tokenizer_config.json",
-        "vocab.json",
-        "vocab.txt",
-    }
-)
+_READ_BY_NAME = frozenset({engine.CONFIG_FILE, *engine.TOKENIZER_FILES, engine.POOLING_FILE, engine.LENGTH_FILE})
 
 
 def directory(kind: str, pk: int, verb: engine.Verb) -> Path:
@@ -60,7 +49,7 @@ def prepare(path: Path, spec: engine.Spec, inputs: dict[str, str]) -> Path:
 def is_read(path: str) -> bool:
     """Whether the engine reads this file of a release. What a vendor adds beside it, in folders or under names
     of ours, never reaches a directory of ours."""
-    return path in _TOKENIZER_FILES | {engine.CONFIG_FILE} or ("/" not in path and path.endswith(".safetensors"))
+    return path in _READ_BY_NAME or ("/" not in path and path.endswith(".safetensors"))
 
 
 def _files_of(release: Release) -> list[Artifact]:
@@ -71,9 +60,10 @@ def release_inputs(release: Release, folder: str = "release") -> dict[str, str]:
     return {f"{folder}/{file.path}": file.sha256 for file in _files_of(release)}
 
 
-def weights_spec(release: Release, folder: str = "release") -> engine.WeightsSpec:
+def weights_spec(release: Release, folder: str = "release", *, task: engine.Task | None = None) -> engine.WeightsSpec:
+    """Describes the release's weights; with `task`, those that were tuned from them to do it."""
     return engine.WeightsSpec(
-        task=engine.Task(release.listing.task),
+        task=task or engine.Task(release.listing.task),
         framework=engine.Framework(release.listing.framework),
         architecture=release.listing.architecture,
         directory=f"{engine.INPUTS_DIR}/{folder}",
