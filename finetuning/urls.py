@@ -18,6 +18,5 @@ urlpatterns = [
     path("runs/<uuid:uid>/cancel/", runs.cancel, name="run_cancel"),
     path("runs/<uuid:uid>/publish/", runs.publish, name="run_publish"),
     path("models/<str:namespace>/<str:name>/try/", playground.page, name="try_model"),
-    path("models/<str:namespace>/<str:name>/try/predict/", playground.predict, name="try_predict"),
     path("models/<str:namespace>/<str:name>/fetch/", playground.fetch_weights, name="fetch_weights"),
 ]

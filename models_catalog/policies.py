@@ -128,7 +128,10 @@ def may_fetch(user: Person, release: Release) -> Decision:
 def may_predict(user: Person, release: Release, *, now: datetime) -> Decision:
     if not release.manifest_sha256:  # served under its revision, which publication sets
         return deny("not_published", "This release is not published.")
-    return may_download(user, release, now=now)
+    allowed = may_download(user, release, now=now)
+    if allowed.allowed and not release.labels:
+        return deny("no_classes", "This model names no classes, so it has nothing to answer: fine-tune it first.")
+    return allowed
 
 
 def may_fine_tune(user: Person, release: Release, *, now: datetime, holder: Namespace | None = None) -> Decision:

@@ -135,7 +135,18 @@ class EventsOutput(serializers.Serializer[Any]):
     terminal = serializers.BooleanField()
 
 
+class TextInput(Input):
+    text = serializers.CharField()
+
+
 class PredictionOutput(serializers.Serializer[Any]):
-    predictions = serializers.ListField(child=serializers.DictField())
+    predictions = serializers.ListField(
+        child=serializers.DictField(), required=False, help_text="Classes, or boxes in pixels of the upright image"
+    )
+    width = serializers.IntegerField(required=False, help_text="Of the upright image; with boxes")
+    height = serializers.IntegerField(required=False)
+    threshold = serializers.FloatField(required=False, help_text="The confidence from which a box counts as found")
+    mask = serializers.DictField(required=False, help_text="A palette PNG in base64; the pixel is the class")
+    classes = serializers.ListField(child=serializers.DictField(), required=False, help_text="The mask's legend")
     milliseconds = serializers.FloatField()
     warm = serializers.BooleanField()

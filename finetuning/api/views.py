@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from django.http import Http404, HttpResponseBase
@@ -21,6 +22,7 @@ from marketplace import downloads
 from marketplace.accounts.services import people
 from marketplace.api import RawBody, View
 from marketplace.errors import Invalid
+from marketplace.inputs import JsonBody
 from models_catalog.api.views import find_release, namespace_named
 
 
@@ -187,17 +189,18 @@ class RunPublish(View):
 
 class Predict(View):
     read_scope = write_scope = "predict"
-    parser_classes = [MultiPartParser, RawBody]
+    parser_classes = [MultiPartParser, JsonBody, RawBody]
 
     @extend_schema(
-        summary="Classify an image (the body) with a model that you may use",
-        request={"application/octet-stream": OpenApiTypes.BINARY},
+        summary="Ask a model that you may use: about an image (the body), or a text (JSON)",
+        request={"application/octet-stream": OpenApiTypes.BINARY, "application/json": shapes.TextInput},
         parameters=[OpenApiParameter("top", int), OpenApiParameter("version", str)],
         responses=shapes.PredictionOutput,
     )
     def post(self, request: Request, namespace: str, name: str) -> Response:
         release = find_release(request, namespace, name, request.query_params.get("version", ""))
-        top = playground.read_top(request.query_params.get("top", str(playground.DEFAULT_TOP)))
+        top = playground.read_top(request.query_params.get("top"), release.listing.task)
+        fields = request.data if isinstance(request.data, Mapping) else {}
         upload = request.FILES.get("file") or request.FILES.get("image") or request.data  # RawBody's stream
-        content = playground.read_image(upload)
-        return Response(playground.predict(user=request.user, release=release, content=content, top=top))
+        given = playground.read_given(release, upload=upload, text=fields.get("text", fields.get("inputs")))
+        return Response(playground.predict(user=request.user, release=release, given=given, top=top))

@@ -109,22 +109,6 @@ TARGETS: dict[tuple[Task, Framework], tuple[Task, ...]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Headline:
-    """The metric that a task's evaluation is summed up by: its key in `metrics`, and its name."""
-
-    key: str
-    title: str
-
-
-HEADLINES: dict[Task, Headline] = {
-    Task.IMAGE_CLASSIFICATION: Headline("accuracy", "Accuracy"),
-    Task.OBJECT_DETECTION: Headline("map", "mAP"),
-    Task.SEMANTIC_SEGMENTATION: Headline("miou", "mIoU"),
-    Task.TEXT_CLASSIFICATION: Headline("accuracy", "Accuracy"),
-}
-
-
 class Split(StrEnum):
     TRAIN = "train"
     VALIDATION = "validation"

@@ -14,6 +14,7 @@ from finetuning.engine.hyper import (
     Precision,
     Schedule,
     Strategy,
+    Task,
 )
 
 STRATEGIES: dict[Strategy, str] = {
@@ -29,6 +30,13 @@ SENTENCES: dict[Strategy, str] = {
     Strategy.FULL: "Starts from the head-only solution, then tunes every layer: slow, and worth it for unusual data.",
     Strategy.LORA: "Learns small updates beside the frozen weights, merged at the end: gentle with large models.",
     Strategy.SCRATCH: "Random weights: the control that shows what the bought ones are worth.",
+}
+# What one item of a task's data is.
+ITEMS: dict[Task, str] = {
+    Task.IMAGE_CLASSIFICATION: "image",
+    Task.OBJECT_DETECTION: "image",
+    Task.SEMANTIC_SEGMENTATION: "image",
+    Task.TEXT_CLASSIFICATION: "text",
 }
 # By class: equal values of two classes, such as `auto`, are one key.
 _CHOICES: dict[type[StrEnum], Mapping[Any, str]] = {

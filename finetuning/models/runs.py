@@ -9,6 +9,7 @@ from django.contrib.auth.models import AnonymousUser
 from django.db import models
 from django.db.models import Q
 
+from finetuning.engine.headlines import Measured, headline
 from finetuning.engine.spec import Strategy, Task
 from finetuning.models.datasets import DatasetVersion
 from marketplace.accounts.models import Namespace, User
@@ -104,6 +105,11 @@ class Run(models.Model):
     def task(self) -> Task:
         """What the run learns: the dataset says it, because a classifier can become the backbone of a detector."""
         return Task(self.dataset_version.dataset.task)
+
+    @property
+    def headline(self) -> Measured | None:
+        """The one metric that the evaluation is summed up by; None before there is one."""
+        return headline(self.task, self.evaluation.get("metrics", {}))
 
 
 class RunEvent(models.Model):
