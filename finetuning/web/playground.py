@@ -7,7 +7,6 @@ from typing import Any
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.core.files.uploadedfile import UploadedFile
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
@@ -29,6 +28,7 @@ LEADS = {
 IMAGE_TYPES = ("image/jpeg", "image/png", "image/webp")
 # A page that carries its picture grows by a third of it; a script shows the picture that it has anyway.
 MAX_SHOWN_BYTES = 4 * 2**20
+LETTERS_ACROSS = 24  # of the names that are drawn beside boxes, along the picture's longer side
 
 
 @login_required
@@ -74,12 +74,14 @@ def _placed(answer: dict[str, Any]) -> dict[str, Any]:
         if "box" in found
     ]
     seen = sorted((entry for entry in answer.get("classes", []) if entry["share"]), key=lambda entry: -entry["share"])
-    return {**answer, "boxes": boxes, "found": sum(box["is_found"] for box in boxes), "seen": seen}
+    letters = max(answer.get("width", 0), answer.get("height", 0)) / LETTERS_ACROSS
+    found = sum(box["is_found"] for box in boxes)
+    return {**answer, "boxes": boxes, "found": found, "seen": seen, "letters": letters}
 
 
-def _picture(upload: UploadedFile | None, given: bytes | str) -> str:
+def _picture(upload: Any, given: bytes | str) -> str:
     """Returns the uploaded picture as an address of its own, or nothing where it is none or too large for a page."""
-    if upload is None or isinstance(given, str) or len(given) > MAX_SHOWN_BYTES:
+    if isinstance(given, str) or len(given) > MAX_SHOWN_BYTES:
         return ""
     kind = upload.content_type
     return f"data:{kind};base64,{base64.b64encode(given).decode()}" if kind in IMAGE_TYPES else ""

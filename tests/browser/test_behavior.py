@@ -13,6 +13,7 @@ from visits import World
 
 pytestmark = pytest.mark.stack
 MODEL = "northlight/efficientnet-lite0"
+ENCODER = "quillworks/all-minilm-l6-v2"
 
 
 def test_filters_keep_their_place_in_the_address_and_come_off_again(page: Page, stack: Stack) -> None:
@@ -48,6 +49,23 @@ def test_a_run_form_shows_the_settings_of_its_strategy(signed_in: Callable[[str]
     expect(page.get_by_label("Epochs")).to_be_visible()
     page.get_by_label("Head only").check()
     expect(page.get_by_label("Epochs")).to_be_hidden()
+
+
+def test_untouched_settings_follow_the_strategy_and_a_preset_fills_the_form(
+    signed_in: Callable[[str], Page], world: World
+) -> None:
+    page = signed_in("tourist")
+    page.goto(f"{world.stack.url}/runs/new/?model={ENCODER}")
+    page.get_by_role("radio", name="LoRA").check()
+    expect(page.get_by_label("Epochs")).to_have_value("5")
+    page.get_by_label("Learning rate").fill("0.01")
+    page.get_by_role("radio", name="Full").check()
+    expect(page.get_by_label("Epochs")).to_have_value("3")
+    expect(page.get_by_label("Learning rate")).to_have_value("0.01")
+
+    page.get_by_role("link", name="Best").click()
+    expect(page.get_by_role("radio", name="Full")).to_be_checked()
+    expect(page.get_by_label("Epochs")).to_have_value("6")
 
 
 def test_a_dataset_of_another_kind_is_refused_before_it_is_sent(
