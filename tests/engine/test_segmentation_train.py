@@ -248,10 +248,11 @@ def test_the_loss_follows_the_rarest_class_and_says_so(head_run: Path) -> None:
 
 
 def test_losses_and_strategies_that_do_not_fit_are_refused(tmp_path: Path, bought: Path, packs: Path) -> None:
-    with pytest.raises(UserFault, match="class_balanced"):
+    with pytest.raises(UserFault, match="class_balanced") as loss:
         trained(tmp_path / "a", bought, packs, Strategy.HEAD, loss=spec.Loss.CLASS_BALANCED)
-    with pytest.raises(UserFault, match="tuned by"):
+    with pytest.raises(UserFault, match="lora") as strategy:
         trained(tmp_path / "b", bought, packs, Strategy.LORA)
+    assert [caught.value.code for caught in (loss, strategy)] == ["loss_unsupported", "strategy_unsupported"]
 
 
 def test_a_head_run_of_a_segmentation_reads_epochs_and_no_stages() -> None:
