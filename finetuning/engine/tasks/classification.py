@@ -335,6 +335,9 @@ def evaluate(spec: EvaluateSpec, run_dir: Path, events: EventWriter, device: tor
     predictions = _predict(tuned, pack, device, events, "evaluate")
     probe = weights.load_tensors(run_dir / spec.train_outputs / PROBE_FILE)
     baseline = None
+    rights: dict[str, classifier.Rights] = {}
+    if frameworks.names_in(frameworks.read_config(run_dir / spec.base.directory)) == spec.labels:
+        rights["parent"] = _predict(frameworks.load(spec.base, run_dir), pack, device, events, "parent").is_right
     if spec.strategy is not Strategy.HEAD:
         bought = frameworks.load(spec.base, run_dir)
         if frameworks.head_of(bought).in_features != probe["weight"].shape[1]:
@@ -342,6 +345,8 @@ def evaluate(spec: EvaluateSpec, run_dir: Path, events: EventWriter, device: tor
         probed = frameworks.replace_head(bought, spec.labels, probe["weight"], probe["bias"])
         baseline = _predict(probed, pack, device, events, "baseline")
     majority = int(probe["class_counts"].argmax())
+    if baseline is not None:
+        rights["majority"] = predictions.truth == majority
     report = classifier.report(
         predictions,
         baseline,
@@ -351,6 +356,7 @@ def evaluate(spec: EvaluateSpec, run_dir: Path, events: EventWriter, device: tor
         temperature=tuned.temperature,
         leaked=spec.leaked,
     )
+    report["other_baselines"] = classifier.others(predictions, rights, seed=spec.seed, noun="test images")
     return {"evaluation": report, "predictions_sha256": predictions.sha256}
 
 

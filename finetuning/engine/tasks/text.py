@@ -234,6 +234,8 @@ def evaluate(spec: EvaluateSpec, run_dir: Path, events: EventWriter, device: tor
     baseline = None
     if spec.strategy is not Strategy.HEAD:
         bought = load(spec.base, run_dir, classes=len(spec.labels))
+        if bought.labels == spec.labels:
+            rights["parent"] = _predict(bought, reader, texts, device=device, events=events, stage="parent").is_right
         probed = frameworks.replace_head(bought, spec.labels, probe["weight"], probe["bias"])
         baseline = _predict(probed, reader, texts, device=device, events=events, stage="baseline")
         rights["majority"] = predictions.truth == majority
