@@ -7,6 +7,7 @@ from finetuning.web import datasets, playground, runs
 urlpatterns = [
     path("datasets/", datasets.index, name="datasets"),
     path("datasets/new/", datasets.new, name="dataset_new"),
+    path("datasets/examples/<slug:name>/", datasets.example, name="dataset_example"),
     path("datasets/<uuid:uid>/", datasets.detail, name="dataset"),
     path("datasets/<uuid:uid>/delete/", datasets.delete, name="dataset_delete"),
     path("datasets/<uuid:uid>/recheck/", datasets.recheck, name="dataset_recheck"),

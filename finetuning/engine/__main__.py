@@ -31,11 +31,13 @@ HELP = {
     specs.Verb.VERIFY: "check a release: its files, weights and golden pair",
     specs.Verb.CONVERT: "turn a pickle of tensors into a release",
     specs.Verb.ZOO: "list the pretrained models that torchvision knows of",
+    specs.Verb.EXAMPLES: "build a data set to try each task with",
     specs.Verb.TRAIN: "fine-tune a release on the training and validation items",
     specs.Verb.EVALUATE: "score a finished training on the test items, and write the receipt",
     specs.Verb.SERVE: "answer predictions on a Unix socket until SIGTERM",
 }
 VERIFY_RECEIPT = "verify-receipt"
+_WITHOUT_TORCH = frozenset({specs.Verb.INSPECT, specs.Verb.EXAMPLES})
 
 
 def main(arguments: list[str]) -> int:
@@ -139,7 +141,7 @@ def _work(verb: specs.Verb, run_dir: Path, events: EventWriter) -> None:
         raise specs.SpecError(f"spec.json is not for the verb {verb}.", "verb")
     (run_dir / specs.OUTPUTS_DIR).mkdir(exist_ok=True)
     # Imported late: `started` must reach the reader before torch, which takes seconds, is loaded.
-    machine = _machine(spec) if verb is not specs.Verb.INSPECT else {}
+    machine = _machine(spec) if verb not in _WITHOUT_TORCH else {}
     part = importlib.import_module(f"finetuning.engine.{verb.value}").run(spec, run_dir, events)
     seconds = time.monotonic() - started
     results.write(run_dir, verb=verb, part={**machine, **part}, seconds=seconds)

@@ -68,6 +68,7 @@ class Verb(StrEnum):
     VERIFY = "verify"
     CONVERT = "convert"
     ZOO = "zoo"
+    EXAMPLES = "examples"
     TRAIN = "train"
     EVALUATE = "evaluate"
     SERVE = "serve"
@@ -181,6 +182,24 @@ class ZooSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ExamplesSpec:
+    """Build a data set to try each task with. `catalogs` holds `LANGUAGE/*.mo`, compiled message catalogues;
+    `snippets` is the source distribution of vaderSentiment 3.3.1. What needs one of them that is not there is
+    left out, and said."""
+
+    scenes: int = 500
+    texts: int = 2000  # of the rated snippets
+    catalogs: str = "inputs/catalogs"
+    snippets: str = "inputs/snippets.tar.gz"
+    # Those of Latin letters, beside the English that the catalogues translate: spelling must tell them apart.
+    languages: tuple[str, ...] = ("de", "es", "fr", "it", "nl", "pl", "pt")
+
+    def __post_init__(self) -> None:
+        if self.scenes < 20 or self.texts < 20:
+            raise SpecError("An example needs at least 20 scenes or texts.", "scenes")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrainSpec:
     """Fine-tune on a pack that holds the training and validation items only: the trainer never has the
     test items. `task` is what to learn where that is not what the weights were bought for: a classifier can
@@ -239,11 +258,12 @@ type_of_verb: dict[Verb, type[Any]] = {
     Verb.VERIFY: VerifySpec,
     Verb.CONVERT: ConvertSpec,
     Verb.ZOO: ZooSpec,
+    Verb.EXAMPLES: ExamplesSpec,
     Verb.TRAIN: TrainSpec,
     Verb.EVALUATE: EvaluateSpec,
     Verb.SERVE: ServeSpec,
 }
-Spec = InspectSpec | VerifySpec | ConvertSpec | ZooSpec | TrainSpec | EvaluateSpec | ServeSpec
+Spec = InspectSpec | VerifySpec | ConvertSpec | ZooSpec | ExamplesSpec | TrainSpec | EvaluateSpec | ServeSpec
 
 
 def to_json(spec: Spec) -> dict[str, Any]:

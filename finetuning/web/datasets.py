@@ -8,7 +8,7 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth.decorators import login_required
 from django.core.paginator import Paginator
-from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.http import FileResponse, Http404, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils import timezone
@@ -19,7 +19,7 @@ from finetuning import selectors
 from finetuning.forms import DatasetForm
 from finetuning.models import Dataset
 from finetuning.services import datasets as services
-from finetuning.services import thumbnails
+from finetuning.services import examples, thumbnails
 from marketplace.accounts.services import people
 from marketplace.errors import DomainError
 from marketplace.html import add_error, form_errors, wants_json
@@ -59,8 +59,17 @@ def new(request: HttpRequest) -> HttpResponse:
             add_error(form, error)
     if request.method == "POST" and wants_json(request):
         return form_errors(form)
-    context = {"form": form, "max_size": filesize(settings.MAX_UPLOAD_BYTES)}
+    context = {"form": form, "max_size": filesize(settings.MAX_UPLOAD_BYTES), "examples": examples.available()}
     return render(request, "finetuning/dataset_new.html", context)
+
+
+@login_required
+def example(_request: HttpRequest, name: str) -> HttpResponseBase:
+    """Serves a file that can be uploaded as it is."""
+    found = examples.find(name)
+    if found is None:
+        raise Http404
+    return FileResponse(found.path.open("rb"), as_attachment=True, filename=found.file)
 
 
 @login_required
