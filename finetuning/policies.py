@@ -17,7 +17,10 @@ from models_catalog import policies as catalog
 from models_catalog.models import Release
 
 Person = User | AnonymousUser
-TUNABLE = {(Task.IMAGE_CLASSIFICATION, Framework.TIMM), (Task.IMAGE_CLASSIFICATION, Framework.TORCHVISION)}
+TUNABLE = {
+    (Task.IMAGE_CLASSIFICATION, framework)
+    for framework in (Framework.TIMM, Framework.TORCHVISION, Framework.TRANSFORMERS)
+}
 
 
 def may_change(user: Person, owner: Namespace) -> Decision:
@@ -41,7 +44,9 @@ def may_use_dataset(user: Person, dataset: Dataset, release: Release) -> Decisio
 def can_be_tuned(release: Release) -> Decision:
     if (Task(release.listing.task), Framework(release.listing.framework)) in TUNABLE:
         return ALLOW
-    return deny("not_tunable_yet", "This site fine-tunes image classifiers of timm and torchvision so far.")
+    return deny(
+        "not_tunable_yet", "This site fine-tunes image classifiers of timm, torchvision and Transformers so far."
+    )
 
 
 def has_quota(user: User) -> Decision:

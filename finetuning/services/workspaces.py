@@ -19,9 +19,10 @@ from models_catalog.models.listings import ReleaseStatus
 
 WEIGHTS_DOCUMENT = "weights.json"  # what `serve` is told of a release; written last
 LAYING_OUT = ".laying-out-"  # prefix of a serving directory that is not whole yet
-_TOKENIZER_FILES = frozenset(
+_FILES_BESIDE = frozenset(
     {
         "merges.txt",
+        "preprocessor_config.json",
         "sentencepiece.bpe.model",
         "special_tokens_map.json",
         "spiece.model",
@@ -60,7 +61,7 @@ def prepare(path: Path, spec: engine.Spec, inputs: dict[str, str]) -> Path:
 def is_read(path: str) -> bool:
     """Whether the engine reads this file of a release. What a vendor adds beside it, in folders or under names
     of ours, never reaches a directory of ours."""
-    return path in _TOKENIZER_FILES | {engine.CONFIG_FILE} or ("/" not in path and path.endswith(".safetensors"))
+    return path in _FILES_BESIDE | {engine.CONFIG_FILE} or ("/" not in path and path.endswith(".safetensors"))
 
 
 def _files_of(release: Release) -> list[Artifact]:
