@@ -61,6 +61,7 @@ CARD_FILE = "README.md"
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 GOLDEN_FILE = "golden.safetensors"
+ONNX_FILE = "model.onnx"
 
 
 class Verb(StrEnum):
@@ -71,6 +72,7 @@ class Verb(StrEnum):
     EXAMPLES = "examples"
     TRAIN = "train"
     EVALUATE = "evaluate"
+    EXPORT = "export"
     SERVE = "serve"
 
 
@@ -244,6 +246,25 @@ class EvaluateSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ExportSpec:
+    """Write a release as one ONNX file and compare the two on the test pack. `license_note` (the terms, in a few
+    words) and `lineage` (the models it was made from, nearest first) become part of the file; `max_items` bounds
+    the comparison, whose items are drawn from the seed."""
+
+    weights: WeightsSpec
+    pack: str = "inputs/test.pack"
+    license_note: str = ""
+    lineage: tuple[str, ...] = ()
+    max_items: int = 1_000
+    seed: int = 0
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        if self.max_items < 1:
+            raise SpecError("Compare at least one item.", "max_items")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServeSpec:
     """Answer predictions on a Unix socket for the releases laid out below `releases`."""
 
@@ -261,9 +282,20 @@ type_of_verb: dict[Verb, type[Any]] = {
     Verb.EXAMPLES: ExamplesSpec,
     Verb.TRAIN: TrainSpec,
     Verb.EVALUATE: EvaluateSpec,
+    Verb.EXPORT: ExportSpec,
     Verb.SERVE: ServeSpec,
 }
-Spec = InspectSpec | VerifySpec | ConvertSpec | ZooSpec | ExamplesSpec | TrainSpec | EvaluateSpec | ServeSpec
+Spec = (
+    InspectSpec
+    | VerifySpec
+    | ConvertSpec
+    | ZooSpec
+    | ExamplesSpec
+    | TrainSpec
+    | EvaluateSpec
+    | ExportSpec
+    | ServeSpec
+)
 
 
 def to_json(spec: Spec) -> dict[str, Any]:
