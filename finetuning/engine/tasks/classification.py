@@ -112,7 +112,7 @@ def train(spec: TrainSpec, run_dir: Path, events: EventWriter, device: torch.dev
     else:
         tuned = start(spec, base, probe)
         fitted = tune(spec, tuned, data, run_dir, device=device, events=events)
-        best = {"epoch": fitted.best_epoch, "epochs": fitted.epochs}
+        best = fitted.best
         validation = {**fitted.validation.metrics, "loss": fitted.validation.loss}
         events.stage("calibrate", "Fitting the temperature on the validation images")
         logits = validation_logits(tuned, data, device=device, events=events)

@@ -103,7 +103,7 @@ def train(spec: TrainSpec, run_dir: Path, events: EventWriter, device: torch.dev
     else:
         tuned = start(spec, base, probe)
         fitted = tune(spec, tuned, data, run_dir, device=device, events=events)
-        best = {"epoch": fitted.best_epoch, "epochs": fitted.epochs}
+        best = fitted.best
         validation = {**fitted.validation.metrics, "loss": fitted.validation.loss}
         dtype = features.precision(device)
         logits = outputs(tuned.module, data.reader, data.validation.rows, device=device, dtype=dtype)
