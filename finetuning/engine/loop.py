@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from finetuning.engine import lr_finder, optimizers, runtime
+from finetuning.engine import collective, lr_finder, optimizers, runtime
 from finetuning.engine.checkpoints import Checkpoints, interval_seconds
 from finetuning.engine.events import EventWriter
 from finetuning.engine.hyper import Hyper
@@ -109,6 +109,7 @@ class Run:
         self._restore()
         progress, hyper = self._progress, self._hyper
         yield from [Validation(**entry) for entry in progress.history]
+        collective.same_weights(self._module)
         if not progress.best:
             self._begin()
         self._events.stage("tune", "Training")
@@ -136,7 +137,7 @@ class Run:
 
     def _begin(self) -> None:
         progress = self._progress
-        first = self._trainee.validate(self._module)
+        first = self._validate(self._module)
         initial = first if self._keeps_initial else Validation(math.inf, math.inf, first.metrics)
         progress.best, self._best_state = _plain(initial), _snapshot(self._module)
         if self._hyper.find_learning_rate:
@@ -189,7 +190,7 @@ class Run:
     def _judge(self) -> Validation:
         """Validates the epoch: keeps the best, and takes a diverged run back to it."""
         progress = self._progress
-        validation = self._trainee.validate(self._average or self._module)
+        validation = self._validate(self._average or self._module)
         self._report(validation)
         best = progress.best["loss"]
         limit = DIVERGED_FACTOR * max(best, _LOSS_FLOOR)
@@ -202,6 +203,13 @@ class Run:
             progress.best, progress.best_epoch = _plain(validation), progress.epoch
             self._best_state = _snapshot(self._average or self._module)
         progress.history.append(_plain(validation))
+        return validation
+
+    def _validate(self, module: nn.Module) -> Validation:
+        """Scores on the first process, whose word the others take: they have the same weights."""
+        own = self._trainee.validate(module) if collective.rank() == 0 else None
+        validation = collective.from_first(own)
+        assert validation is not None  # noqa: S101 - the first has always scored
         return validation
 
     def _report(self, validation: Validation) -> None:
@@ -225,7 +233,7 @@ class Run:
         self._checkpoints.save(state, step=self._progress.updates)
 
     def _restore(self) -> None:
-        state = self._checkpoints.load(self._events)
+        state = collective.from_first(self._checkpoints.load(self._events))
         if state is None:
             return
         self._module.load_state_dict(state["module"])

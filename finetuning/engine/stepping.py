@@ -6,9 +6,9 @@ import hashlib
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from finetuning.engine import features, optimizers, strategies
+from finetuning.engine import collective, features, optimizers, strategies
 from finetuning.engine.failures import UserFault
 from finetuning.engine.hyper import Hyper, Precision
 from finetuning.engine.strategies import Plan
@@ -31,22 +31,37 @@ class Stepper:
     def train_mode(self) -> None:
         """Puts the module into training mode and drops what is left of earlier gradients."""
         trainee = self._trainee
-        frozen_norms = self._hyper.batch_size < trainee.norm_min_batch or trainee.items < NORM_MIN_ITEMS
+        is_small = self._hyper.batch_size < trainee.norm_min_batch or trainee.items < NORM_MIN_ITEMS
+        # Statistics of a share are not those of the batch.
+        frozen_norms = is_small or collective.world() > 1
         strategies.train_mode(trainee.module, self._plan.frozen, frozen_norms=frozen_norms)
         self.optimizer.zero_grad(set_to_none=True)
 
     def backward(self, batch: Any, *, place: tuple[int, ...]) -> float:
-        """Adds the batch's gradients and returns its loss. Dropout is a function of the seed and `place` alone."""
-        torch.manual_seed(seed_of(self._hyper.seed, *place))
+        """Adds the gradients of this process's share of a batch (None: it has none) and returns the loss of the
+        whole batch. Dropout is a function of the seed, `place` and the process alone."""
+        torch.manual_seed(seed_of(self._hyper.seed, *place, *([collective.rank()] if collective.rank() else [])))
+        if collective.world() == 1:
+            loss = self._loss(batch)
+            self._scaler.scale(loss / self._hyper.accumulation).backward()
+            return loss.item()
+        weight = 0.0 if batch is None else self._trainee.weight(batch)
+        share = self._loss(batch) if weight else None
+        value = 0.0 if share is None else weight * share.item()
+        total, weights = collective.sums([value, weight], self._device)
+        if share is not None:
+            self._scaler.scale(share * (weight / weights / self._hyper.accumulation)).backward()
+        return total / max(weights, 1e-12)
+
+    def _loss(self, batch: Any) -> Tensor:
         with features.autocast(self._device, self._dtype):
-            loss = self._trainee.loss(batch)
-        self._scaler.scale(loss / self._hyper.accumulation).backward()
-        return loss.item()
+            return self._trainee.loss(batch)
 
     def step(self, share: float) -> None:
         """Moves the weights at `share` of every group's peak rate. In float16 a step whose gradients overflowed
         is left out, and the scale of the loss falls."""
         optimizers.set_rates(self.optimizer, share)
+        collective.sum_gradients(self._trainee.module.parameters())  # scaled still: an overflow is everybody's
         self._scaler.unscale_(self.optimizer)
         if self._hyper.clip_norm:
             nn.utils.clip_grad_norm_(self._trainee.module.parameters(), self._hyper.clip_norm)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
+
+from finetuning.engine import augment, collective
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +31,22 @@ class Trainee(Protocol):
     norm_min_batch: int  # items a batch, below which norms keep their statistics
 
     def batches(self, epoch: int, *, start: int) -> Iterator[Any]:
-        """Yields the epoch's batches from number `start` on: a function of (seed, epoch) alone."""
+        """Yields the epoch's batches from number `start` on, of each this process's share, None where that is
+        empty: a function of (seed, epoch) alone."""
 
     def loss(self, batch: Any) -> Tensor:
         """Returns the loss of one batch, a scalar."""
 
+    def weight(self, batch: Any) -> float:
+        """Returns what the batch's loss is a mean over (items, pixels, weights of classes): shares of a batch
+        count by it."""
+
     def validate(self, module: nn.Module) -> Validation:
         """Scores the module on the validation items."""
+
+
+def shares(items: int, size: int, *, seed: int, epoch: int, batches: range) -> list[list[int]]:
+    """Returns the positions of the training items in this process's share of each of the epoch's `batches` of
+    `size`, in an order that is a function of (seed, epoch) alone."""
+    order: Sequence[int] = torch.randperm(items, generator=augment.generator(seed, epoch, 0)).tolist()
+    return [collective.share(order[at * size : (at + 1) * size]) for at in batches]

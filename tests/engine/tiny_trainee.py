@@ -48,6 +48,9 @@ class TinyTrainee:
         points, labels = (part.to(self.device) for part in batch)
         return functional.cross_entropy(self.module(points).float(), labels)
 
+    def weight(self, batch: tuple[Tensor, Tensor]) -> float:
+        return float(len(batch[1]))
+
     @torch.inference_mode()
     def validate(self, module: nn.Module) -> Validation:
         module.eval()
