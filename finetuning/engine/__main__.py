@@ -14,7 +14,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from finetuning.engine import results
+from finetuning.engine import ranks, results
 from finetuning.engine import spec as specs
 from finetuning.engine.events import EventWriter, Kind
 from finetuning.engine.failures import EXIT_APP, EXIT_BUSY, EXIT_STOPPED, EXIT_USER, EngineFailure
@@ -54,8 +54,13 @@ def main(arguments: list[str]) -> int:
         names = ",".join([*specs.Verb, VERIFY_RECEIPT])
         sys.stderr.write(f"usage: python -m finetuning.engine {{{names}}} RUN_DIR, or --help\n")
         return 64
-    _die_with_parent()
-    verb, run_dir = specs.Verb(arguments[0]), Path(arguments[1]).resolve()
+    verb, run_dir, rank = specs.Verb(arguments[0]), Path(arguments[1]).resolve(), ranks.own()
+    _die_with_parent(rank)
+    if rank.world > 1 and verb is not specs.Verb.TRAIN:
+        sys.stderr.write(f"{verb.value} works in one process: start it without torchrun.\n")
+        return 64
+    if not rank.is_first:
+        return _beside(verb, run_dir, rank)
     lock = _lock(run_dir)
     if lock is None:
         return EXIT_BUSY
@@ -64,6 +69,14 @@ def main(arguments: list[str]) -> int:
     with EventWriter(run_dir / specs.EVENTS_FILE) as events:
         events.emit(Kind.STARTED, pid=os.getpid(), engine=specs.FORMAT)
         return _guarded(verb, run_dir, events)
+
+
+def _beside(verb: specs.Verb, run_dir: Path, rank: ranks.Rank) -> int:
+    """Works along with the first rank, which alone writes into the run directory."""
+    if results.finished(run_dir, verb):
+        return 0
+    with ranks.private_copy(run_dir, rank) as private, EventWriter(private / specs.EVENTS_FILE) as events:
+        return _guarded(verb, private, events)
 
 
 def _verify_receipt(run_dir: Path) -> int:
@@ -80,12 +93,13 @@ def _verify_receipt(run_dir: Path) -> int:
     return 0 if answer["verdict"] in {"equal", "within_tolerance"} else EXIT_USER
 
 
-def _die_with_parent() -> None:
-    """Ends this process when its supervisor dies; a parent that died before the call is noticed too."""
+def _die_with_parent(rank: ranks.Rank) -> None:
+    """Ends this process when its supervisor dies; a parent that died before the call is noticed too. Under
+    torchrun the parent is torchrun, which ends its processes itself."""
     expected = os.environ.get("ENGINE_PARENT_PID")
     if expected and sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != int(expected):
+        if rank.world == 1 and os.getppid() != int(expected):
             os._exit(EXIT_APP)
 
 

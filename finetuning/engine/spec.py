@@ -286,15 +286,7 @@ type_of_verb: dict[Verb, type[Any]] = {
     Verb.SERVE: ServeSpec,
 }
 Spec = (
-    InspectSpec
-    | VerifySpec
-    | ConvertSpec
-    | ZooSpec
-    | ExamplesSpec
-    | TrainSpec
-    | EvaluateSpec
-    | ExportSpec
-    | ServeSpec
+    InspectSpec | VerifySpec | ConvertSpec | ZooSpec | ExamplesSpec | TrainSpec | EvaluateSpec | ExportSpec | ServeSpec
 )
 
 
