@@ -2,6 +2,7 @@
 
 from django.urls import path
 
+from finetuning.services import thumbnails
 from finetuning.web import datasets, playground, runs
 
 urlpatterns = [
@@ -12,6 +13,12 @@ urlpatterns = [
     path("datasets/<uuid:uid>/delete/", datasets.delete, name="dataset_delete"),
     path("datasets/<uuid:uid>/recheck/", datasets.recheck, name="dataset_recheck"),
     path("datasets/<uuid:uid>/thumbnails/<int:number>.jpg", datasets.thumbnail, name="thumbnail"),
+    path(
+        "datasets/<uuid:uid>/thumbnails/<int:number>-overlay.jpg",
+        datasets.thumbnail,
+        {"suffix": thumbnails.OVERLAY},
+        name="thumbnail_overlay",
+    ),
     path("runs/", runs.index, name="runs"),
     path("runs/new/", runs.new, name="run_new"),
     path("runs/<uuid:uid>/", runs.detail, name="run"),
