@@ -3,7 +3,7 @@
 from django.urls import path
 
 from finetuning.services import thumbnails
-from finetuning.web import datasets, playground, runs
+from finetuning.web import datasets, launch, playground, runs
 
 urlpatterns = [
     path("datasets/", datasets.index, name="datasets"),
@@ -20,12 +20,11 @@ urlpatterns = [
         name="thumbnail_overlay",
     ),
     path("runs/", runs.index, name="runs"),
-    path("runs/new/", runs.new, name="run_new"),
+    path("runs/new/", launch.new, name="run_new"),
     path("runs/<uuid:uid>/", runs.detail, name="run"),
     path("runs/<uuid:uid>/events/", runs.events, name="run_events"),
     path("runs/<uuid:uid>/cancel/", runs.cancel, name="run_cancel"),
     path("runs/<uuid:uid>/publish/", runs.publish, name="run_publish"),
     path("models/<str:namespace>/<str:name>/try/", playground.page, name="try_model"),
-    path("models/<str:namespace>/<str:name>/try/predict/", playground.predict, name="try_predict"),
     path("models/<str:namespace>/<str:name>/fetch/", playground.fetch_weights, name="fetch_weights"),
 ]

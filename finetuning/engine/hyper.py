@@ -90,6 +90,37 @@ _CLASSIFIES = (Task.IMAGE_CLASSIFICATION, Task.TEXT_CLASSIFICATION)
 # Their heads have no closed form: a frozen backbone's head is trained in epochs too.
 _TRAINS_HEADS = (Task.SEMANTIC_SEGMENTATION, Task.OBJECT_DETECTION)
 _NOT_OF_HEADS = {"stages", "stage_decay", "start_from_probe"}
+# The strategies that each task can carry out, the quickest first.
+STRATEGIES: dict[Task, tuple[Strategy, ...]] = {
+    Task.IMAGE_CLASSIFICATION: tuple(Strategy),
+    Task.OBJECT_DETECTION: (Strategy.HEAD, Strategy.LAST, Strategy.FULL, Strategy.SCRATCH),
+    Task.SEMANTIC_SEGMENTATION: (Strategy.HEAD, Strategy.LAST, Strategy.FULL, Strategy.SCRATCH),
+    Task.TEXT_CLASSIFICATION: tuple(Strategy),
+}
+_OF_CLASSES = (
+    Loss.AUTO,
+    Loss.CROSS_ENTROPY,
+    Loss.WEIGHTED,
+    Loss.CLASS_BALANCED,
+    Loss.FOCAL,
+    Loss.LOGIT_ADJUSTED,
+)
+# The losses of each task. Class-balanced is none of pixels: the effective number of samples is of items, and
+# saturates for them. A detector's losses belong to its heads.
+LOSSES: dict[Task, tuple[Loss, ...]] = {
+    Task.IMAGE_CLASSIFICATION: _OF_CLASSES,
+    Task.OBJECT_DETECTION: (Loss.AUTO,),
+    Task.SEMANTIC_SEGMENTATION: (
+        Loss.AUTO,
+        Loss.CROSS_ENTROPY,
+        Loss.CROSS_ENTROPY_DICE,
+        Loss.LOVASZ,
+        Loss.WEIGHTED,
+        Loss.FOCAL,
+        Loss.LOGIT_ADJUSTED,
+    ),
+    Task.TEXT_CLASSIFICATION: _OF_CLASSES,
+}
 _SEES = (Task.IMAGE_CLASSIFICATION, Task.OBJECT_DETECTION, Task.SEMANTIC_SEGMENTATION)
 
 
@@ -344,6 +375,19 @@ def _check_range(entry: dataclasses.Field[Any], value: Any) -> None:
     low, high = entry.metadata["minimum"], entry.metadata["maximum"]
     if low is not None and not low <= value <= high:
         raise SpecError(f"{entry.metadata['label']} must be between {low:g} and {high:g}.", entry.name)
+
+
+def check(task: Task, strategy: Strategy, hyper: Hyper) -> None:
+    """Raises SpecError with the field `strategy` or `loss` where the task has no such thing."""
+    if strategy not in STRATEGIES[task]:
+        raise SpecError(_unsupported("strategy", strategy, task, STRATEGIES[task]), "strategy")
+    if hyper.loss not in LOSSES[task]:
+        raise SpecError(_unsupported("loss", hyper.loss, task, LOSSES[task]), "loss")
+
+
+def _unsupported(noun: str, value: StrEnum, task: Task, choices: tuple[StrEnum, ...]) -> str:
+    others = f"one of {', '.join(choices)}" if len(choices) > 1 else choices[0].value
+    return f"The {noun} {value} does not suit {task.replace('-', ' ')}. Choose {others}."
 
 
 def applicable(strategy: Strategy, task: Task) -> list[dataclasses.Field[Any]]:

@@ -20,7 +20,6 @@ from finetuning.engine.failures import AppFault, UserFault
 from finetuning.engine.packs import Item, PackReader
 from finetuning.engine.spec import WEIGHTS_FILE, EvaluateSpec, canonical, to_json
 
-RECEIPT_FILE = "receipt.json"
 ALGORITHM = "Ed25519"
 FORMAT = 1
 

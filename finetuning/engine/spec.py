@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from finetuning.engine.hyper import (
+    LOSSES,
+    STRATEGIES,
     Augmentation,
     Features,
     Hyper,
@@ -28,23 +30,31 @@ from finetuning.engine.hyper import (
     Strategy,
     Task,
     applicable,
+    check,
     defaults_for,
 )
+from finetuning.engine.presets import PRESETS, Preset, preset_of
 
-# What the site may import: the choices of hyper.py and the specs of this module.
+# What the site may import: the choices of hyper.py, the presets and the specs of this module.
 __all__ = [
+    "LOSSES",
+    "PRESETS",
+    "STRATEGIES",
     "Augmentation",
     "Features",
     "Hyper",
     "Loss",
     "Optimizer",
     "Precision",
+    "Preset",
     "Schedule",
     "SpecError",
     "Strategy",
     "Task",
     "applicable",
+    "check",
     "defaults_for",
+    "preset_of",
 ]
 
 FORMAT = 1
@@ -62,6 +72,11 @@ CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 GOLDEN_FILE = "golden.safetensors"
 ONNX_FILE = "model.onnx"
+# What text models carry beside them: the tokenizer, and how sentence-transformers pools and cuts.
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
+POOLING_FILE = "1_Pooling/config.json"
+LENGTH_FILE = "sentence_bert_config.json"
+RECEIPT_FILE = "receipt.json"  # what an evaluation was made from, signed where a key is given
 
 
 class Verb(StrEnum):
@@ -81,6 +96,21 @@ class Framework(StrEnum):
     TIMM = "timm"
     TRANSFORMERS = "transformers"
     KERAS = "keras"
+
+
+_SEEING = (Task.IMAGE_CLASSIFICATION, Task.OBJECT_DETECTION, Task.SEMANTIC_SEGMENTATION)
+# What bought weights of (task, framework) can be tuned to do: timm's classifiers are the backbones of every
+# vision task; the others keep to what they do.
+TARGETS: dict[tuple[Task, Framework], tuple[Task, ...]] = {
+    (Task.IMAGE_CLASSIFICATION, Framework.TIMM): _SEEING,
+    (Task.IMAGE_CLASSIFICATION, Framework.TORCHVISION): (Task.IMAGE_CLASSIFICATION,),
+    (Task.IMAGE_CLASSIFICATION, Framework.TRANSFORMERS): (Task.IMAGE_CLASSIFICATION,),
+    (Task.OBJECT_DETECTION, Framework.TIMM): (Task.OBJECT_DETECTION,),
+    (Task.OBJECT_DETECTION, Framework.TORCHVISION): (Task.OBJECT_DETECTION,),
+    (Task.SEMANTIC_SEGMENTATION, Framework.TIMM): (Task.SEMANTIC_SEGMENTATION,),
+    (Task.SEMANTIC_SEGMENTATION, Framework.TORCHVISION): (Task.SEMANTIC_SEGMENTATION,),
+    (Task.TEXT_CLASSIFICATION, Framework.TRANSFORMERS): (Task.TEXT_CLASSIFICATION,),
+}
 
 
 class Split(StrEnum):
@@ -374,6 +404,9 @@ def canonical(document: Any) -> bytes:
     return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def hyper_from(values: dict[str, Any]) -> Hyper:
-    """Builds `Hyper` from untrusted values. Raises SpecError with the field's name."""
-    return typing.cast("Hyper", build(Hyper, values))
+def hyper_from(values: dict[str, Any], *, task: Task, strategy: Strategy) -> Hyper:
+    """Builds `Hyper` from untrusted values over the defaults of the task and strategy. Raises SpecError with the
+    field's name, also for a strategy or loss that the task does not have."""
+    hyper = typing.cast("Hyper", build(Hyper, {**defaults_for(task, strategy), **values}))
+    check(task, strategy, hyper)
+    return hyper

@@ -8,12 +8,17 @@ from typing import Any
 from finetuning.engine import collective, runtime, tasks
 from finetuning.engine.events import EventWriter
 from finetuning.engine.failures import UserFault
-from finetuning.engine.hyper import Strategy, Task
+from finetuning.engine.hyper import SpecError, Strategy, Task, check
 from finetuning.engine.spec import TrainSpec
 
 
 def run(spec: TrainSpec, run_dir: Path, events: EventWriter) -> dict[str, Any]:
-    """Returns the train verb's part of the result (docs/engine.md)."""
+    """Returns the train verb's part of the result (docs/engine.md). Raises UserFault (`strategy_unsupported`,
+    `loss_unsupported`) for what the task does not have."""
+    try:
+        check(spec.target, spec.strategy, spec.hyper)
+    except SpecError as error:
+        raise UserFault(f"{error.field}_unsupported", str(error)) from error
     device = runtime.choose_device(spec.device)
     with collective.joined(device):
         processes = collective.world()

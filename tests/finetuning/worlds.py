@@ -12,13 +12,43 @@ from django.utils import timezone
 from engine_runs import EngineRun
 
 from finetuning import tasks
-from finetuning.models import Attempt, Dataset, Run
+from finetuning.models import Attempt, Dataset, DatasetVersion, Run
+from finetuning.models.datasets import DatasetStatus
 from finetuning.services import datasets, leases, runs
 from marketplace import storage
 from marketplace.accounts.models import Namespace, User
 from models_catalog.models import Release
 
 World = dict[str, Any]
+
+
+def dataset_of(
+    owner: Namespace, *, task: str = "image-classification", report: dict[str, Any] | None = None
+) -> Dataset:
+    """A dataset that has passed inspection, with packs that hold nothing."""
+    blob = scenarios.blob(b"a pack").sha256
+    dataset = Dataset.objects.create(
+        owner=owner,
+        name=f"data for {task}",
+        task=task,
+        status=DatasetStatus.VALID,
+        upload_sha256=blob,
+        upload_bytes=6,
+        upload_name="shapes.zip",
+    )
+    DatasetVersion.objects.create(
+        dataset=dataset,
+        number=1,
+        digest="d" * 64,
+        report=report or {},
+        labels=["a", "b"],
+        images=16,
+        train_pack_sha256=blob,
+        test_pack_sha256=blob,
+        thumbnails_sha256=blob,
+        index_sha256=blob,
+    )
+    return dataset
 
 
 def received(user: User, content: bytes, *, name: str = "shapes", task: str = "image-classification") -> Dataset:

@@ -68,8 +68,6 @@ def read(spec: TrainSpec, run_dir: Path, base: Loaded) -> Data:
 
 def train(spec: TrainSpec, run_dir: Path, events: EventWriter, device: torch.device) -> dict[str, Any]:
     started = time.perf_counter()
-    if spec.strategy is Strategy.LORA:
-        raise UserFault("strategy_unsupported", "LoRA does not tune detectors. Choose head, last, full or scratch.")
     events.stage("load", "Loading the model as bought")
     base = frameworks.load(spec.weights, run_dir)
     data = read(spec, run_dir, base)

@@ -31,7 +31,6 @@ RARE_SHARE = 0.02  # a class with fewer of the pixels is drowned by plain cross-
 NORM_MIN_BATCH = 8
 MAX_CACHE_BYTES = 20 * 2**30
 _CACHE_FILE = "activations.cache"
-_UNFIT = (Loss.CLASS_BALANCED,)  # the effective number of samples is of items, and saturates for pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +89,7 @@ def read(spec: TrainSpec, run_dir: Path, preprocessing: Preprocessing) -> Data:
 
 
 def chosen_loss(hyper: Hyper, data: Data, events: EventWriter) -> Loss:
-    """Returns the loss that `auto` stands for, and tells why. Raises UserFault (`loss_unsupported`)."""
-    if hyper.loss in _UNFIT:
-        raise UserFault("loss_unsupported", f"The loss {hyper.loss} does not fit a segmentation. Choose another.")
+    """Returns the loss that `auto` stands for, and tells why."""
     if hyper.loss is not Loss.AUTO:
         return hyper.loss
     shares = (data.pixel_counts / data.pixel_counts.sum()).tolist()
