@@ -20,6 +20,40 @@ from models_catalog.models.listings import TASKS
 
 
 @dataclass(frozen=True, slots=True)
+class Upload:
+    """What an upload for a task looks like: in one sentence, by the endings of its files, and what to do about others."""
+
+    help: str
+    accept: str
+    refusal: str
+
+
+_ZIP = "A dataset of images is one .zip file: put the folders and files into a zip first."
+UPLOADS: dict[Task, Upload] = {
+    Task.IMAGE_CLASSIFICATION: Upload(
+        "One class for each image: a zip with one folder a class, or images and a CSV of their classes.",
+        ".zip",
+        _ZIP,
+    ),
+    Task.OBJECT_DETECTION: Upload(
+        "Boxes around objects: a zip of images with COCO JSON, Pascal VOC XML or YOLO text files.",
+        ".zip",
+        _ZIP,
+    ),
+    Task.SEMANTIC_SEGMENTATION: Upload(
+        "A class for each pixel: a zip of images and PNG masks of the same names, or COCO polygons.",
+        ".zip",
+        _ZIP,
+    ),
+    Task.TEXT_CLASSIFICATION: Upload(
+        "One class for each text: a CSV, TSV or JSON Lines file with the columns text and label, bare or in a zip.",
+        ".csv,.tsv,.jsonl,.ndjson,.zip",
+        "A dataset of texts is a .csv, .tsv or .jsonl file, or a .zip with such files.",
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
 class Setting:
     """A hyper-parameter's field, the strategies that read it, and each one's default as JSON, as the page's
     script compares them."""
@@ -33,8 +67,16 @@ class Setting:
 
 class DatasetForm(forms.Form):
     name = forms.CharField(max_length=120, widget=forms.TextInput(attrs={"data-name-from-file": True}))
-    task = forms.ChoiceField(choices=TASKS)
-    file = forms.FileField(label="Zip file, or a table of texts")
+    task = forms.ChoiceField(
+        choices=TASKS,
+        widget=forms.RadioSelect,
+        initial=Task.IMAGE_CLASSIFICATION.value,
+    )
+    file = forms.FileField(label="Dataset file")
+
+    def task_cards(self) -> list[tuple[Any, Upload]]:
+        """Returns (radio button, what its task takes)."""
+        return [(radio, UPLOADS[Task(radio.data["value"])]) for radio in self["task"]]
 
 
 class RunForm(forms.Form):

@@ -2,15 +2,23 @@
 
 from django.urls import path
 
+from finetuning.services import thumbnails
 from finetuning.web import datasets, launch, playground, runs
 
 urlpatterns = [
     path("datasets/", datasets.index, name="datasets"),
     path("datasets/new/", datasets.new, name="dataset_new"),
+    path("datasets/examples/<slug:name>/", datasets.example, name="dataset_example"),
     path("datasets/<uuid:uid>/", datasets.detail, name="dataset"),
     path("datasets/<uuid:uid>/delete/", datasets.delete, name="dataset_delete"),
     path("datasets/<uuid:uid>/recheck/", datasets.recheck, name="dataset_recheck"),
     path("datasets/<uuid:uid>/thumbnails/<int:number>.jpg", datasets.thumbnail, name="thumbnail"),
+    path(
+        "datasets/<uuid:uid>/thumbnails/<int:number>-overlay.jpg",
+        datasets.thumbnail,
+        {"suffix": thumbnails.OVERLAY},
+        name="thumbnail_overlay",
+    ),
     path("runs/", runs.index, name="runs"),
     path("runs/new/", launch.new, name="run_new"),
     path("runs/<uuid:uid>/", runs.detail, name="run"),

@@ -10,6 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 APPS = ("marketplace", "models_catalog", "finetuning")
 RAISERS = {
+    "not_in_this_state",
     "Invalid",
     "Conflict",
     "Denied",
@@ -18,7 +19,6 @@ RAISERS = {
     "Unavailable",
     "StorageFull",
     "deny",
-    "not_in_this_state",
 }
 # Of the command line, where no client meets them.
 OF_THE_FRAMEWORK = {"bad_range", "invalid", "not_found", "bad_token", "parse_error", "permission_denied", "throttled"}

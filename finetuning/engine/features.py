@@ -25,17 +25,25 @@ _CHECKED_IMAGES = 4  # enough to compare a faster form of a network with the ori
 def batches(
     pack: PackReader, items: Sequence[Item], transform: Callable[..., Any], size: int = BATCH
 ) -> Iterator[tuple[list[Item], Any]]:
+    """Yields `grouped` for the items in their order, `size` at a time."""
+    groups = [list(items[start : start + size]) for start in range(0, len(items), size)]
+    yield from grouped(pack, groups, transform)
+
+
+def grouped(
+    pack: PackReader, groups: Sequence[list[Item]], transform: Callable[..., Any]
+) -> Iterator[tuple[list[Item], Any]]:
     """Yields (items, what `transform` makes of each, stacked: images (B, 3, S, S) float32, or a list of such
-    where it returns several tensors); decodes the next batch while this one is computed."""
+    where it returns several tensors; None for no items) for each group; decodes the next one while this one is
+    computed."""
 
     def load(item: Item) -> Any:
         return transform(item, pack.image(item))
 
-    groups = [list(items[start : start + size]) for start in range(0, len(items), size)]
     with ThreadPoolExecutor(_DECODERS) as pool:
         waiting = [pool.submit(load, item) for item in groups[0]] if groups else []
         for position, group in enumerate(groups):
-            ready = default_collate([future.result() for future in waiting])
+            ready = default_collate([future.result() for future in waiting]) if group else None
             if position + 1 < len(groups):
                 waiting = [pool.submit(load, item) for item in groups[position + 1]]
             yield group, ready

@@ -81,6 +81,7 @@ class Precision(StrEnum):
     AUTO = "auto"
     FLOAT32 = "float32"
     BFLOAT16 = "bfloat16"
+    FLOAT16 = "float16"
 
 
 _TUNED = tuple(strategy for strategy in Strategy if strategy is not Strategy.HEAD)
@@ -193,6 +194,14 @@ class Hyper:
         minimum=1e-7,
         maximum=1.0,
         strategies=_TUNED,
+    )
+    find_learning_rate: bool = hyper_field(
+        False,
+        label="Find the learning rate",
+        help_text="First try rates from 1e-7 to 1 in 100 steps on a copy, and use the one that the curve suggests. "
+        "With fewer than 20 steps an epoch it is shown as a hint only.",
+        strategies=_TUNED,
+        advanced=True,
     )
     augmentation: Augmentation = hyper_field(
         Augmentation.LIGHT,
@@ -334,7 +343,7 @@ class Hyper:
     precision: Precision = hyper_field(
         Precision.AUTO,
         label="Training precision",
-        help_text="Auto: bfloat16 on a GPU that has it, float32 elsewhere.",
+        help_text="Auto: bfloat16 on a GPU that has it, float16 with a scaled loss on other GPUs, float32 elsewhere.",
         strategies=_TUNED,
         advanced=True,
     )

@@ -23,6 +23,12 @@ class LowRank(nn.Module):
         self.up = nn.Parameter(weight.new_zeros(weight.shape[0], rank))  # the update starts at zero
         nn.init.kaiming_uniform_(self.down, a=5**0.5)
 
+    @property
+    def weight(self) -> Tensor:
+        """The frozen weight: some libraries ask a layer for its weight's dtype or device."""
+        weight: Tensor = self.frozen.weight
+        return weight
+
     def delta(self) -> Tensor:
         """Returns the update in the shape of the frozen weight."""
         flat = ALPHA_OVER_RANK * self.up @ self.down.flatten(1)

@@ -25,8 +25,13 @@ def to_tensor(image: Image.Image, spec: Preprocessing) -> Tensor:
     return normalized
 
 
+def short_side(spec: Preprocessing) -> int:
+    """Returns to how many pixels the short side is resized before the center is cut out."""
+    return math.floor(spec.size / spec.crop_fraction)
+
+
 def transform(spec: Preprocessing) -> Callable[[Image.Image], Tensor]:
     """Returns the evaluation transform: PIL RGB -> (3, size, size) float32; the same as timm's."""
-    short_side = math.floor(spec.size / spec.crop_fraction)
-    crop = transforms.Compose([transforms.Resize(short_side, interpolation(spec)), transforms.CenterCrop(spec.size)])
+    resize = transforms.Resize(short_side(spec), interpolation(spec))
+    crop = transforms.Compose([resize, transforms.CenterCrop(spec.size)])
     return lambda image: to_tensor(crop(image), spec)

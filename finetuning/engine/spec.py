@@ -71,6 +71,7 @@ CARD_FILE = "README.md"
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 GOLDEN_FILE = "golden.safetensors"
+ONNX_FILE = "model.onnx"
 # What text models carry beside them: the tokenizer, and how sentence-transformers pools and cuts.
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
 POOLING_FILE = "1_Pooling/config.json"
@@ -83,8 +84,10 @@ class Verb(StrEnum):
     VERIFY = "verify"
     CONVERT = "convert"
     ZOO = "zoo"
+    EXAMPLES = "examples"
     TRAIN = "train"
     EVALUATE = "evaluate"
+    EXPORT = "export"
     SERVE = "serve"
 
 
@@ -101,6 +104,7 @@ _SEEING = (Task.IMAGE_CLASSIFICATION, Task.OBJECT_DETECTION, Task.SEMANTIC_SEGME
 TARGETS: dict[tuple[Task, Framework], tuple[Task, ...]] = {
     (Task.IMAGE_CLASSIFICATION, Framework.TIMM): _SEEING,
     (Task.IMAGE_CLASSIFICATION, Framework.TORCHVISION): (Task.IMAGE_CLASSIFICATION,),
+    (Task.IMAGE_CLASSIFICATION, Framework.TRANSFORMERS): (Task.IMAGE_CLASSIFICATION,),
     (Task.OBJECT_DETECTION, Framework.TIMM): (Task.OBJECT_DETECTION,),
     (Task.OBJECT_DETECTION, Framework.TORCHVISION): (Task.OBJECT_DETECTION,),
     (Task.SEMANTIC_SEGMENTATION, Framework.TIMM): (Task.SEMANTIC_SEGMENTATION,),
@@ -210,6 +214,24 @@ class ZooSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ExamplesSpec:
+    """Build a data set to try each task with. `catalogs` holds `LANGUAGE/*.mo`, compiled message catalogues;
+    `snippets` is the source distribution of vaderSentiment 3.3.1. What needs one of them that is not there is
+    left out, and said."""
+
+    scenes: int = 500
+    texts: int = 2000  # of the rated snippets
+    catalogs: str = "inputs/catalogs"
+    snippets: str = "inputs/snippets.tar.gz"
+    # Those of Latin letters, beside the English that the catalogues translate: spelling must tell them apart.
+    languages: tuple[str, ...] = ("de", "es", "fr", "it", "nl", "pl", "pt")
+
+    def __post_init__(self) -> None:
+        if self.scenes < 20 or self.texts < 20:
+            raise SpecError("An example needs at least 20 scenes or texts.", "scenes")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrainSpec:
     """Fine-tune on a pack that holds the training and validation items only: the trainer never has the
     test items. `task` is what to learn where that is not what the weights were bought for: a classifier can
@@ -254,6 +276,25 @@ class EvaluateSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ExportSpec:
+    """Write a release as one ONNX file and compare the two on the test pack. `license_note` (the terms, in a few
+    words) and `lineage` (the models it was made from, nearest first) become part of the file; `max_items` bounds
+    the comparison, whose items are drawn from the seed."""
+
+    weights: WeightsSpec
+    pack: str = "inputs/test.pack"
+    license_note: str = ""
+    lineage: tuple[str, ...] = ()
+    max_items: int = 1_000
+    seed: int = 0
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        if self.max_items < 1:
+            raise SpecError("Compare at least one item.", "max_items")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServeSpec:
     """Answer predictions on a Unix socket for the releases laid out below `releases`."""
 
@@ -268,11 +309,15 @@ type_of_verb: dict[Verb, type[Any]] = {
     Verb.VERIFY: VerifySpec,
     Verb.CONVERT: ConvertSpec,
     Verb.ZOO: ZooSpec,
+    Verb.EXAMPLES: ExamplesSpec,
     Verb.TRAIN: TrainSpec,
     Verb.EVALUATE: EvaluateSpec,
+    Verb.EXPORT: ExportSpec,
     Verb.SERVE: ServeSpec,
 }
-Spec = InspectSpec | VerifySpec | ConvertSpec | ZooSpec | TrainSpec | EvaluateSpec | ServeSpec
+Spec = (
+    InspectSpec | VerifySpec | ConvertSpec | ZooSpec | ExamplesSpec | TrainSpec | EvaluateSpec | ExportSpec | ServeSpec
+)
 
 
 def to_json(spec: Spec) -> dict[str, Any]:

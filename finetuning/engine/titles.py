@@ -70,6 +70,7 @@ _CHOICES: dict[type[StrEnum], Mapping[Any, str]] = {
         Precision.AUTO: "Automatic",
         Precision.FLOAT32: "32-bit floats",
         Precision.BFLOAT16: "bfloat16",
+        Precision.FLOAT16: "float16, with a scaled loss",
     },
 }
 

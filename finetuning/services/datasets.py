@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import uuid
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -23,6 +23,9 @@ from marketplace.errors import Conflict, Invalid
 from marketplace.queue import Job, enqueue
 
 CHECK_FAILED = "check_failed"  # the problem of a dataset that the server could not inspect
+# Pixels of a thumbnail's longer side: boxes and masks are about details, which classes of whole images are not.
+DETAILED_THUMBNAIL = 224
+DETAILED = (engine.Task.OBJECT_DETECTION, engine.Task.SEMANTIC_SEGMENTATION)
 
 
 def receive(*, user: User, owner: Namespace, name: str, task: str, stream: storage.Readable, filename: str) -> Dataset:
@@ -61,7 +64,8 @@ def _require_room(owner: Namespace) -> None:
 
 def inspect_spec(dataset: Dataset) -> engine.InspectSpec:
     # The salt keeps a split the same when the dataset grows or is uploaded again under its name.
-    return engine.InspectSpec(task=engine.Task(dataset.task), salt=f"{dataset.owner.name}/{dataset.name}")
+    spec = engine.InspectSpec(task=engine.Task(dataset.task), salt=f"{dataset.owner.name}/{dataset.name}")
+    return replace(spec, thumbnail_size=DETAILED_THUMBNAIL) if spec.task in DETAILED else spec
 
 
 def record_inspection(
@@ -139,12 +143,6 @@ def delete(*, user: User, dataset: Dataset, now: datetime) -> None:
     with transaction.atomic():
         Dataset.objects.filter(pk=dataset.pk).update(deleted_at=now)
         audit.record("dataset.delete", actor=user, namespace=dataset.owner, subject=dataset)
-
-
-def items(version: DatasetVersion) -> list[dict[str, Any]]:
-    """Returns the index of the version: one entry an image, as docs/engine.md describes it."""
-    with storage.open_blob(version.index_sha256) as file:
-        return [json.loads(line) for line in file if line.strip()]
 
 
 def parse_uid(value: str) -> uuid.UUID | None:

@@ -19,7 +19,20 @@ from models_catalog.models.listings import ReleaseStatus
 
 WEIGHTS_DOCUMENT = "weights.json"  # what `serve` is told of a release; written last
 LAYING_OUT = ".laying-out-"  # prefix of a serving directory that is not whole yet
-_READ_BY_NAME = frozenset({engine.CONFIG_FILE, *engine.TOKENIZER_FILES, engine.POOLING_FILE, engine.LENGTH_FILE})
+# What models carry beside config and weights: tokenizers, and how images are prepared.
+_READ_BY_NAME = frozenset(
+    {
+        engine.CONFIG_FILE,
+        engine.POOLING_FILE,
+        engine.LENGTH_FILE,
+        *engine.TOKENIZER_FILES,
+        "merges.txt",
+        "preprocessor_config.json",
+        "sentencepiece.bpe.model",
+        "spiece.model",
+        "vocab.json",
+    }
+)
 
 
 def directory(kind: str, pk: int, verb: engine.Verb) -> Path:

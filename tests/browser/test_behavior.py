@@ -75,10 +75,10 @@ def test_a_dataset_of_another_kind_is_refused_before_it_is_sent(
     notes.write_text("no zip")
     page = signed_in("tourist")
     page.goto(f"{world.stack.url}/datasets/new/")
-    page.get_by_label("Zip file").set_input_files(notes)
+    page.get_by_label("Dataset file").set_input_files(notes)
     expect(page.get_by_label("Name")).to_have_value("notes")
     page.get_by_role("button", name="Upload").click()
-    expect(page.get_by_role("alert")).to_contain_text("A dataset is one .zip file")
+    expect(page.get_by_role("alert")).to_contain_text("A dataset of images is one .zip file")
 
 
 def test_a_menu_closes_by_escape_and_gives_the_focus_back(signed_in: Callable[[str], Page], world: World) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from archives_factory import encoded
 from shapes_factory import LABELS, shape, weights_at, write_pack, write_release
 
 from finetuning.engine import evaluate, frameworks, runtime, train
@@ -114,7 +113,7 @@ def test_train_stores_it_evaluate_and_serve_apply_it(tmp_path: Path) -> None:
         path = tmp_path / "outputs/release/config.json"
         config = {**json.loads(path.read_text()), "calibration": {"temperature": temperature}}
         path.write_text(json.dumps(config))
-        answer = Models(tmp_path, 1).predict(name, encoded(shape("disc", 1)), 3)
+        answer = Models(tmp_path, 1).predict(name, shape("disc", 1), 3)
         served[temperature] = {row["label"]: row["confidence"] for row in answer["predictions"]}
     odds = {at: np.log(shares["disc"] / shares["square"]) for at, shares in served.items()}
     assert odds[1.0] == pytest.approx(2 * odds[2.0], rel=1e-4)

@@ -232,7 +232,7 @@ def test_a_prediction_is_a_palette_image_with_shares(tmp_path: Path, head_run: P
     (head_run / "outputs/release/weights.json").write_text(json.dumps(document))
     image, _ = shapes(1)
 
-    answer = serve.Models(tmp_path, 1).predict(name, encoded(image.resize((90, 60))), 5)
+    answer = serve.Models(tmp_path, 1).predict(name, serve.read_image(encoded(image.resize((90, 60)))), 5)
 
     with Image.open(io.BytesIO(base64.b64decode(answer["mask"]["png"]))) as mask:
         assert mask.mode == "P"

@@ -56,7 +56,7 @@ def test_a_buyer_licenses_tunes_publishes_and_tries_a_model_in_the_browser(
 
     page.goto(f"{stack.url}/datasets/new/")
     page.get_by_label("Name").fill("digits by api")
-    page.get_by_label("Zip file").set_input_files(digits)
+    page.get_by_label("Dataset file").set_input_files(digits)
     page.get_by_role("button", name="Upload").click()
     expect(page.locator("[data-dataset-status=valid]")).to_be_visible(timeout=CHECK_SECONDS * 1000)
     expect(page.get_by_role("heading", name="Class balance")).to_be_visible()

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from finetuning.engine import weights
 from finetuning.engine.failures import UserFault
 from finetuning.engine.frameworks import stage_head
-from finetuning.engine.frameworks.loaded import Loaded, temperature_in
+from finetuning.engine.frameworks.loaded import Loaded, names_in, temperature_in
 from finetuning.engine.hyper import Task
 from finetuning.engine.problems import reject
 from finetuning.engine.spec import CONFIG_FILE, WEIGHTS_FILE, Framework, Preprocessing, WeightsSpec
@@ -31,6 +31,7 @@ __all__ = [
     "headless",
     "load",
     "module_of",
+    "names_in",
     "reinitialized",
     "replace_head",
     "stages",
@@ -55,11 +56,13 @@ _SEGMENTERS: dict[Framework, str] = {
     Framework.TIMM: "timm_segmenters",
     Framework.TORCHVISION: "torchvision_segmenters",
 }
-# Their config.json says the task, because the same architecture can be the backbone of any of them.
 _OF_TASK: dict[Task, dict[Framework, str]] = {
+    Task.IMAGE_CLASSIFICATION: {**_MODULES, Framework.TRANSFORMERS: "transformers_images"},
     Task.OBJECT_DETECTION: _DETECTORS,
     Task.SEMANTIC_SEGMENTATION: _SEGMENTERS,
 }
+# Their config.json says the task, because the same architecture can be the backbone of any of them.
+_SAID_IN_CONFIG = (Task.OBJECT_DETECTION, Task.SEMANTIC_SEGMENTATION)
 
 
 def module_of(framework: Framework, task: Task | None) -> ModuleType:
@@ -90,12 +93,19 @@ def build(framework: Framework, architecture: str, config: dict[str, Any]) -> Lo
     library = config.get("library", framework.value)
     if library != framework.value:
         raise reject("config_invalid", f"config.json names the library {library!r}, the listing {framework.value!r}.")
-    task = next((task for task in _OF_TASK if config.get("task") == task), None)
-    loaded: Loaded = module_of(framework, task).build(architecture, config)
+    loaded: Loaded = module_of(framework, _task_in(config, framework)).build(architecture, config)
     wish = config.get("head")
     if isinstance(wish, dict) and wish.get("kind") == stage_head.KIND:
         return _with_stage_head(loaded, wish.get("stages"))
     return loaded
+
+
+def _task_in(config: dict[str, Any], framework: Framework) -> Task | None:
+    """Returns what the config says that the model is for; None where it does not say."""
+    if task := next((task for task in _SAID_IN_CONFIG if config.get("task") == task), None):
+        return task
+    kinds = module_of(framework, Task.IMAGE_CLASSIFICATION).ARCHITECTURES if framework is Framework.TRANSFORMERS else ()
+    return Task.IMAGE_CLASSIFICATION if config.get("model_type") in kinds else None
 
 
 def with_stage_head(loaded: Loaded) -> Loaded:
@@ -133,22 +143,33 @@ def load(spec: WeightsSpec, run_dir: Path) -> Loaded:
     Rejects everything that docs/engine.md lists under `verify`."""
     directory = run_dir / spec.directory
     config = read_config(directory)
-    if spec.task in _OF_TASK and config.get("task") != spec.task:
+    if spec.task in _SAID_IN_CONFIG and config.get("task") != spec.task:
         raise reject("config_invalid", f'config.json needs "task": "{spec.task}", as the listing says.')
     loaded = build(spec.framework, spec.architecture, config)
+    if loaded.task is not spec.task:
+        raise reject("config_invalid", f"config.json describes a model for {loaded.task}, the listing {spec.task}.")
     loaded.temperature = temperature_in(config)
     if not (directory / WEIGHTS_FILE).is_file():
         raise reject("weights_missing", f"Upload {WEIGHTS_FILE}.")
     module = module_of(loaded.framework, loaded.task)
     if names := getattr(module, "FILES", ()):
         loaded.files = _files(directory, names)
-        module.check_files(loaded)
-    tensors = weights.load_tensors(directory / WEIGHTS_FILE)
-    for name in getattr(module, "FORMER_BUFFERS", ()):
-        tensors.pop(name, None)
-    weights.load_strictly(loaded.module, tensors)
+        module.take_files(loaded)
+    getattr(module, "read_weights", _read_weights)(loaded, directory)
     loaded.module.eval()
     return loaded
+
+
+def _read_weights(loaded: Loaded, directory: Path) -> None:
+    """Loads `model.safetensors`, whose tensors are named as the module's, strictly."""
+    tensors = weights.load_tensors(directory / WEIGHTS_FILE)
+    for name in getattr(module_of(loaded.framework, loaded.task), "FORMER_BUFFERS", ()):
+        tensors.pop(name, None)
+    weights.load_strictly(loaded.module, tensors)
+
+
+def _write_weights(loaded: Loaded, directory: Path) -> None:
+    weights.save_tensors(directory / WEIGHTS_FILE, dict(loaded.module.state_dict()))
 
 
 def _files(directory: Path, names: Sequence[str]) -> dict[str, bytes]:
@@ -233,16 +254,17 @@ def _former_head(loaded: Loaded) -> str:
 
 
 def write_release(directory: Path, loaded: Loaded) -> None:
-    """Writes `config.json`, `model.safetensors` and the tokenizer's files so that strict `load` and the
-    framework's own client read them."""
+    """Writes `config.json`, the weights and what belongs beside them so that strict `load` and the framework's own
+    client read them."""
     directory.mkdir(parents=True, exist_ok=True)
-    config = dict(module_of(loaded.framework, loaded.task).config(loaded))
+    module = module_of(loaded.framework, loaded.task)
+    config = dict(module.config(loaded))
     if isinstance(loaded.module, stage_head.StageHead):
         config["head"] = {"kind": stage_head.KIND, "stages": list(loaded.module.taps)}
     if loaded.temperature != 1.0:
         config["calibration"] = {"temperature": loaded.temperature}
     (directory / CONFIG_FILE).write_text(json.dumps(config, indent=1, ensure_ascii=False), encoding="utf-8")
-    weights.save_tensors(directory / WEIGHTS_FILE, dict(loaded.module.state_dict()))
-    for name in getattr(module_of(loaded.framework, loaded.task), "TOKENIZER_FILES", ()):
+    getattr(module, "write_weights", _write_weights)(loaded, directory)
+    for name in getattr(module, "TOKENIZER_FILES", ()):
         if name in loaded.files:
             (directory / name).write_bytes(loaded.files[name])

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
+from transformers import AutoModel, AutoModelForSequenceClassification
 
-from finetuning.engine.frameworks.loaded import MAX_CLASSES, Loaded
+from finetuning.engine.frameworks import transformers_configs
+from finetuning.engine.frameworks.loaded import Loaded
 from finetuning.engine.frameworks.tokenizer import tokenizer_of
 from finetuning.engine.problems import reject
 from finetuning.engine.spec import LENGTH_FILE, POOLING_FILE, TOKENIZER_FILES, Framework, Task
@@ -23,7 +24,6 @@ FORMER_BUFFERS = (
 # What a release carries beside its config and weights.
 FILES = (*TOKENIZER_FILES, POOLING_FILE, LENGTH_FILE)
 NATIVE_SUFFIX = "ForSequenceClassification"
-CLASSIFIES = "single_label_classification"  # the library's own value of `problem_type`
 MEAN, CLS, POOLER = "mean", "cls", "pooler"
 _POOLER_CLASSES = {"bert": "BertForSequenceClassification", "albert": "AlbertForSequenceClassification"}
 # Sizes that no encoder of these families reaches; a config beyond them would only exhaust the memory.
@@ -83,14 +83,10 @@ def build(architecture: str, config: dict[str, Any]) -> Loaded:
     (`architecture_unknown`, `config_invalid`)."""
     _check(config)
     is_native = architecture.endswith(NATIVE_SUFFIX)
-    labels = _labels_in(config) if is_native or config.get("problem_type") == CLASSIFIES else ()
-    values = {key: value for key, value in config.items() if key not in {"model_type", "transformers_version"}}
-    try:
-        settings = AutoConfig.for_model(config["model_type"], **values)
-        kind: Any = AutoModelForSequenceClassification if is_native else AutoModel
-        module: Any = kind.from_config(settings, trust_remote_code=False)
-    except (TypeError, ValueError, KeyError, AttributeError, RuntimeError) as error:
-        raise reject("config_invalid", f"config.json: the library cannot build it ({error}).") from error
+    classifies = is_native or config.get("problem_type") == transformers_configs.CLASSIFIES
+    labels = transformers_configs.labels_in(config) if classifies else ()
+    kind: Any = AutoModelForSequenceClassification if is_native else AutoModel
+    module = transformers_configs.module_from(config, lambda it: kind.from_config(it, trust_remote_code=False))
     if type(module).__name__ != architecture:
         raise reject(
             "architecture_unknown", f"config.json builds a {type(module).__name__}, the listing says {architecture}."
@@ -140,7 +136,7 @@ def max_tokens_of(loaded: Loaded) -> int | None:
     return given if isinstance(given, int) and given > 0 else None
 
 
-def check_files(loaded: Loaded) -> None:
+def take_files(loaded: Loaded) -> None:
     """Rejects (`tokenizer_invalid`) a tokenizer that this release cannot use; an encoder may come without."""
     if "tokenizer.json" in loaded.files or "vocab.txt" in loaded.files:
         tokenizer_of(loaded)
@@ -151,7 +147,7 @@ def stages(loaded: Loaded) -> list[tuple[str, list[nn.Module]]]:
     for the pooler, which belongs to the last layer."""
     module: Any = loaded.module
     encoder = module.encoder if isinstance(module, PooledClassifier) else module.base_model
-    layers = list(layers_of(encoder))
+    layers = list(transformers_configs.layers_of(encoder))
     pooler = getattr(encoder, "pooler", None)
     apart = {id(child) for child in (*layers, pooler)}
     parts = [("embeddings", list(_outside(encoder, apart)))]
@@ -172,23 +168,11 @@ def _outside(module: nn.Module, apart: set[int]) -> Iterator[nn.Module]:
             yield child
 
 
-def layers_of(encoder: Any) -> nn.ModuleList:
-    """Returns the encoder's transformer layers, first to last: its first list of modules."""
-    return next(child for child in encoder.modules() if isinstance(child, nn.ModuleList))
-
-
 def config(loaded: Loaded) -> dict[str, Any]:
     """Returns the model's own document; a classifier's with its labels, pooling and length inside."""
     if not loaded.head_path:
         return loaded.config
-    labels = loaded.labels
-    document = {
-        **loaded.config,
-        "problem_type": CLASSIFIES,
-        "id2label": {str(number): label for number, label in enumerate(labels)},
-        "label2id": {label: number for number, label in enumerate(labels)},
-    }
-    document.pop("num_labels", None)
+    document = transformers_configs.with_labels(loaded.config, loaded.labels)
     module: Any = loaded.module
     if isinstance(module, PooledClassifier):
         document["pooling"] = module.pooling
@@ -203,22 +187,7 @@ def _check(config: dict[str, Any]) -> None:
         raise reject(
             "architecture_unknown", f"Text encoders of these kinds are accepted: {', '.join(sorted(ENCODERS))}."
         )
-    if "auto_map" in config:
-        raise reject("config_invalid", "config.json asks for code from the repository (auto_map); this site runs none.")
-    for name, largest in _LARGEST.items():
-        value = config.get(name, 1)
-        if type(value) is not int or not 0 < value <= largest:
-            raise reject("config_invalid", f"config.json: {name} is out of range.")
-
-
-def _labels_in(config: dict[str, Any]) -> tuple[str, ...]:
-    names = config.get("id2label")
-    wanted = [str(number) for number in range(len(names))] if isinstance(names, dict) else []
-    if not isinstance(names, dict) or not 1 <= len(names) <= MAX_CLASSES or set(names) != set(wanted):
-        raise reject("config_invalid", "config.json: id2label must name the classes from 0 on.")
-    if not all(isinstance(name, str) for name in names.values()):
-        raise reject("config_invalid", "config.json: id2label must hold names.")
-    return tuple(names[number] for number in wanted)
+    transformers_configs.check(config, largest=_LARGEST)
 
 
 def _document(content: bytes | None) -> dict[str, Any]:

@@ -37,9 +37,9 @@ from finetuning.engine.events import EventWriter
 from finetuning.engine.failures import AppFault, UserFault
 from finetuning.engine.frameworks import Loaded
 from finetuning.engine.hyper import Augmentation, Features, Hyper, Strategy
-from finetuning.engine.loop import Validation
 from finetuning.engine.packs import Item, PackReader
 from finetuning.engine.spec import OUTPUTS_DIR, EvaluateSpec, Preprocessing, Split, TrainSpec, canonical, to_json
+from finetuning.engine.trainee import Validation, shares
 
 PROBE_FILE = "probe.safetensors"
 CHECKPOINTS_DIR = "checkpoints"
@@ -112,7 +112,7 @@ def train(spec: TrainSpec, run_dir: Path, events: EventWriter, device: torch.dev
     else:
         tuned = start(spec, base, probe)
         fitted = tune(spec, tuned, data, run_dir, device=device, events=events)
-        best = {"epoch": fitted.best_epoch, "epochs": fitted.epochs}
+        best = fitted.best
         validation = {**fitted.validation.metrics, "loss": fitted.validation.loss}
         events.stage("calibrate", "Fitting the temperature on the validation images")
         logits = validation_logits(tuned, data, device=device, events=events)
@@ -219,20 +219,18 @@ class Classifier:
         full, rest = divmod(self.items, hyper.batch_size)
         self.steps = full + (rest > 1 or not full)  # batch statistics of one image are no statistics
         self._criterion = losses.classification(hyper, torch.tensor(data.class_counts))
-
-    def order(self, epoch: int) -> list[int]:
-        return torch.randperm(self.items, generator=augment.generator(self.hyper.seed, epoch, 0)).tolist()
+        self._class_weights = losses.class_weights(hyper.loss, torch.tensor(data.class_counts))
 
     def groups(self, epoch: int, *, start: int) -> list[list[int]]:
         """Returns the positions of the training items of each batch from number `start` on."""
-        order, size = self.order(epoch), self.hyper.batch_size
-        return [order[at * size : (at + 1) * size] for at in range(start, self.steps)]
+        hyper, numbers = self.hyper, range(start, self.steps)
+        return shares(self.items, hyper.batch_size, seed=hyper.seed, epoch=epoch, batches=numbers)
 
-    def batches(self, epoch: int, *, start: int) -> Iterator[tuple[Tensor, Tensor]]:
-        items = [self.data.train[at] for group in self.groups(epoch, start=start) for at in group]
+    def batches(self, epoch: int, *, start: int) -> Iterator[tuple[Tensor, Tensor] | None]:
+        groups = [[self.data.train[at] for at in group] for group in self.groups(epoch, start=start)]
         transform = self.data.training_transform(self.hyper, epoch=epoch)
-        for group, images in features.batches(self.data.pack, items, transform, self.hyper.batch_size):
-            yield images, labels_of(group)
+        for group, images in features.grouped(self.data.pack, groups, transform):
+            yield (images, labels_of(group)) if group else None
 
     def loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         images, labels = (part.to(self.device) for part in batch)
@@ -245,6 +243,9 @@ class Classifier:
         partner = torch.randperm(len(images), device=images.device)
         logits = self._logits(share * images + (1 - share) * images[partner])
         return share * self._criterion(logits, labels) + (1 - share) * self._criterion(logits, labels[partner])
+
+    def weight(self, batch: tuple[Tensor, Tensor]) -> float:
+        return losses.weight_of(batch[1], self._class_weights)
 
     def _logits(self, images: Tensor) -> Tensor:
         output = self.module(images)
@@ -276,10 +277,11 @@ class CachedClassifier(Classifier):
         super().__init__(suffix, whole.data, whole.hyper, whole.device)
         self._training, self._views, self._validation = training, views, validation
 
-    def batches(self, epoch: int, *, start: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, epoch: int, *, start: int) -> Iterator[tuple[Tensor, Tensor] | None]:
         view = (epoch - 1) % self._views
         for group in self.groups(epoch, start=start):
-            yield self._training.get(view, group), labels_of([self.data.train[at] for at in group])
+            labels = labels_of([self.data.train[at] for at in group])
+            yield (self._training.get(view, group), labels) if group else None
 
     def _validation_batches(self) -> Iterator[tuple[Any, Tensor]]:
         for activations in self._validation.split(features.BATCH):
@@ -335,6 +337,9 @@ def evaluate(spec: EvaluateSpec, run_dir: Path, events: EventWriter, device: tor
     predictions = _predict(tuned, pack, device, events, "evaluate")
     probe = weights.load_tensors(run_dir / spec.train_outputs / PROBE_FILE)
     baseline = None
+    rights: dict[str, classifier.Rights] = {}
+    if frameworks.names_in(frameworks.read_config(run_dir / spec.base.directory)) == spec.labels:
+        rights["parent"] = _predict(frameworks.load(spec.base, run_dir), pack, device, events, "parent").is_right
     if spec.strategy is not Strategy.HEAD:
         bought = frameworks.load(spec.base, run_dir)
         if frameworks.head_of(bought).in_features != probe["weight"].shape[1]:
@@ -342,6 +347,8 @@ def evaluate(spec: EvaluateSpec, run_dir: Path, events: EventWriter, device: tor
         probed = frameworks.replace_head(bought, spec.labels, probe["weight"], probe["bias"])
         baseline = _predict(probed, pack, device, events, "baseline")
     majority = int(probe["class_counts"].argmax())
+    if baseline is not None:
+        rights["majority"] = predictions.truth == majority
     report = classifier.report(
         predictions,
         baseline,
@@ -351,6 +358,7 @@ def evaluate(spec: EvaluateSpec, run_dir: Path, events: EventWriter, device: tor
         temperature=tuned.temperature,
         leaked=spec.leaked,
     )
+    report["other_baselines"] = classifier.others(predictions, rights, seed=spec.seed, noun="test images")
     return {"evaluation": report, "predictions_sha256": predictions.sha256}
 
 

@@ -87,7 +87,7 @@ def train(spec: TrainSpec, run_dir: Path, events: EventWriter, device: torch.dev
     frameworks.write_release(directory / "release", tuned)
     return {
         "validation": {**fitted.validation.metrics, "loss": fitted.validation.loss},
-        "best": {"epoch": fitted.best_epoch, "epochs": fitted.epochs},
+        "best": fitted.best,
         "probe": {"validation_map": probe.validation.metrics["map"]} if probe else {},
         "class_counts": _class_counts(data),
         "confidence": tuned.config["detector"]["confidence"],

@@ -60,7 +60,7 @@ def train(spec: TrainSpec, run_dir: Path, events: EventWriter, device: torch.dev
     frameworks.write_release(directory / "release", tuned)
     return {
         "validation": {**fitted.validation.metrics, "loss": fitted.validation.loss},
-        "best": {"epoch": fitted.best_epoch, "epochs": fitted.epochs},
+        "best": fitted.best,
         **part,
         "loss": loss.value,
         "pixel_shares": (data.pixel_counts / data.pixel_counts.sum()).tolist(),

@@ -14,7 +14,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from finetuning.engine import augment, features, frameworks, loop, lora, losses, probes, strategies, tfidf, weights
+from finetuning.engine import (
+    augment,
+    collective,
+    features,
+    frameworks,
+    loop,
+    lora,
+    losses,
+    probes,
+    strategies,
+    tfidf,
+    weights,
+)
 from finetuning.engine.answers import Answer, ranked
 from finetuning.engine.checkpoints import Checkpoints
 from finetuning.engine.evaluation import calibration, classifier, crossval, intervals
@@ -24,11 +36,11 @@ from finetuning.engine.failures import AppFault, UserFault
 from finetuning.engine.frameworks import Loaded
 from finetuning.engine.frameworks.transformers_models import with_head
 from finetuning.engine.hyper import Hyper, Strategy
-from finetuning.engine.loop import Validation
 from finetuning.engine.packs import Item, PackReader
 from finetuning.engine.spec import OUTPUTS_DIR, EvaluateSpec, Split, TrainSpec, WeightsSpec, canonical, to_json
 from finetuning.engine.tasks.classification import CHECKPOINTS_DIR, PROBE_FILE, labels_of, start
 from finetuning.engine.tokens import Rows, TextReader, fitted_length, logits_of, outputs, shuffled
+from finetuning.engine.trainee import Validation
 
 # Hu et al. 2021 (section 7.1) update the projections of query and value; each family's names for them.
 LORA_NAMES = frozenset({"query", "value", "q_lin", "v_lin", "q", "v", "query_proj", "value_proj"})
@@ -103,7 +115,7 @@ def train(spec: TrainSpec, run_dir: Path, events: EventWriter, device: torch.dev
     else:
         tuned = start(spec, base, probe)
         fitted = tune(spec, tuned, data, run_dir, device=device, events=events)
-        best = {"epoch": fitted.best_epoch, "epochs": fitted.epochs}
+        best = fitted.best
         validation = {**fitted.validation.metrics, "loss": fitted.validation.loss}
         dtype = features.precision(device)
         logits = outputs(tuned.module, data.reader, data.validation.rows, device=device, dtype=dtype)
@@ -196,16 +208,23 @@ class TextClassifier:
         self.steps = -(-self.items // hyper.batch_size)
         self._labels = data.train.labels
         self._criterion = losses.classification(hyper, torch.tensor(data.class_counts))
+        self._class_weights = losses.class_weights(hyper.loss, torch.tensor(data.class_counts))
 
-    def batches(self, epoch: int, *, start: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    def batches(self, epoch: int, *, start: int) -> Iterator[tuple[Tensor, Tensor, Tensor] | None]:
         rows = self.data.train.rows
         order = list(shuffled(rows, self.hyper.batch_size, augment.generator(self.hyper.seed, epoch, 0)))
-        for positions in order[start:]:
-            yield *self.data.reader.batch([rows[at] for at in positions]), self._labels[positions]
+        for positions in map(collective.share, order[start:]):
+            if positions:
+                yield *self.data.reader.batch([rows[at] for at in positions]), self._labels[positions]
+            else:
+                yield None
 
     def loss(self, batch: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         ids, mask, labels = (part.to(self.device) for part in batch)
         return self._criterion(logits_of(self.module, ids, mask), labels)
+
+    def weight(self, batch: tuple[Tensor, Tensor, Tensor]) -> float:
+        return losses.weight_of(batch[2], self._class_weights)
 
     def validate(self, module: nn.Module) -> Validation:
         validation = self.data.validation
@@ -234,6 +253,8 @@ def evaluate(spec: EvaluateSpec, run_dir: Path, events: EventWriter, device: tor
     baseline = None
     if spec.strategy is not Strategy.HEAD:
         bought = load(spec.base, run_dir, classes=len(spec.labels))
+        if bought.labels == spec.labels:
+            rights["parent"] = _predict(bought, reader, texts, device=device, events=events, stage="parent").is_right
         probed = frameworks.replace_head(bought, spec.labels, probe["weight"], probe["bias"])
         baseline = _predict(probed, reader, texts, device=device, events=events, stage="baseline")
         rights["majority"] = predictions.truth == majority
