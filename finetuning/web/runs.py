@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import uuid
 from enum import StrEnum
+from pathlib import PurePosixPath
 from typing import Any, get_type_hints
 from urllib.parse import urlencode
 
 from django.contrib.auth.decorators import login_required
 from django.core.paginator import Paginator
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.utils.text import slugify
+from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_POST
 
 from finetuning import policies, selectors
@@ -22,12 +24,14 @@ from finetuning.forms import PublishForm
 from finetuning.models import Run
 from finetuning.services import derivatives
 from finetuning.services import runs as services
+from finetuning.web import evaluations
+from marketplace import storage
 from marketplace.errors import DomainError
 from marketplace.html import add_error
 
 PAGE_SIZE = 25
-MAX_MATRIX = 30  # classes: a larger matrix cannot be read, its commonest mistakes can
-MAX_CONFUSED = 8
+# What an evaluation writes beside its result, and is shown as.
+FILE_TYPES = {".png": "image/png", ".json": "application/json"}
 
 
 def find(request: HttpRequest, uid: uuid.UUID) -> Run:
@@ -47,9 +51,8 @@ def detail(request: HttpRequest, uid: uuid.UUID) -> HttpResponse:
     context = {
         "run": run,
         "listing": run.release.listing,
-        "evaluation": run.evaluation,
-        "confusion": _confusion(run) if len(run.evaluation.get("labels", [])) <= MAX_MATRIX else [],
-        "confused": _confused(run),
+        "evaluation": evaluations.page(run),
+        "curves": evaluations.curves(run.dataset_version.dataset.task),
         "settings": _settings(run),
         "strategy": titles.STRATEGIES[Strategy(run.strategy)],
         "again": urlencode(
@@ -65,27 +68,6 @@ def detail(request: HttpRequest, uid: uuid.UUID) -> HttpResponse:
         "elapsed": selectors.elapsed_seconds(run),
     }
     return render(request, "finetuning/run.html", context)
-
-
-def _confusion(run: Run) -> list[tuple[str, list[tuple[int, float]]]]:
-    """Returns (class, [(count, share of the row)]) for each true class."""
-    matrix = run.evaluation.get("confusion", [])
-    labels = run.evaluation.get("labels", [])
-    return [
-        (label, [(count, count / (sum(row) or 1)) for count in row]) for label, row in zip(labels, matrix, strict=True)
-    ]
-
-
-def _confused(run: Run) -> list[tuple[int, str, str]]:
-    """Returns (how often, true class, guess) of the commonest mistakes."""
-    labels = run.evaluation.get("labels", [])
-    mistakes = [
-        (number, labels[truth], labels[guess])
-        for truth, row in enumerate(run.evaluation.get("confusion", []))
-        for guess, number in enumerate(row)
-        if number and truth != guess
-    ]
-    return sorted(mistakes, key=lambda mistake: -mistake[0])[:MAX_CONFUSED]
 
 
 def _settings(run: Run) -> list[tuple[str, Any]]:
@@ -105,6 +87,17 @@ def _in_words(kind: type[Any], value: Any) -> Any:
 def events(request: HttpRequest, uid: uuid.UUID) -> HttpResponse:
     cursor = selectors.read_cursor(request.GET.get("after", "0")) or 0
     return JsonResponse(selectors.run_progress(find(request, uid), after=cursor))
+
+
+@login_required
+@cache_control(private=True, max_age=86_400, immutable=True)
+def evaluation_file(request: HttpRequest, uid: uuid.UUID, name: str) -> HttpResponse:
+    """Serves a drawing of the evaluation's, or its receipt."""
+    file = evaluations.file_of(find(request, uid), name)
+    content_type = FILE_TYPES.get(PurePosixPath(name).suffix)
+    if file is None or content_type is None:
+        raise Http404
+    return HttpResponse(b"".join(storage.chunks(file["sha256"])), content_type=content_type)
 
 
 @login_required

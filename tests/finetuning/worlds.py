@@ -105,9 +105,11 @@ def evaluated_run(user: User, release: Release, dataset: Dataset, made: EngineRu
     )
     claimed = runs.claim(run.pk)
     assert claimed is not None
-    artifacts = stored(made.outputs("train"))
-    evaluation = {**made.evaluation, "files": stored(made.outputs("evaluate"))}
-    assert runs.finish(run=run, attempt=claimed[1], result=made.training, evaluation=evaluation, artifacts=artifacts)
+    judged = {f"evaluation/{name}": file for name, file in stored(made.outputs("evaluate")).items()}
+    artifacts = {**stored(made.outputs("train")), **judged}
+    assert runs.finish(
+        run=run, attempt=claimed[1], result=made.training, evaluation=made.evaluation, artifacts=artifacts
+    )
     run.refresh_from_db()
     return run
 

@@ -1,0 +1,383 @@
+"""What a run's page says of its evaluation, whatever the task; older evaluations lack the newer parts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from finetuning.engine.spec import Task
+from finetuning.models import Run
+from finetuning.web import dataset_reports, metrics, plots, samples
+from finetuning.web.dataset_reports import Bar
+from finetuning.web.metrics import METRICS, Figure
+from marketplace.templatetags.market import percent
+
+Evaluation = dict[str, Any]
+RECEIPT = "receipt.json"
+FOLDER = "evaluation"  # of a run's artifacts: what the evaluation wrote
+MAX_MATRIX = 30  # classes: a larger matrix cannot be read, its commonest mistakes can
+MAX_CONFUSED = 8
+MAX_CURVES = 12  # drawn; the table has all of them
+_SMALLEST_P = 0.001  # that is written out
+_RECALLS = 4  # of 21 places every fourth stands in the table
+_VERDICTS = {"better": "Better", "worse": "Worse", "no_measurable_gain": "No measurable gain"}
+_ERRORS = {
+    "right": "Right",
+    "class": "Right place, wrong class",
+    "localisation": "Right class, box too far off",
+    "both": "Wrong class and too far off",
+    "duplicate": "Found a second time",
+    "background": "Nothing is there",
+    "missed": "Missed: no box comes near",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The tuned weights beside one baseline."""
+
+    title: str
+    figure: Figure
+    difference: str
+    interval: str
+    p_value: str
+    told: str
+    smallest_visible: str
+    verdict: str
+    verdict_code: str
+
+    @property
+    def verdict_in_words(self) -> str:
+        return _VERDICTS.get(self.verdict_code, "")
+
+
+@dataclass(frozen=True, slots=True)
+class ClassTable:
+    columns: list[str]
+    rows: list[tuple[str, str, list[str]]]  # class, its color or nothing, cells
+
+
+@dataclass(frozen=True, slots=True)
+class Confusion:
+    """Rows of (class, cells of (shown, share of the row)); `commonest` of (shown, truth, guess)."""
+
+    rows: list[tuple[str, list[tuple[str, float]]]]
+    labels: list[str]
+    commonest: list[tuple[str, str, str]]
+    of_pixels: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    curves: list[plots.Curve]
+    table: ClassTable
+    errors: list[Bar]
+    confidence: str
+    by_size: list[tuple[str, str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Reliability:
+    title: str
+    bars: list[plots.ReliabilityBar]
+    figures: list[Figure]
+
+
+@dataclass(frozen=True, slots=True)
+class Estimates:
+    """Figures of the head on the frozen model, from the training and validation items: no test item is in them."""
+
+    figures: list[Figure]
+    folds: list[str]
+    items: int
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """A class, or a part that the upload names, and the share of its test items that are right."""
+
+    kind: str
+    name: str
+    items: int
+    figure: Figure
+
+
+@dataclass(frozen=True, slots=True)
+class Leaked:
+    """The accuracy with and, where anything is left, without the test items that training had too."""
+
+    everything: Figure
+    rest: Figure | None
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """One of the worst items, with what is known of it; `file` is a drawing of the evaluation's own."""
+
+    index: int
+    truth: str = ""
+    guess: str = ""
+    confidence: float | None = None
+    note: str = ""
+    text: str = ""
+    file: str = ""
+    sample: samples.Sample | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """All of it; parts that the task or an older evaluation does not have are empty."""
+
+    noun: str
+    items: int
+    groups: int | None
+    headline: Figure
+    figures: list[Figure]
+    comparisons: list[Comparison]
+    classes: ClassTable
+    confusion: Confusion | None
+    detection: Detection | None
+    reliability: list[Reliability]
+    temperature: float | None
+    estimates: Estimates | None
+    slices: list[Slice]
+    worst_slice: Slice | None
+    leaked: Leaked | None
+    mistakes: list[Mistake]
+    receipt: bool
+
+
+def page(run: Run) -> Page | None:
+    """Returns what there is to show, or None while there is no evaluation."""
+    evaluation, task = run.evaluation, run.dataset_version.dataset.task
+    name = metrics.headline_of(evaluation)
+    if not name:
+        return None
+    noun = dataset_reports.noun(task)
+    calibration = evaluation.get("calibration") or {}
+    slices = evaluation.get("slices") or {}
+    return Page(
+        noun=noun,
+        items=evaluation["items"],
+        groups=evaluation.get("groups"),
+        headline=metrics.figure(name, evaluation["metrics"][name]),
+        figures=[metrics.figure(key, value) for key, value in evaluation["metrics"].items()],
+        comparisons=list(_comparisons(evaluation, name)),
+        classes=_classes(evaluation, noun),
+        confusion=_confusion(evaluation, of_pixels=task == Task.SEMANTIC_SEGMENTATION),
+        detection=_detection(evaluation) if "errors" in evaluation else None,
+        reliability=list(_reliability(calibration)),
+        temperature=calibration.get("temperature"),
+        estimates=_estimates(run.result),
+        slices=[_slice(row) for row in slices.get("listed", [])],
+        worst_slice=_slice(slices["worst"]) if slices.get("worst") else None,
+        leaked=_leaked(evaluation.get("without_leaked")),
+        mistakes=list(_mistakes(run)),
+        receipt=file_of(run, RECEIPT) is not None,
+    )
+
+
+def _comparisons(evaluation: Evaluation, name: str) -> Iterator[Comparison]:
+    main = {**evaluation["baseline"], **{key: evaluation.get(key) for key in ("comparison", "verdict", "verdict_code")}}
+    for row in (main, *evaluation.get("other_baselines", [])):
+        if name not in row:
+            continue
+        compared, metric = row.get("comparison") or {}, METRICS[name]
+        difference, p_value = compared.get("difference"), compared.get("p_value")
+        smallest = compared.get("smallest_visible")
+        yield Comparison(
+            title=row["title"],
+            figure=metrics.figure(name, row[name], title=row["title"]),
+            difference=metric.difference(difference["value"]) if difference else "",
+            interval=f"{metric.difference(difference['low'])} to {metric.difference(difference['high'])}"
+            if difference
+            else "",
+            p_value=_p_in_words(p_value),
+            told=_told(compared, name),
+            smallest_visible=metric.difference(smallest).lstrip("+") if smallest else "",
+            verdict=row.get("verdict") or "",
+            verdict_code=row.get("verdict_code") or "",
+        )
+
+
+def _p_in_words(p_value: float | None) -> str:
+    if p_value is None:
+        return ""
+    return f"p < {_SMALLEST_P}" if p_value < _SMALLEST_P else f"p = {p_value:.3f}"
+
+
+def _told(compared: Evaluation, name: str) -> str:
+    """Returns on how many items the two differ, and by which test that was judged."""
+    better, worse = compared.get("better"), compared.get("worse")
+    test = f" Compared by {compared['test']}, {_p_in_words(compared.get('p_value'))}." if compared.get("test") else ""
+    if better is None:
+        return test.strip()
+    if name == "miou":
+        return f"{better:,} images come out better than with the baseline, {worse:,} worse.{test}"
+    return f"{better:,} only this model gets right, {worse:,} only the baseline.{test}"
+
+
+def _classes(evaluation: Evaluation, noun: str) -> ClassTable:
+    rows, palette = evaluation.get("per_class", []), evaluation.get("palette", [])
+    if "ap" in (rows[0] if rows else {}):
+        columns, write = ["AP", "AP at IoU 0.5", "Recall", "Boxes", "Images"], _detected
+    elif "iou" in (rows[0] if rows else {}):
+        columns, write = ["IoU", "95% interval", "Dice", "Precision", "Recall", "Pixels", "Images"], _segmented
+    else:
+        columns, write = ["F1", "Precision", "Recall", f"Test {noun}"], _classified
+    colors = [*palette, *[""] * (len(rows) - len(palette))]
+    return ClassTable(columns, [(row["label"], color, write(row)) for row, color in zip(rows, colors, strict=False)])
+
+
+def _classified(row: Evaluation) -> list[str]:
+    return [*(percent(row[name]) for name in ("f1", "precision", "recall")), f"{row['support']:,}"]
+
+
+def _segmented(row: Evaluation) -> list[str]:
+    iou = row["iou"] or {}
+    interval = f"{percent(iou['low'])} to {percent(iou['high'])}" if iou else "–"
+    scores = (percent(row[name]) for name in ("dice", "precision", "recall"))
+    return [percent(iou.get("value")), interval, *scores, f"{row['pixels']:,}", f"{row['images']:,}"]
+
+
+def _detected(row: Evaluation) -> list[str]:
+    scores = (METRICS["map"].written(row[name]) for name in ("ap", "ap50", "average_recall"))
+    return [*scores, f"{row['boxes']:,}", f"{row['images']:,}"]
+
+
+def _confusion(evaluation: Evaluation, *, of_pixels: bool) -> Confusion | None:
+    matrix, labels = evaluation.get("confusion"), evaluation.get("labels", [])
+    if not matrix:
+        return None
+    rows = [[(count, count / (sum(row) or 1)) for count in row] for row in matrix]
+    mistakes = sorted(
+        (
+            (count, share, labels[truth], labels[guess])
+            for truth, row in enumerate(rows)
+            for guess, (count, share) in enumerate(row)
+            if count and truth != guess
+        ),
+        key=lambda mistake: -mistake[0],
+    )
+
+    def shown(count: int, share: float) -> str:
+        return percent(share, 0) if of_pixels else f"{count:,}"
+
+    return Confusion(
+        rows=[
+            (label, [(shown(count, share), share) for count, share in row])
+            for label, row in zip(labels, rows, strict=True)
+        ]
+        if len(labels) <= MAX_MATRIX
+        else [],
+        labels=labels,
+        commonest=[
+            (f"{percent(share)} of its pixels" if of_pixels else f"{count:,}", truth, guess)
+            for count, share, truth, guess in mistakes[:MAX_CONFUSED]
+        ],
+        of_pixels=of_pixels,
+    )
+
+
+def _detection(evaluation: Evaluation) -> Detection:
+    shown = [row for row in evaluation["per_class"] if row["ap50"] is not None]
+    recalls = shown[0]["curve"]["recall"] if shown else []
+    middle = plots.mean(row["curve"]["precision"] for row in shown)
+    write = METRICS["map50"].written
+    named = [
+        ("Mean of the classes", evaluation["metrics"]["map50"]["value"], middle),
+        *((row["label"], row["ap50"], row["curve"]["precision"]) for row in shown),
+    ]
+    places = range(0, len(recalls), _RECALLS)
+    rows = [(f"{recalls[at]:.0%}", "", [percent(values[at], 0) for *_, values in named]) for at in places]
+    curves = [plots.curve(title, write(value), recalls, values) for title, value, values in named[: MAX_CURVES + 1]]
+    errors = dataset_reports.bars((_ERRORS.get(kind, kind), count) for kind, count in evaluation["errors"].items())
+    return Detection(
+        curves=curves if recalls else [],
+        table=ClassTable([title for title, *_ in named], rows),
+        errors=errors,
+        confidence=percent(evaluation["confidence"], 0),
+        by_size=[
+            (size, write(row["map"]), write(row["average_recall"])) for size, row in evaluation["by_size"].items()
+        ],
+    )
+
+
+def _reliability(calibration: Evaluation) -> Iterator[Reliability]:
+    for name, title in (("before", "As trained"), ("after", "As served, with the temperature")):
+        if name in calibration.get("reliability", {}):
+            figures = [metrics.figure(key, value) for key, value in calibration[name].items()]
+            yield Reliability(title, plots.reliability(calibration["reliability"][name]), figures)
+
+
+def _estimates(result: Evaluation) -> Estimates | None:
+    folds, single = result.get("cross_validation", {}), result.get("leave_one_out", {})
+    figures = []
+    if folds:
+        title = f"{folds['k']}-fold cross-validation"
+        figures.append(metrics.figure("accuracy", folds["mean"], title=f"{title}, mean of the folds"))
+        figures.append(metrics.figure("accuracy", folds["pooled"], title=f"{title}, all items together"))
+    if single:
+        figures.append(metrics.figure("accuracy", single["accuracy"], title="Leave one out, a ridge classifier"))
+    if not figures:
+        return None
+    return Estimates(
+        figures=figures,
+        folds=[percent(share) for share in folds.get("accuracy", [])],
+        items=(folds or single)["items"],
+    )
+
+
+def _slice(row: Evaluation) -> Slice:
+    return Slice(row["kind"], row["name"], row["items"], metrics.figure("accuracy", row["accuracy"]))
+
+
+def _leaked(found: Evaluation | None) -> Leaked | None:
+    if not found:
+        return None
+    everything = metrics.figure("accuracy", found["all"])
+    text = f"{found['items']:,} of them. Accuracy with them {everything.shown} ({everything.low} to {everything.high})"
+    if not found["rest"]:
+        return Leaked(everything, None, f"{text}; without them nothing is left to measure.")
+    rest = metrics.figure("accuracy", found["rest"])
+    gain = METRICS["accuracy"].difference(found["inflation"])
+    text += f"; on the other {found['remaining']:,} {rest.shown} ({rest.low} to {rest.high}): {gain} points by leaks."
+    return Leaked(everything, rest, text)
+
+
+def _mistakes(run: Run) -> Iterator[Mistake]:
+    worst = run.evaluation.get("worst", [])
+    # Items of old datasets may be gone from the disk, the evaluation is not: only boxes need the index.
+    known = samples.samples_of(run.dataset_version, [row["index"] for row in worst]) if _has_boxes(worst) else {}
+    for row in worst:
+        if "iou" in row:
+            file = row.get("file", "")
+            yield Mistake(row["index"], note=f"IoU {percent(row['iou'])}", file=file if file_of(run, file) else "")
+        elif "f1" in row:
+            note = f"{row['right']} right, {row['wrong']} wrong, {row['missed']} missed"
+            yield Mistake(row["index"], note=note, sample=known.get(row["index"]))
+        else:
+            yield Mistake(row["index"], row["truth"], row["predicted"], row["confidence"], text=row.get("text", ""))
+
+
+def file_of(run: Run, name: str) -> dict[str, Any] | None:
+    """Returns {sha256, bytes} of a file that the evaluation wrote, by its path below `outputs/`."""
+    found: dict[str, Any] | None = run.artifacts.get(f"{FOLDER}/{name}")
+    return found
+
+
+def _has_boxes(worst: list[Evaluation]) -> bool:
+    return bool(worst) and "f1" in worst[0]
+
+
+def curves(task: str) -> list[tuple[str, str, bool]]:
+    """Returns (metric event, title, whether its chart stays away until there are points) of a live page."""
+    own = {
+        Task.OBJECT_DETECTION: [("map", "Mean average precision"), ("map50", "mAP at IoU 0.5")],
+        Task.SEMANTIC_SEGMENTATION: [("miou", "Mean IoU"), ("pixel_accuracy", "Pixel accuracy")],
+    }.get(Task(task), [("accuracy", "Accuracy")])
+    measured = [("loss", "Loss", False), (*own[0], False), *((*more, True) for more in own[1:])]
+    shown = [*measured, ("learning_rate", "Learning rate", True)]
+    return [*shown, *((f"probe_{name}", f"{title} of the baseline", True) for name, title, _ in shown)]
