@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -21,10 +22,11 @@ def interpolation(spec: Preprocessing) -> InterpolationMode:
 def to_tensor(image: Image.Image, spec: Preprocessing) -> Tensor:
     """Returns the normalised (3, H, W) float32 tensor of a picture of any size."""
     scaled = functional.to_dtype(functional.pil_to_tensor(image), scale=True)
-    normalized: Tensor = functional.normalize(scaled, list(spec.mean), list(spec.std))
+    normalized: Tensor = functional.normalize(scaled, list(spec.mean), list(spec.std), inplace=True)
     return normalized
 
 
+@functools.cache
 def transform(spec: Preprocessing) -> Callable[[Image.Image], Tensor]:
     """Returns the evaluation transform: PIL RGB -> (3, size, size) float32; the same as timm's."""
     short_side = math.floor(spec.size / spec.crop_fraction)
