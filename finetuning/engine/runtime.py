@@ -80,7 +80,7 @@ def seed_everything(seed: int) -> None:
 def be_deterministic() -> None:
     """Asks torch for the same bits on the same machine; an operation without such a kernel warns."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(mode=True, warn_only=True)
+    torch.set_deterministic_debug_mode("warn")  # `use_deterministic_algorithms` imports the compiler, a second
     # Filling every new tensor with NaN shows reads of uninitialized memory, and costs a fifth of a step.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a property at run time
     torch.backends.cudnn.benchmark = False
