@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import json
-import random
 import subprocess
 import sys
 import time
@@ -17,13 +16,14 @@ from typing import Any
 import mask_scenes
 import pytest
 import scenarios
-from archives_factory import encoded, zip_of
+from archives_factory import encoded
 from django.conf import settings
 from django.test import Client
 from django.utils import timezone
-from PIL import Image, ImageDraw
+from PIL import Image
 from shapes_factory import write_release
 from texts_factory import csv_of, sentences, tiny_encoder
+from uploads_factory import SIDE, boxed, boxes, masks
 
 from finetuning import tasks
 from finetuning.engine import spec as engine
@@ -39,36 +39,7 @@ from models_catalog.models import Release
 from models_catalog.services import publishing
 
 pytestmark = pytest.mark.django_db(transaction=True)
-SIDE = 64
 START_SECONDS = 60
-
-
-def boxed(number: int) -> tuple[Image.Image, str]:
-    """A red disc or a blue square on a dark ground, and its line of YOLO."""
-    rng = random.Random(number)
-    image = Image.new("RGB", (SIDE, SIDE), (rng.randrange(40),) * 3)
-    label, size = number % 2, rng.randrange(24, 40)
-    left, top = rng.randrange(SIDE - size), rng.randrange(SIDE - size)
-    pen = ImageDraw.Draw(image)
-    draw = pen.rectangle if label else pen.ellipse
-    draw((left, top, left + size, top + size), fill=(30, 30, 230) if label else (230, 30, 30))
-    return image, f"{label} {(left + size / 2) / SIDE} {(top + size / 2) / SIDE} {size / SIDE} {size / SIDE}"
-
-
-def boxes() -> bytes:
-    files = {"classes.txt": b"disc\nsquare\n"}
-    for number in range(40):
-        image, line = boxed(number)
-        files |= {f"images/{number}.png": encoded(image), f"labels/{number}.txt": line.encode()}
-    return zip_of(files)
-
-
-def masks() -> bytes:
-    files = {"classes.txt": "\n".join(mask_scenes.LABELS).encode()}
-    for number in range(30):
-        image, classes = mask_scenes.scene(number, SIDE)
-        files |= {f"images/{number}.png": encoded(image), f"masks/{number}.png": encoded(Image.fromarray(classes))}
-    return zip_of(files)
 
 
 @dataclass(frozen=True, slots=True)
