@@ -80,6 +80,12 @@ def test_a_dataset_of_another_kind_is_refused_before_it_is_sent(
     page.get_by_role("button", name="Upload").click()
     expect(page.get_by_role("alert")).to_contain_text("A dataset of images is one .zip file")
 
+    page.get_by_label("Text classification").check()
+    expect(page.get_by_role("heading", name="A table of texts")).to_be_visible()
+    expect(page.get_by_role("heading", name="One folder a class")).to_be_hidden()
+    page.get_by_role("button", name="Upload").click()
+    expect(page.get_by_role("alert")).to_contain_text("A dataset of texts is a .csv, .tsv or .jsonl file")
+
 
 def test_a_menu_closes_by_escape_and_gives_the_focus_back(signed_in: Callable[[str], Page], world: World) -> None:
     page = signed_in("tourist")
