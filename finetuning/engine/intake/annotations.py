@@ -15,7 +15,7 @@ import numpy as np
 from finetuning.engine.archives import Archive
 from finetuning.engine.problems import Problem, Rejected, reject
 from finetuning.engine.spec import Split
-from finetuning.engine.tables import SPLIT_OF_WORD
+from finetuning.engine.tables import SPLIT_OF_WORD, unique_names
 from finetuning.engine.zip_directory import Entry
 
 MAX_JSON_BYTES = 48 * 2**20  # takes about ten times its size once it is parsed
@@ -143,7 +143,7 @@ def read_json(archive: Archive, entry: Entry) -> Any:
         message = f"An annotation file nests over {MAX_DEPTH} levels deep. COCO needs five: export it again."
         raise reject("bad_json", message, [entry.name])
     try:
-        return json.loads(content.decode("utf-8-sig"), object_pairs_hook=_unique)
+        return json.loads(content.decode("utf-8-sig"), object_pairs_hook=unique_names)
     except json.JSONDecodeError as error:
         place, reason = f"{entry.name} line {error.lineno}", error.msg
     except UnicodeDecodeError as error:
@@ -161,13 +161,6 @@ def _depth(content: bytes) -> int:
     closed = (brackets == ord("]")) | (brackets == ord("}"))
     marks = np.flatnonzero(opened | closed)
     return int(np.cumsum(np.where(opened[marks], 1, -1)).max(initial=0))
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    document = dict(pairs)
-    if len(document) != len(pairs):
-        raise ValueError("a name occurs twice in one object")
-    return document
 
 
 def read_text(archive: Archive, entry: Entry) -> str | None:
