@@ -32,6 +32,7 @@ HELP = {
     specs.Verb.CONVERT: "turn a pickle of tensors into a release",
     specs.Verb.ZOO: "list the pretrained models that torchvision knows of",
     specs.Verb.TRAIN: "fine-tune a release on the training and validation items",
+    specs.Verb.SEARCH: "try strategies and hyper-parameters on the validation items",
     specs.Verb.EVALUATE: "score a finished training on the test items, and write the receipt",
     specs.Verb.SERVE: "answer predictions on a Unix socket until SIGTERM",
 }

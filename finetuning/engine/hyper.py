@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import typing
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -93,6 +94,17 @@ _NOT_OF_HEADS = {"stages", "stage_decay", "start_from_probe"}
 _SEES = (Task.IMAGE_CLASSIFICATION, Task.OBJECT_DETECTION, Task.SEMANTIC_SEGMENTATION)
 
 
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """Where a search looks for a number: from `low` to `high`, with `relative` as multiples of the default, and
+    cut to the choice's own range. `log`: in equal ratios. Enumerations and yes-or-no choices need no numbers."""
+
+    low: float = 0.0
+    high: float = 0.0
+    log: bool = False
+    relative: bool = False
+
+
 def hyper_field(
     default: Any,
     *,
@@ -103,6 +115,7 @@ def hyper_field(
     strategies: tuple[Strategy, ...] = tuple(Strategy),
     tasks: tuple[Task, ...] = tuple(Task),
     advanced: bool = False,
+    searched: Searched | None = None,
 ) -> Any:
     return field(
         default=default,
@@ -114,6 +127,7 @@ def hyper_field(
             "strategies": strategies,
             "tasks": tasks,
             "advanced": advanced,
+            "searched": searched,
         },
     )
 
@@ -137,6 +151,7 @@ class Hyper:
         minimum=1,
         maximum=12,
         strategies=(Strategy.LAST,),
+        searched=Searched(1, 4),
     )
     cached_views: int = hyper_field(
         4,
@@ -155,6 +170,7 @@ class Hyper:
         minimum=2,
         maximum=512,
         strategies=_TUNED,
+        searched=Searched(0.5, 4, log=True, relative=True),
     )
     learning_rate: float = hyper_field(
         3e-4,
@@ -163,6 +179,7 @@ class Hyper:
         minimum=1e-7,
         maximum=1.0,
         strategies=_TUNED,
+        searched=Searched(0.1, 10, log=True, relative=True),
     )
     find_learning_rate: bool = hyper_field(
         False,
@@ -179,6 +196,7 @@ class Hyper:
         "Strong: with mixup. None: every epoch sees the same pixels.",
         strategies=_TUNED,
         tasks=_SEES,
+        searched=Searched(),
     )
     horizontal_flip: bool = hyper_field(
         False,
@@ -216,6 +234,7 @@ class Hyper:
         strategies=_TUNED,
         tasks=_CLASSIFIES,
         advanced=True,
+        searched=Searched(0, 0.2),
     )
     optimizer: Optimizer = hyper_field(
         Optimizer.ADAMW,
@@ -223,6 +242,7 @@ class Hyper:
         help_text="AdamW suits nearly everything; SGD with momentum 0.9 wants a rate about ten times higher.",
         strategies=_TUNED,
         advanced=True,
+        searched=Searched(),
     )
     schedule: Schedule = hyper_field(
         Schedule.COSINE,
@@ -230,6 +250,7 @@ class Hyper:
         help_text="How the rate falls after the warm-up: cosine or linear to zero, one cycle, two steps, or not at all.",
         strategies=_TUNED,
         advanced=True,
+        searched=Searched(),
     )
     warm_up: float = hyper_field(
         0.1,
@@ -239,6 +260,7 @@ class Hyper:
         maximum=0.5,
         strategies=_TUNED,
         advanced=True,
+        searched=Searched(0, 0.3),
     )
     weight_decay: float = hyper_field(
         1e-3,
@@ -248,6 +270,7 @@ class Hyper:
         maximum=1.0,
         strategies=_TUNED,
         advanced=True,
+        searched=Searched(1e-5, 0.1, log=True),
     )
     stage_decay: float = hyper_field(
         0.75,
@@ -257,6 +280,7 @@ class Hyper:
         maximum=1.0,
         strategies=(Strategy.LAST, Strategy.FULL),
         advanced=True,
+        searched=Searched(0.5, 1),
     )
     clip_norm: float = hyper_field(
         1.0,
@@ -282,6 +306,7 @@ class Hyper:
         help_text="Evaluate and keep a moving average of the weights: steadier, a little slower to move.",
         strategies=_TUNED,
         advanced=True,
+        searched=Searched(),
     )
     lora_rank: int = hyper_field(
         8,
@@ -291,6 +316,7 @@ class Hyper:
         maximum=256,
         strategies=(Strategy.LORA,),
         advanced=True,
+        searched=Searched(0.5, 4, log=True, relative=True),
     )
     start_from_probe: bool = hyper_field(
         True,
@@ -299,6 +325,7 @@ class Hyper:
         strategies=_STARTS_FROM_PROBE,
         tasks=(*_CLASSIFIES, Task.SEMANTIC_SEGMENTATION, Task.OBJECT_DETECTION),
         advanced=True,
+        searched=Searched(),
     )
     patience: int = hyper_field(
         3,
@@ -383,3 +410,36 @@ def defaults_for(task: Task, strategy: Strategy) -> dict[str, Any]:
     shows first, and what `Hyper` should be built from where nothing was chosen."""
     better = {**_TASK_DEFAULTS.get(task, {}), **_STRATEGY_DEFAULTS.get((task, strategy), {})}
     return {entry.name: better.get(entry.name, entry.default) for entry in applicable(strategy, task)}
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """What a search draws one choice from: `choices`, or numbers from `low` to `high`."""
+
+    low: float = 0.0
+    high: float = 0.0
+    log: bool = False
+    is_whole: bool = False
+    choices: tuple[Any, ...] = ()
+
+
+def search_space(task: Task, strategy: Strategy) -> dict[str, Range]:
+    """Returns the range of every choice that a search may vary and such a run reads, by name."""
+    defaults, hints = defaults_for(task, strategy), typing.get_type_hints(Hyper)
+    return {
+        entry.name: _range_of(entry, hints[entry.name], defaults[entry.name])
+        for entry in applicable(strategy, task)
+        if entry.metadata["searched"] is not None
+    }
+
+
+def _range_of(entry: dataclasses.Field[Any], kind: type[Any], default: Any) -> Range:
+    if kind is bool:
+        return Range(choices=(False, True))
+    if issubclass(kind, StrEnum):
+        return Range(choices=tuple(item.value for item in kind))
+    where: Searched = entry.metadata["searched"]
+    factor = default if where.relative else 1
+    low = max(where.low * factor, entry.metadata["minimum"])
+    high = min(where.high * factor, entry.metadata["maximum"])
+    return Range(low=low, high=high, log=where.log, is_whole=kind is int)
