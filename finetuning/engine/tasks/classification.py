@@ -211,7 +211,12 @@ def tune(
     spec: TrainSpec, tuned: Loaded, data: Data, run_dir: Path, *, device: torch.device, events: EventWriter
 ) -> loop.Fitted:
     """Trains `tuned` in place and leaves its best epoch's weights in it, on the processor."""
-    fitted = begin(spec, tuned, data, run_dir, device=device, events=events).fit()
+    return finished(begin(spec, tuned, data, run_dir, device=device, events=events), spec, tuned)
+
+
+def finished(run: loop.Run, spec: TrainSpec, tuned: Loaded) -> loop.Fitted:
+    """Trains to the end, and leaves a plain network on the processor."""
+    fitted = run.fit()
     if spec.strategy is Strategy.LORA:
         lora.merge(tuned.module)
     tuned.module.to("cpu").eval()

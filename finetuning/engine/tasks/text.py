@@ -38,7 +38,7 @@ from finetuning.engine.frameworks.transformers_models import with_head
 from finetuning.engine.hyper import Hyper, Strategy
 from finetuning.engine.packs import Item, PackReader
 from finetuning.engine.spec import OUTPUTS_DIR, EvaluateSpec, Split, TrainSpec, WeightsSpec, canonical, to_json
-from finetuning.engine.tasks.classification import CHECKPOINTS_DIR, PROBE_FILE, labels_of, start
+from finetuning.engine.tasks.classification import CHECKPOINTS_DIR, PROBE_FILE, finished, labels_of, start
 from finetuning.engine.tokens import Rows, TextReader, fitted_length, logits_of, outputs, shuffled
 from finetuning.engine.trainee import Validation
 
@@ -204,11 +204,7 @@ def tune(
     spec: TrainSpec, tuned: Loaded, data: Data, run_dir: Path, *, device: torch.device, events: EventWriter
 ) -> loop.Fitted:
     """Trains `tuned` in place and leaves its best epoch's weights in it, on the processor."""
-    fitted = begin(spec, tuned, data, run_dir, device=device, events=events).fit()
-    if spec.strategy is Strategy.LORA:
-        lora.merge(tuned.module)
-    tuned.module.to("cpu").eval()
-    return fitted
+    return finished(begin(spec, tuned, data, run_dir, device=device, events=events), spec, tuned)
 
 
 def begin(
