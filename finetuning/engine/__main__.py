@@ -33,6 +33,7 @@ HELP = {
     specs.Verb.ZOO: "list the pretrained models that torchvision knows of",
     specs.Verb.EXAMPLES: "build a data set to try each task with",
     specs.Verb.TRAIN: "fine-tune a release on the training and validation items",
+    specs.Verb.SEARCH: "try strategies and hyper-parameters on the validation items",
     specs.Verb.EVALUATE: "score a finished training on the test items, and write the receipt",
     specs.Verb.EXPORT: "write a release as one ONNX file, and compare the two on the test items",
     specs.Verb.SERVE: "answer predictions on a Unix socket until SIGTERM",

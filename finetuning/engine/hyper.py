@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import typing
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -124,6 +125,17 @@ LOSSES: dict[Task, tuple[Loss, ...]] = {
 _SEES = (Task.IMAGE_CLASSIFICATION, Task.OBJECT_DETECTION, Task.SEMANTIC_SEGMENTATION)
 
 
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """Where a search looks for a number: from `low` to `high`, with `relative` as multiples of the default, and
+    cut to the choice's own range. `log`: in equal ratios. Enumerations and yes-or-no choices need no numbers."""
+
+    low: float = 0.0
+    high: float = 0.0
+    log: bool = False
+    relative: bool = False
+
+
 def hyper_field(
     default: Any,
     *,
@@ -134,6 +146,7 @@ def hyper_field(
     strategies: tuple[Strategy, ...] = tuple(Strategy),
     tasks: tuple[Task, ...] = tuple(Task),
     advanced: bool = False,
+    searched: Searched | None = None,
 ) -> Any:
     return field(
         default=default,
@@ -145,6 +158,7 @@ def hyper_field(
             "strategies": strategies,
             "tasks": tasks,
             "advanced": advanced,
+            "searched": searched,
         },
     )
 
@@ -168,6 +182,7 @@ class Hyper:
         minimum=1,
         maximum=12,
         strategies=(Strategy.LAST,),
+        searched=Searched(1, 4),
     )
     cached_views: int = hyper_field(
         4,
@@ -186,6 +201,7 @@ class Hyper:
         minimum=2,
         maximum=512,
         strategies=_TUNED,
+        searched=Searched(0.5, 4, log=True, relative=True),
     )
     learning_rate: float = hyper_field(
         3e-4,
@@ -194,6 +210,7 @@ class Hyper:
         minimum=1e-7,
         maximum=1.0,
         strategies=_TUNED,
+        searched=Searched(0.1, 10, log=True, relative=True),
     )
     find_learning_rate: bool = hyper_field(
         False,
@@ -210,6 +227,7 @@ class Hyper:
         "Strong: with mixup. None: every epoch sees the same pixels.",
         strategies=_TUNED,
         tasks=_SEES,
+        searched=Searched(),
     )
     horizontal_flip: bool = hyper_field(
         False,
@@ -247,6 +265,7 @@ class Hyper:
         strategies=_TUNED,
         tasks=_CLASSIFIES,
         advanced=True,
+        searched=Searched(0, 0.2),
     )
     optimizer: Optimizer = hyper_field(
         Optimizer.ADAMW,
@@ -254,6 +273,7 @@ class Hyper:
         help_text="AdamW suits nearly everything; SGD with momentum 0.9 wants a rate about ten times higher.",
         strategies=_TUNED,
         advanced=True,
+        searched=Searched(),
     )
     schedule: Schedule = hyper_field(
         Schedule.COSINE,
@@ -261,6 +281,7 @@ class Hyper:
         help_text="How the rate falls after the warm-up: cosine or linear to zero, one cycle, two steps, or not at all.",
         strategies=_TUNED,
         advanced=True,
+        searched=Searched(),
     )
     warm_up: float = hyper_field(
         0.1,
@@ -270,6 +291,7 @@ class Hyper:
         maximum=0.5,
         strategies=_TUNED,
         advanced=True,
+        searched=Searched(0, 0.3),
     )
     weight_decay: float = hyper_field(
         1e-3,
@@ -279,6 +301,7 @@ class Hyper:
         maximum=1.0,
         strategies=_TUNED,
         advanced=True,
+        searched=Searched(1e-5, 0.1, log=True),
     )
     stage_decay: float = hyper_field(
         0.75,
@@ -288,6 +311,7 @@ class Hyper:
         maximum=1.0,
         strategies=(Strategy.LAST, Strategy.FULL),
         advanced=True,
+        searched=Searched(0.5, 1),
     )
     clip_norm: float = hyper_field(
         1.0,
@@ -313,6 +337,7 @@ class Hyper:
         help_text="Evaluate and keep a moving average of the weights: steadier, a little slower to move.",
         strategies=_TUNED,
         advanced=True,
+        searched=Searched(),
     )
     lora_rank: int = hyper_field(
         8,
@@ -322,6 +347,7 @@ class Hyper:
         maximum=256,
         strategies=(Strategy.LORA,),
         advanced=True,
+        searched=Searched(0.5, 4, log=True, relative=True),
     )
     start_from_probe: bool = hyper_field(
         True,
@@ -330,6 +356,7 @@ class Hyper:
         strategies=_STARTS_FROM_PROBE,
         tasks=(*_CLASSIFIES, Task.SEMANTIC_SEGMENTATION, Task.OBJECT_DETECTION),
         advanced=True,
+        searched=Searched(),
     )
     patience: int = hyper_field(
         3,
@@ -427,3 +454,36 @@ def defaults_for(task: Task, strategy: Strategy) -> dict[str, Any]:
     shows first, and what `Hyper` should be built from where nothing was chosen."""
     better = {**_TASK_DEFAULTS.get(task, {}), **_STRATEGY_DEFAULTS.get((task, strategy), {})}
     return {entry.name: better.get(entry.name, entry.default) for entry in applicable(strategy, task)}
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """What a search draws one choice from: `choices`, or numbers from `low` to `high`."""
+
+    low: float = 0.0
+    high: float = 0.0
+    log: bool = False
+    is_whole: bool = False
+    choices: tuple[Any, ...] = ()
+
+
+def search_space(task: Task, strategy: Strategy) -> dict[str, Range]:
+    """Returns the range of every choice that a search may vary and such a run reads, by name."""
+    defaults, hints = defaults_for(task, strategy), typing.get_type_hints(Hyper)
+    return {
+        entry.name: _range_of(entry, hints[entry.name], defaults[entry.name])
+        for entry in applicable(strategy, task)
+        if entry.metadata["searched"] is not None
+    }
+
+
+def _range_of(entry: dataclasses.Field[Any], kind: type[Any], default: Any) -> Range:
+    if kind is bool:
+        return Range(choices=(False, True))
+    if issubclass(kind, StrEnum):
+        return Range(choices=tuple(item.value for item in kind))
+    where: Searched = entry.metadata["searched"]
+    factor = default if where.relative else 1
+    low = max(where.low * factor, entry.metadata["minimum"])
+    high = min(where.high * factor, entry.metadata["maximum"])
+    return Range(low=low, high=high, log=where.log, is_whole=kind is int)

@@ -75,9 +75,7 @@ def fit(
     `keep_initial` lets the weights as given compete as epoch 0. A run that was cut off goes on from its
     checkpoint and ends with the same weights, bit for bit, on the same machine and threads."""
     run = Run(trainee, plan, hyper, device=device, events=events, checkpoints=checkpoints, keep_initial=keep_initial)
-    for _ in run.epochs():
-        pass
-    return run.finish()
+    return run.fit()
 
 
 class Run:
@@ -122,6 +120,11 @@ class Run:
             progress.losses, progress.batch, progress.epoch = [], 0, epoch + 1
             self._save()
             yield validation
+
+    def fit(self) -> Fitted:
+        for _ in self.epochs():
+            pass
+        return self.finish()
 
     def finish(self) -> Fitted:
         """Loads the weights of the best epoch so far into the module."""

@@ -12,7 +12,17 @@ from typing import Any
 
 from finetuning.engine.spec import FORMAT, OUTPUTS_DIR, RESULT_FILE, Verb
 
-_LIBRARIES = ("torch", "torchvision", "timm", "transformers", "safetensors", "numpy", "pillow", "scikit-learn")
+_LIBRARIES = (
+    "torch",
+    "torchvision",
+    "timm",
+    "transformers",
+    "safetensors",
+    "numpy",
+    "pillow",
+    "scikit-learn",
+    "optuna",
+)
 
 
 def versions() -> dict[str, str]:

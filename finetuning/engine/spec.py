@@ -32,6 +32,7 @@ from finetuning.engine.hyper import (
     applicable,
     check,
     defaults_for,
+    search_space,
 )
 from finetuning.engine.presets import PRESETS, Preset, preset_of
 
@@ -55,9 +56,11 @@ __all__ = [
     "check",
     "defaults_for",
     "preset_of",
+    "search_space",
 ]
 
 FORMAT = 1
+MAX_TRIALS = 200
 
 # The files of a run directory.
 SPEC_FILE = "spec.json"
@@ -86,6 +89,7 @@ class Verb(StrEnum):
     ZOO = "zoo"
     EXAMPLES = "examples"
     TRAIN = "train"
+    SEARCH = "search"
     EVALUATE = "evaluate"
     EXPORT = "export"
     SERVE = "serve"
@@ -257,6 +261,65 @@ class TrainSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SearchSpec:
+    """Try `trials` combinations of strategy and hyper-parameters, judged on the validation items alone. One
+    strategy: a search through `space`, choices of `Hyper` by name. Several: a race, each with its defaults and,
+    where `trials` leaves room, with drawn values. `fixed` sets other choices for all; `budget_seconds` (0: none)
+    ends it after the epoch in which it runs out."""
+
+    weights: WeightsSpec
+    strategies: tuple[Strategy, ...]
+    task: Task | None = None
+    space: tuple[str, ...] = ("learning_rate", "weight_decay")
+    fixed: dict[str, Any] = dataclasses.field(default_factory=dict)
+    trials: int = 20
+    budget_seconds: float = 0.0
+    labels: tuple[str, ...] = ()
+    pack: str = "inputs/train.pack"
+    device: str = "auto"
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.strategies or len(set(self.strategies)) < len(self.strategies):
+            raise SpecError("Name one strategy to search or several to race, each once.", "strategies")
+        if not len(self.strategies) <= self.trials <= MAX_TRIALS:
+            raise SpecError(f"Trials must be at least one for each strategy and at most {MAX_TRIALS}.", "trials")
+        if not 0 <= self.budget_seconds < math.inf:
+            raise SpecError("The budget must be seconds, 0 for none.", "budget_seconds")
+        known = {name for strategy in self.strategies for name in search_space(self.target, strategy)}
+        if unknown := [name for name in self.space if name not in known]:
+            raise SpecError(
+                f"{', '.join(unknown)} cannot be searched here; choose among {', '.join(sorted(known)) or 'nothing'}.",
+                "space",
+            )
+        if twice := sorted(set(self.space) & set(self.fixed)):
+            raise SpecError(f"{', '.join(twice)} cannot be both fixed and searched.", "fixed")
+        for strategy in self.strategies:
+            self.order(strategy, {})
+
+    @property
+    def target(self) -> Task:
+        return self.task or self.weights.task
+
+    @property
+    def seed(self) -> int:
+        return int(self.fixed.get("seed", 0))
+
+    def order(self, strategy: Strategy, chosen: dict[str, Any]) -> TrainSpec:
+        """Returns the training that a trial of these values is."""
+        return TrainSpec(
+            weights=self.weights,
+            strategy=strategy,
+            task=self.task,
+            hyper=hyper_from({**defaults_for(self.target, strategy), **self.fixed, **chosen}),
+            labels=self.labels,
+            pack=self.pack,
+            device=self.device,
+            threads=self.threads,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluateSpec:
     """Score a train run's outputs on the test pack. `train_outputs` is the `outputs` of the train run, `leaked`
     the test items that the inspection also found among the training items, `signing_key` an Ed25519 key (PEM)
@@ -311,12 +374,22 @@ type_of_verb: dict[Verb, type[Any]] = {
     Verb.ZOO: ZooSpec,
     Verb.EXAMPLES: ExamplesSpec,
     Verb.TRAIN: TrainSpec,
+    Verb.SEARCH: SearchSpec,
     Verb.EVALUATE: EvaluateSpec,
     Verb.EXPORT: ExportSpec,
     Verb.SERVE: ServeSpec,
 }
 Spec = (
-    InspectSpec | VerifySpec | ConvertSpec | ZooSpec | ExamplesSpec | TrainSpec | EvaluateSpec | ExportSpec | ServeSpec
+    InspectSpec
+    | VerifySpec
+    | ConvertSpec
+    | ZooSpec
+    | ExamplesSpec
+    | TrainSpec
+    | SearchSpec
+    | EvaluateSpec
+    | ExportSpec
+    | ServeSpec
 )
 
 
@@ -364,6 +437,10 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
         if not isinstance(value, list | tuple):
             raise SpecError(f"{path} must be a list.", path)
         return tuple(_convert(typing.get_args(hint)[0], item, path) for item in value)
+    if typing.get_origin(hint) is dict:
+        if not isinstance(value, dict):
+            raise SpecError(f"{path} must be an object.", path)
+        return dict(value)
     if dataclasses.is_dataclass(hint):
         if not isinstance(value, dict):
             raise SpecError(f"{path} must be an object.", path)

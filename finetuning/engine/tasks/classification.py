@@ -92,8 +92,30 @@ def labels_of(items: list[Item]) -> Tensor:
     return torch.tensor([item.label for item in items], dtype=torch.int64)
 
 
-def train(spec: TrainSpec, run_dir: Path, events: EventWriter, device: torch.device) -> dict[str, Any]:
-    started = time.perf_counter()
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What is computed once, whatever is then trained. `shelf` keeps frozen activations from one training to
+    the next."""
+
+    base: Loaded
+    data: Data
+    probe: probes.Probe
+    device: torch.device
+    shelf: boundary.Shelf
+
+    @property
+    def validation_items(self) -> int:
+        return len(self.data.validation)
+
+    def begin(self, spec: TrainSpec, run_dir: Path, events: EventWriter) -> loop.Run | Validation:
+        """Returns the training that `spec` asks for, not yet begun; of a head its score, as it needs no epochs."""
+        if spec.strategy is Strategy.HEAD:
+            return self.probe.validation
+        tuned = start(spec, self.base, self.probe)
+        return begin(spec, tuned, self.data, run_dir, device=self.device, events=events, shelf=self.shelf)
+
+
+def prepare(spec: TrainSpec, run_dir: Path, events: EventWriter, device: torch.device) -> Prepared:
     events.stage("load", "Loading the model as bought")
     base = frameworks.load(spec.weights, run_dir)
     frameworks.head_of(base)  # refuses an architecture whose head cannot be replaced, before any work
@@ -101,10 +123,17 @@ def train(spec: TrainSpec, run_dir: Path, events: EventWriter, device: torch.dev
         base = frameworks.with_stage_head(base)
     data = read(spec, run_dir, base)
     probe = fit_probe(base, data, device=device, events=events)
+    return Prepared(base, data, probe, device, boundary.Shelf(MAX_CACHE_BYTES))
+
+
+def train(spec: TrainSpec, run_dir: Path, events: EventWriter, device: torch.device) -> dict[str, Any]:
+    started = time.perf_counter()
+    prepared = prepare(spec, run_dir, events, device)
+    base, data, probe = prepared.base, prepared.data, prepared.probe
     directory = run_dir / OUTPUTS_DIR
     weights.save_tensors(directory / PROBE_FILE, probes.saved(probe, data.class_counts))
     best: dict[str, Any] = {"epoch": 0}
-    validation = {"accuracy": probe.point.validation_accuracy, "loss": probe.point.validation_loss}
+    validation = {**probe.validation.metrics, "loss": probe.validation.loss}
     if spec.strategy is Strategy.HEAD:
         tuned = frameworks.replace_head(base, spec.labels, probe.head.weight, probe.head.bias)
         # The head that is saved has seen the validation items; the one that has not stands in for it.
@@ -182,6 +211,29 @@ def tune(
     spec: TrainSpec, tuned: Loaded, data: Data, run_dir: Path, *, device: torch.device, events: EventWriter
 ) -> loop.Fitted:
     """Trains `tuned` in place and leaves its best epoch's weights in it, on the processor."""
+    return finished(begin(spec, tuned, data, run_dir, device=device, events=events), spec, tuned)
+
+
+def finished(run: loop.Run, spec: TrainSpec, tuned: Loaded) -> loop.Fitted:
+    """Trains to the end, and leaves a plain network on the processor."""
+    fitted = run.fit()
+    if spec.strategy is Strategy.LORA:
+        lora.merge(tuned.module)
+    tuned.module.to("cpu").eval()
+    return fitted
+
+
+def begin(
+    spec: TrainSpec,
+    tuned: Loaded,
+    data: Data,
+    run_dir: Path,
+    *,
+    device: torch.device,
+    events: EventWriter,
+    shelf: boundary.Shelf | None = None,
+) -> loop.Run:
+    """Returns the training of `tuned`, in place, not yet begun."""
     hyper, module = spec.hyper, tuned.module.to(device).to(memory_format=torch.channels_last)
     stages = frameworks.stages(tuned)
     fresh_head = spec.strategy is Strategy.SCRATCH or not hyper.start_from_probe
@@ -191,9 +243,9 @@ def tune(
     plan = strategies.plan(module, stages, spec.strategy, hyper, fresh_head=fresh_head)
     trainee: Classifier = Classifier(module, data, hyper, device)
     if plan.boundary:
-        trainee = _cut_off(trainee, stages, plan.boundary, run_dir, events) or trainee
+        trainee = _cut_off(trainee, stages, plan.boundary, run_dir, events, shelf) or trainee
     checkpoints = Checkpoints(run_dir / CHECKPOINTS_DIR, identity=hashlib.sha256(canonical(to_json(spec))).hexdigest())
-    fitted = loop.fit(
+    return loop.Run(
         trainee,
         plan,
         hyper,
@@ -202,10 +254,6 @@ def tune(
         checkpoints=checkpoints,
         keep_initial=spec.strategy is not Strategy.SCRATCH and hyper.start_from_probe,
     )
-    if spec.strategy is Strategy.LORA:
-        lora.merge(module)
-    module.to("cpu").eval()
-    return fitted
 
 
 class Classifier:
@@ -289,7 +337,12 @@ class CachedClassifier(Classifier):
 
 
 def _cut_off(
-    whole: Classifier, stages: strategies.Stages, boundary_at: int, run_dir: Path, events: EventWriter
+    whole: Classifier,
+    stages: strategies.Stages,
+    boundary_at: int,
+    run_dir: Path,
+    events: EventWriter,
+    shelf: boundary.Shelf | None = None,
 ) -> CachedClassifier | None:
     """Computes the frozen prefix for every item and view, or returns None where it cannot be cut off or its
     activations would take more disk than `MAX_CACHE_BYTES`."""
@@ -300,6 +353,9 @@ def _cut_off(
     if halves is None:
         events.log("The frozen stages of this architecture cannot be cut off: they are computed in every epoch.")
         return None
+    key = (boundary_at, views, hyper.augmentation, hyper.horizontal_flip, hyper.seed)
+    if shelf is not None and (kept := shelf.get(key)):
+        return CachedClassifier(whole, halves.suffix, kept[0], views, kept[1])
     forward = features.ready(halves.prefix, sample, device=whole.device)
     shape = forward.run(sample).shape[1:]
     size = shape.numel() * forward.dtype.itemsize * (len(data.train) * views)
@@ -323,6 +379,8 @@ def _cut_off(
         [forward.run(images) for _, images in features.batches(data.pack, data.validation, data.evaluation_transform)]
     )
     (run_dir / CACHE_FILE).unlink()  # the mapping keeps it; a killed run leaves nothing behind
+    if shelf is not None:
+        shelf.put(key, cache, validation)
     return CachedClassifier(whole, halves.suffix, cache, views, validation)
 
 

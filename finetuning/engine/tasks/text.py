@@ -38,7 +38,7 @@ from finetuning.engine.frameworks.transformers_models import with_head
 from finetuning.engine.hyper import Hyper, Strategy
 from finetuning.engine.packs import Item, PackReader
 from finetuning.engine.spec import OUTPUTS_DIR, EvaluateSpec, Split, TrainSpec, WeightsSpec, canonical, to_json
-from finetuning.engine.tasks.classification import CHECKPOINTS_DIR, PROBE_FILE, labels_of, start
+from finetuning.engine.tasks.classification import CHECKPOINTS_DIR, PROBE_FILE, finished, labels_of, start
 from finetuning.engine.tokens import Rows, TextReader, fitted_length, logits_of, outputs, shuffled
 from finetuning.engine.trainee import Validation
 
@@ -94,12 +94,42 @@ def load(spec: WeightsSpec, run_dir: Path, *, classes: int) -> Loaded:
     return with_head(frameworks.load(spec, run_dir), classes)
 
 
-def train(spec: TrainSpec, run_dir: Path, events: EventWriter, device: torch.device) -> dict[str, Any]:
-    started = time.perf_counter()
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What is computed once, whatever is then trained."""
+
+    base: Loaded
+    data: Data
+    probe: probes.Probe
+    device: torch.device
+
+    @property
+    def validation_items(self) -> int:
+        return len(self.data.validation.items)
+
+    def begin(self, spec: TrainSpec, run_dir: Path, events: EventWriter) -> loop.Run | Validation:
+        """Returns the training that `spec` asks for, not yet begun; of a head its score, as it needs no epochs."""
+        if spec.strategy is Strategy.HEAD:
+            return self.probe.validation
+        return begin(spec, start(spec, self.base, self.probe), self.data, run_dir, device=self.device, events=events)
+
+
+def prepare(spec: TrainSpec, run_dir: Path, events: EventWriter, device: torch.device) -> Prepared:
+    base, data = _read_in(spec, run_dir, events)
+    return Prepared(base, data, fit_probe(base, data, device=device, events=events), device)
+
+
+def _read_in(spec: TrainSpec, run_dir: Path, events: EventWriter) -> tuple[Loaded, Data]:
     events.stage("load", "Loading the model as bought")
     base = load(spec.weights, run_dir, classes=len(spec.labels))
     data = read(spec, run_dir, base)
     base.config["max_tokens"] = data.reader.max_tokens  # the tuned weights are used at the length of their training
+    return base, data
+
+
+def train(spec: TrainSpec, run_dir: Path, events: EventWriter, device: torch.device) -> dict[str, Any]:
+    started = time.perf_counter()
+    base, data = _read_in(spec, run_dir, events)
     directory = run_dir / OUTPUTS_DIR
     events.stage("baseline", "Fitting word and character counts, the baseline to beat")
     fit_counts(data).save(directory)
@@ -107,7 +137,7 @@ def train(spec: TrainSpec, run_dir: Path, events: EventWriter, device: torch.dev
     probe = fit_probe(base, data, device=device, events=events)
     weights.save_tensors(directory / PROBE_FILE, probes.saved(probe, data.class_counts))
     best: dict[str, Any] = {"epoch": 0}
-    validation = {"accuracy": probe.point.validation_accuracy, "loss": probe.point.validation_loss}
+    validation = {**probe.validation.metrics, "loss": probe.validation.loss}
     if spec.strategy is Strategy.HEAD:
         tuned = frameworks.replace_head(base, spec.labels, probe.head.weight, probe.head.bias)
         # The head that is saved has seen the validation items; the one that has not stands in for it.
@@ -174,13 +204,20 @@ def tune(
     spec: TrainSpec, tuned: Loaded, data: Data, run_dir: Path, *, device: torch.device, events: EventWriter
 ) -> loop.Fitted:
     """Trains `tuned` in place and leaves its best epoch's weights in it, on the processor."""
+    return finished(begin(spec, tuned, data, run_dir, device=device, events=events), spec, tuned)
+
+
+def begin(
+    spec: TrainSpec, tuned: Loaded, data: Data, run_dir: Path, *, device: torch.device, events: EventWriter
+) -> loop.Run:
+    """Returns the training of `tuned`, in place, not yet begun."""
     hyper, module = spec.hyper, tuned.module.to(device)
     stages = frameworks.stages(tuned)
     if spec.strategy is Strategy.LORA:
         torch.manual_seed(hyper.seed)
         lora.attach(module, rank=hyper.lora_rank, skip=stages[-1][1], only=LORA_NAMES)
     fresh_head = spec.strategy is Strategy.SCRATCH or not hyper.start_from_probe
-    fitted = loop.fit(
+    return loop.Run(
         TextClassifier(module, data, hyper, device),
         strategies.plan(module, stages, spec.strategy, hyper, fresh_head=fresh_head),
         hyper,
@@ -191,10 +228,6 @@ def tune(
         ),
         keep_initial=not fresh_head,
     )
-    if spec.strategy is Strategy.LORA:
-        lora.merge(module)
-    module.to("cpu").eval()
-    return fitted
 
 
 class TextClassifier:
