@@ -17,10 +17,7 @@ from models_catalog import policies as catalog
 from models_catalog.models import Release
 
 Person = User | AnonymousUser
-TUNABLE = {
-    (Task.IMAGE_CLASSIFICATION, framework)
-    for framework in (Framework.TIMM, Framework.TORCHVISION, Framework.TRANSFORMERS)
-}
+TUNABLE = {(Task.IMAGE_CLASSIFICATION, framework) for framework in Framework}
 
 
 def may_change(user: Person, owner: Namespace) -> Decision:
@@ -44,9 +41,7 @@ def may_use_dataset(user: Person, dataset: Dataset, release: Release) -> Decisio
 def can_be_tuned(release: Release) -> Decision:
     if (Task(release.listing.task), Framework(release.listing.framework)) in TUNABLE:
         return ALLOW
-    return deny(
-        "not_tunable_yet", "This site fine-tunes image classifiers of timm, torchvision and Transformers so far."
-    )
+    return deny("not_tunable_yet", "This site fine-tunes image classifiers so far.")
 
 
 def has_quota(user: User) -> Decision:

@@ -12,7 +12,18 @@ from typing import Any
 
 from finetuning.engine.spec import FORMAT, OUTPUTS_DIR, RESULT_FILE, Verb
 
-_LIBRARIES = ("torch", "torchvision", "timm", "transformers", "safetensors", "numpy", "pillow", "scikit-learn")
+_LIBRARIES = (
+    "torch",
+    "torchvision",
+    "timm",
+    "transformers",
+    "keras",
+    "h5py",
+    "safetensors",
+    "numpy",
+    "pillow",
+    "scikit-learn",
+)
 
 
 def versions() -> dict[str, str]:

@@ -60,6 +60,7 @@ OUTPUTS_DIR = "outputs"
 CARD_FILE = "README.md"
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
+KERAS_FILE = "model.keras"
 GOLDEN_FILE = "golden.safetensors"
 
 
@@ -78,6 +79,11 @@ class Framework(StrEnum):
     TIMM = "timm"
     TRANSFORMERS = "transformers"
     KERAS = "keras"
+
+
+def weights_file(framework: str) -> str:
+    """Returns the name of the file that holds a release's weights."""
+    return KERAS_FILE if framework == Framework.KERAS else WEIGHTS_FILE
 
 
 class Split(StrEnum):

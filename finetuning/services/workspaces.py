@@ -61,7 +61,9 @@ def prepare(path: Path, spec: engine.Spec, inputs: dict[str, str]) -> Path:
 def is_read(path: str) -> bool:
     """Whether the engine reads this file of a release. What a vendor adds beside it, in folders or under names
     of ours, never reaches a directory of ours."""
-    return path in _FILES_BESIDE | {engine.CONFIG_FILE} or ("/" not in path and path.endswith(".safetensors"))
+    return path in _FILES_BESIDE | {engine.CONFIG_FILE, engine.KERAS_FILE} or (
+        "/" not in path and path.endswith(".safetensors")
+    )
 
 
 def _files_of(release: Release) -> list[Artifact]:
