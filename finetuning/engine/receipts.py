@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from finetuning.engine import results
 from finetuning.engine.failures import AppFault, UserFault
 from finetuning.engine.packs import Item, PackReader
-from finetuning.engine.spec import WEIGHTS_FILE, EvaluateSpec, canonical, to_json
+from finetuning.engine.spec import EvaluateSpec, WeightsSpec, canonical, to_json, weights_file
 
 ALGORITHM = "Ed25519"
 FORMAT = 1
@@ -28,13 +28,17 @@ def inputs_of(spec: EvaluateSpec, run_dir: Path) -> dict[str, Any]:
     """Returns the digests of everything that the evaluation reads."""
     items = PackReader(run_dir / spec.pack).items
     return {
-        "bought_weights_sha256": results.sha256_of(run_dir / spec.base.directory / WEIGHTS_FILE),
-        "tuned_weights_sha256": results.sha256_of(run_dir / spec.tuned.directory / WEIGHTS_FILE),
+        "bought_weights_sha256": results.sha256_of(_weights(spec.base, run_dir)),
+        "tuned_weights_sha256": results.sha256_of(_weights(spec.tuned, run_dir)),
         "test_pack_sha256": results.sha256_of(run_dir / spec.pack),
         "test_items": len(items),
         "dataset_sha256": _digest_of(f"{item.pixel_sha256} {item.label}" for item in items),
         "splits_sha256": _digest_of(f"{_identity(item)} {item.split.value}" for item in items),
     }
+
+
+def _weights(spec: WeightsSpec, run_dir: Path) -> Path:
+    return run_dir / spec.directory / weights_file(spec.framework)
 
 
 def _identity(item: Item) -> str:

@@ -17,6 +17,8 @@ _LIBRARIES = (
     "torchvision",
     "timm",
     "transformers",
+    "keras",
+    "h5py",
     "safetensors",
     "numpy",
     "pillow",

@@ -73,6 +73,7 @@ OUTPUTS_DIR = "outputs"
 CARD_FILE = "README.md"
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
+KERAS_FILE = "model.keras"
 GOLDEN_FILE = "golden.safetensors"
 ONNX_FILE = "model.onnx"
 # What text models carry beside them: the tokenizer, and how sentence-transformers pools and cuts.
@@ -109,12 +110,18 @@ TARGETS: dict[tuple[Task, Framework], tuple[Task, ...]] = {
     (Task.IMAGE_CLASSIFICATION, Framework.TIMM): _SEEING,
     (Task.IMAGE_CLASSIFICATION, Framework.TORCHVISION): (Task.IMAGE_CLASSIFICATION,),
     (Task.IMAGE_CLASSIFICATION, Framework.TRANSFORMERS): (Task.IMAGE_CLASSIFICATION,),
+    (Task.IMAGE_CLASSIFICATION, Framework.KERAS): (Task.IMAGE_CLASSIFICATION,),
     (Task.OBJECT_DETECTION, Framework.TIMM): (Task.OBJECT_DETECTION,),
     (Task.OBJECT_DETECTION, Framework.TORCHVISION): (Task.OBJECT_DETECTION,),
     (Task.SEMANTIC_SEGMENTATION, Framework.TIMM): (Task.SEMANTIC_SEGMENTATION,),
     (Task.SEMANTIC_SEGMENTATION, Framework.TORCHVISION): (Task.SEMANTIC_SEGMENTATION,),
     (Task.TEXT_CLASSIFICATION, Framework.TRANSFORMERS): (Task.TEXT_CLASSIFICATION,),
 }
+
+
+def weights_file(framework: str) -> str:
+    """Returns the name of the file that holds a release's weights."""
+    return KERAS_FILE if framework == Framework.KERAS else WEIGHTS_FILE
 
 
 class Split(StrEnum):

@@ -89,5 +89,5 @@ def train_mode(module: nn.Module, frozen: Iterable[nn.Module], *, frozen_norms: 
         child.eval()
     if frozen_norms:
         for child in module.modules():
-            if isinstance(child, _NORMS):
+            if isinstance(child, _NORMS) or getattr(child, "is_norm", False):  # the mark of another library's norms
                 child.eval()

@@ -13,7 +13,7 @@ from finetuning.engine import frameworks, golden, results, weights
 from finetuning.engine.events import EventWriter
 from finetuning.engine.frameworks import Loaded
 from finetuning.engine.problems import Rejected
-from finetuning.engine.spec import GOLDEN_FILE, OUTPUTS_DIR, WEIGHTS_FILE, VerifySpec
+from finetuning.engine.spec import GOLDEN_FILE, OUTPUTS_DIR, VerifySpec, weights_file
 
 
 def run(spec: VerifySpec, run_dir: Path, events: EventWriter) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def _golden(loaded: Loaded, directory: Path, run_dir: Path) -> dict[str, Any]:
 
 def describe(loaded: Loaded, directory: Path) -> dict[str, Any]:
     """Returns the figures of the weights: parameters, GFLOPs, labels, input, digest."""
-    path = directory / WEIGHTS_FILE
+    path = directory / weights_file(loaded.framework)
     return {
         "parameters": sum(parameter.numel() for parameter in loaded.module.parameters()),
         "gflops": gflops(loaded),

@@ -202,7 +202,7 @@ def finish(
             progress={},
         )
         if done:
-            if weights := artifacts.get(f"release/{engine.WEIGHTS_FILE}"):
+            if weights := artifacts.get(f"release/{engine.weights_file(run.release.listing.framework)}"):
                 lineage.record_weights(sha256=weights["sha256"], parent=run.release)
             version = DatasetVersion.objects.select_for_update().get(pk=run.dataset_version_id)
             version.evaluations += 1

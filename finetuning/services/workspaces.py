@@ -23,6 +23,7 @@ LAYING_OUT = ".laying-out-"  # prefix of a serving directory that is not whole y
 _READ_BY_NAME = frozenset(
     {
         engine.CONFIG_FILE,
+        engine.KERAS_FILE,
         engine.POOLING_FILE,
         engine.LENGTH_FILE,
         *engine.TOKENIZER_FILES,

@@ -10,7 +10,7 @@ from datetime import datetime
 
 from django.db import transaction
 
-from finetuning.engine.spec import WEIGHTS_FILE
+from finetuning.engine.spec import KERAS_FILE, WEIGHTS_FILE, weights_file
 from marketplace.accounts.models import Namespace, User
 from marketplace.accounts.services import audit
 from marketplace.decisions import require
@@ -114,7 +114,7 @@ def require_declared(*, user: User, release: Release) -> None:
     that somebody else's run came to the same bytes makes it no copy."""
     if release.is_measured:
         return
-    sha256 = release.artifacts.values_list("sha256", flat=True).get(path=WEIGHTS_FILE)
+    sha256 = release.artifacts.values_list("sha256", flat=True).get(path=weights_file(release.listing.framework))
     edges = set(release.parent_edges.filter(parent__isnull=False).values_list("parent_id", "relation"))
     copied = {parent for parent, relation in edges if relation == Relation.COPY}
     told = {parent for parent, _ in edges} | _parents(Release.objects.filter(pk__in=copied))
@@ -130,7 +130,7 @@ def require_declared(*, user: User, release: Release) -> None:
 
 
 def _twins(release: Release, sha256: str) -> ReleaseQuerySet:
-    same = Artifact.objects.filter(path=WEIGHTS_FILE, sha256=sha256).values("release_id")
+    same = Artifact.objects.filter(path__in=(WEIGHTS_FILE, KERAS_FILE), sha256=sha256).values("release_id")
     return Release.objects.filter(pk__in=same).exclude(pk=release.pk)
 
 

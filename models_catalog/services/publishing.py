@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 MAX_FILES = 64
 MAX_PATH_CHARACTERS = 200
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+\-_]{0,39}")
-# Files that a release may hold, by ending: text, JSON, safetensors. Nothing that runs, nothing pickled.
+# Files that a release may hold, by ending: text, JSON, safetensors, Keras. Nothing that runs, nothing pickled.
 ALLOWED_SUFFIXES = frozenset({".md", ".txt", ".json", ".safetensors", ".model", ".keras"})
 PICKLES = frozenset({".pt", ".pth", ".pkl", ".pickle", ".joblib", ".bin", ".ckpt", ".h5", ".npy", ".npz"})
 
@@ -200,7 +200,8 @@ def submit(*, user: User, release: Release) -> None:
 def _require_files(release: Release) -> None:
     """Raises Invalid (`files_missing`, `card_missing`): what is verified can be published as it is."""
     have = set(release.artifacts.values_list("path", flat=True))
-    if missing := [path for path in (engine.CONFIG_FILE, engine.WEIGHTS_FILE) if path not in have]:
+    needed = (engine.CONFIG_FILE, engine.weights_file(release.listing.framework))
+    if missing := [path for path in needed if path not in have]:
         raise Invalid("files_missing", f"Upload these files first: {', '.join(missing)}.", items=missing)
     if engine.CARD_FILE not in have:
         raise Invalid("card_missing", f"Upload {engine.CARD_FILE}, the model's card, first.")

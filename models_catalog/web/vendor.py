@@ -15,7 +15,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_POST
 
-from finetuning.engine.spec import CARD_FILE, CONFIG_FILE, GOLDEN_FILE, WEIGHTS_FILE
+from finetuning.engine.spec import CARD_FILE, CONFIG_FILE, GOLDEN_FILE, weights_file
 from marketplace import storage
 from marketplace.decisions import require
 from marketplace.errors import DomainError
@@ -118,7 +118,7 @@ def _checklist(row: Release) -> list[tuple[str, bool, bool, str]]:
     have = {file.path for file in row.artifacts.all()}
     files = [
         (CONFIG_FILE, True, "names the architecture, the classes and the preprocessing"),
-        (WEIGHTS_FILE, True, "the weights; every tensor must fit the architecture"),
+        (weights_file(row.listing.framework), True, "the weights; every tensor must fit the architecture"),
         (CARD_FILE, True, "the model card: intended use, limits, origin"),
         (GOLDEN_FILE, False, "an input and its output, to prove the model is whole; computed here if you have none"),
     ]

@@ -47,6 +47,7 @@ _MODULES: dict[Framework, str] = {
     Framework.TIMM: "timm_models",
     Framework.TORCHVISION: "torchvision_models",
     Framework.TRANSFORMERS: "transformers_models",
+    Framework.KERAS: "keras_models",
 }
 _DETECTORS: dict[Framework, str] = {
     Framework.TIMM: "timm_detectors",
@@ -90,14 +91,18 @@ def read_config(directory: Path) -> dict[str, Any]:
 def build(framework: Framework, architecture: str, config: dict[str, Any]) -> Loaded:
     """Returns the architecture with random weights, its labels and preprocessing from the config. Rejects
     (`config_invalid`) a config that names another library."""
-    library = config.get("library", framework.value)
-    if library != framework.value:
-        raise reject("config_invalid", f"config.json names the library {library!r}, the listing {framework.value!r}.")
+    _check_library(framework, config)
     loaded: Loaded = module_of(framework, _task_in(config, framework)).build(architecture, config)
     wish = config.get("head")
     if isinstance(wish, dict) and wish.get("kind") == stage_head.KIND:
         return _with_stage_head(loaded, wish.get("stages"))
     return loaded
+
+
+def _check_library(framework: Framework, config: dict[str, Any]) -> None:
+    library = config.get("library", framework.value)
+    if library != framework.value:
+        raise reject("config_invalid", f"config.json names the library {library!r}, the listing {framework.value!r}.")
 
 
 def _task_in(config: dict[str, Any], framework: Framework) -> Task | None:
@@ -145,10 +150,21 @@ def load(spec: WeightsSpec, run_dir: Path) -> Loaded:
     config = read_config(directory)
     if spec.task in _SAID_IN_CONFIG and config.get("task") != spec.task:
         raise reject("config_invalid", f'config.json needs "task": "{spec.task}", as the listing says.')
-    loaded = build(spec.framework, spec.architecture, config)
+    if spec.framework is Framework.KERAS:  # its weights' file says what the network is
+        _check_library(spec.framework, config)
+        loaded: Loaded = module_of(spec.framework, spec.task).read_release(directory, spec.architecture, config)
+    else:
+        loaded = _built_and_filled(spec, directory, config)
     if loaded.task is not spec.task:
         raise reject("config_invalid", f"config.json describes a model for {loaded.task}, the listing {spec.task}.")
     loaded.temperature = temperature_in(config)
+    loaded.module.eval()
+    return loaded
+
+
+def _built_and_filled(spec: WeightsSpec, directory: Path, config: dict[str, Any]) -> Loaded:
+    """Returns the named architecture with the release's weights and what else it carries."""
+    loaded = build(spec.framework, spec.architecture, config)
     if not (directory / WEIGHTS_FILE).is_file():
         raise reject("weights_missing", f"Upload {WEIGHTS_FILE}.")
     module = module_of(loaded.framework, loaded.task)
@@ -156,7 +172,6 @@ def load(spec: WeightsSpec, run_dir: Path) -> Loaded:
         loaded.files = _files(directory, names)
         module.take_files(loaded)
     getattr(module, "read_weights", _read_weights)(loaded, directory)
-    loaded.module.eval()
     return loaded
 
 
@@ -203,6 +218,9 @@ def replace_head(loaded: Loaded, labels: Sequence[str], weight: Tensor, bias: Te
 
 def reinitialized(loaded: Loaded, labels: Sequence[str]) -> Loaded:
     """Returns the same architecture for other classes with random weights, drawn from torch's generator."""
+    if loaded.framework is Framework.KERAS:
+        made: Loaded = module_of(loaded.framework, loaded.task).reinitialized(loaded, tuple(labels))
+        return made
     relabeled = loaded.changed(module=loaded.module, labels=tuple(labels))
     config = {**loaded.config, **module_of(loaded.framework, loaded.task).config(relabeled)}
     fresh = build(loaded.framework, loaded.architecture, config)

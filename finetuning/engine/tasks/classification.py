@@ -239,7 +239,9 @@ def begin(
     fresh_head = spec.strategy is Strategy.SCRATCH or not hyper.start_from_probe
     if spec.strategy is Strategy.LORA:
         torch.manual_seed(hyper.seed)
-        lora.attach(module, rank=hyper.lora_rank, skip=stages[-1][1])
+        if not lora.attach(module, rank=hyper.lora_rank, skip=stages[-1][1]):
+            text = "This architecture has no layers that low-rank updates fit. Tune its last stages instead."
+            raise UserFault("strategy_unsupported", text)
     plan = strategies.plan(module, stages, spec.strategy, hyper, fresh_head=fresh_head)
     trainee: Classifier = Classifier(module, data, hyper, device)
     if plan.boundary:
