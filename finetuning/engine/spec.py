@@ -318,7 +318,7 @@ class SearchSpec:
             weights=self.weights,
             strategy=strategy,
             task=self.task,
-            hyper=hyper_from({**defaults_for(self.target, strategy), **self.fixed, **chosen}),
+            hyper=hyper_from({**self.fixed, **chosen}, task=self.target, strategy=strategy),
             labels=self.labels,
             pack=self.pack,
             device=self.device,

@@ -76,7 +76,7 @@ def test_a_dataset_of_another_kind_is_refused_before_it_is_sent(
     page = signed_in("tourist")
     page.goto(f"{world.stack.url}/datasets/new/")
     page.get_by_label("Dataset file").set_input_files(notes)
-    expect(page.get_by_label("Name")).to_have_value("notes")
+    expect(page.get_by_role("textbox", name="Name", exact=True)).to_have_value("notes")
     page.get_by_role("button", name="Upload").click()
     expect(page.get_by_role("alert")).to_contain_text("A dataset of images is one .zip file")
 

@@ -117,3 +117,10 @@ def test_train_stores_it_evaluate_and_serve_apply_it(tmp_path: Path) -> None:
         served[temperature] = {row["label"]: row["confidence"] for row in answer["predictions"]}
     odds = {at: np.log(shares["disc"] / shares["square"]) for at, shares in served.items()}
     assert odds[1.0] == pytest.approx(2 * odds[2.0], rel=1e-4)
+
+
+def test_items_without_a_mistake_leave_the_confidences_as_they_are() -> None:
+    labels = torch.arange(40) % 4
+    logits = 2.0 * torch.nn.functional.one_hot(labels, 4).double()
+
+    assert calibration.temperature(logits, labels) == 1.0

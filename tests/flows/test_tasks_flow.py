@@ -105,7 +105,7 @@ def test_a_buyer_tunes_publishes_and_tries_it_in_the_browser(
     page.goto(f"{stack.url}/datasets/new/")
     page.get_by_role("radio", name=case.title).check()
     page.get_by_label("Dataset file").set_input_files(tmp_path / case.file)
-    page.get_by_label("Name").fill(name)
+    page.get_by_role("textbox", name="Name", exact=True).fill(name)
     page.get_by_role("button", name="Upload").click()
     expect(page.locator("[data-dataset-status=valid]")).to_be_visible(timeout=CHECK_SECONDS * 1000)
 
@@ -118,7 +118,7 @@ def test_a_buyer_tunes_publishes_and_tries_it_in_the_browser(
     expect(headline).to_be_visible(timeout=RUN_SECONDS * 1000)
 
     page.get_by_role("link", name="Publish the result").click()
-    page.get_by_label("Name").fill(f"{case.task}-of-shapes")
+    page.get_by_role("textbox", name="Name", exact=True).fill(f"{case.task}-of-shapes")
     page.get_by_role("button", name="Publish").click()
     page.get_by_role("link", name="See it in the catalog").click(timeout=CHECK_SECONDS * 1000)
     expect(page.locator("#lineage").get_by_role("link", name=case.model)).to_be_visible()
