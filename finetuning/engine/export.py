@@ -34,17 +34,16 @@ def run(spec: ExportSpec, run_dir: Path, events: EventWriter) -> dict[str, Any]:
         raise UserFault("no_classes", "This model is an encoder without classes: fine-tune it first.")
     events.stage("export", "Writing the ONNX file")
     started = time.perf_counter()
-    drawn = exporting.module_of(loaded.task).build(loaded)
+    model = exporting.module_of(loaded.task).build(loaded)
     notes = _notes(spec, loaded, weights_sha256=results.sha256_of(run_dir / spec.weights.directory / WEIGHTS_FILE))
-    onnx.helper.set_model_props(drawn.model, notes)
-    path = run_dir / OUTPUTS_DIR / ONNX_FILE
-    results.write_durably(path, _checked(drawn.model, loaded))
+    onnx.helper.set_model_props(model, notes)
+    content = _checked(model, loaded)
     seconds = time.perf_counter() - started
-    gate = gated(path, loaded, pack, events, max_items=spec.max_items, seed=spec.seed)
+    path = run_dir / OUTPUTS_DIR / ONNX_FILE
+    gate = gated(content, path, loaded, pack, events, max_items=spec.max_items, seed=spec.seed)
     return {
         **gate,
         "opset": graphs.OPSET,
-        "exporter": drawn.exporter.value,
         "runtime": {"onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__},
         "device": "cpu",
         "timing": {"export_seconds": round(seconds, 3)},
@@ -52,18 +51,19 @@ def run(spec: ExportSpec, run_dir: Path, events: EventWriter) -> dict[str, Any]:
 
 
 def gated(
-    path: Path, loaded: Loaded, pack: PackReader, events: EventWriter, *, max_items: int, seed: int
+    content: bytes, path: Path, loaded: Loaded, pack: PackReader, events: EventWriter, *, max_items: int, seed: int
 ) -> dict[str, Any]:
-    """Runs the file beside the release on at most `max_items` of the pack's items. Returns `status`, `parity` and
-    `file`; a file that does not agree is deleted."""
+    """Runs the graph beside the release on at most `max_items` of the pack's items, and writes it to `path` where
+    the two agree; else there is no file. Returns `status`, `parity` and `file`."""
+    path.unlink(missing_ok=True)  # of an attempt that was killed
     events.stage(parity.STAGE, "Comparing the ONNX file with the release")
     items = parity.chosen(pack.items, max_items, seed=seed)
-    session = parity.session_of(path.read_bytes())
+    session = parity.session_of(content)
     found: parity.Parity = exporting.module_of(loaded.task).compare(loaded, session, pack, items, events)
     if not found.is_enough:
-        path.unlink()
         return {"status": REJECTED, "parity": found.to_json(), "file": None}
-    file = {"path": path.name, "bytes": path.stat().st_size, "sha256": results.sha256_of(path)}
+    results.write_durably(path, content)
+    file = {"path": path.name, "bytes": len(content), "sha256": results.sha256_of(path)}
     return {"status": EXPORTED, "parity": found.to_json(), "file": file}
 
 
@@ -91,4 +91,5 @@ def _notes(spec: ExportSpec, loaded: Loaded, *, weights_sha256: str) -> dict[str
         "weights_sha256": weights_sha256,
         "license": spec.license_note,
         "lineage": json.dumps(list(spec.lineage), ensure_ascii=False),
+        **exporting.module_of(loaded.task).notes(loaded),
     }

@@ -1,5 +1,6 @@
 """How a release of each task becomes one ONNX graph from raw input to answer. One module a task, the same
-functions in each: `build(loaded)` returns the graph, `compare(loaded, session, pack, items, events)` its parity."""
+functions in each: `build(loaded)` returns the graph, `notes(loaded)` what a client must know of its input,
+`compare(loaded, session, pack, items, events)` its parity."""
 
 from __future__ import annotations
 
@@ -11,6 +12,9 @@ from finetuning.engine.hyper import Task
 
 _MODULES: dict[Task, str] = {
     Task.IMAGE_CLASSIFICATION: "classification",
+    Task.OBJECT_DETECTION: "detection",
+    Task.SEMANTIC_SEGMENTATION: "segmentation",
+    Task.TEXT_CLASSIFICATION: "text",
 }
 
 

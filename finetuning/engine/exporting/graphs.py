@@ -1,12 +1,9 @@
-"""The parts of an ONNX graph: a network as torch's exporters write it, and what is written by hand around it."""
+"""The parts of an ONNX graph: a network as torch's exporter writes it, and what is written by hand around it."""
 
 from __future__ import annotations
 
-import io
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 import onnx
@@ -22,93 +19,48 @@ IR_VERSION = 10  # what onnxruntime reads since 1.18 (May 2024)
 MAX_BYTES = 2**31 - 2**20  # protobuf's limit of one message, less room for the graph itself
 
 
-class Exporter(StrEnum):
-    """Which of torch's two exporters wrote the network."""
-
-    DYNAMO = "dynamo"
-    TORCHSCRIPT = "torchscript"
-
-
-@dataclass(frozen=True, slots=True)
-class Drawn:
-    """A graph, and who wrote the network in it."""
-
-    model: onnx.ModelProto
-    exporter: Exporter
-
-
 def network(
     loaded: Loaded,
     module: nn.Module,
     sample: dict[str, Tensor],
     outputs: Sequence[str],
     dynamic: dict[str, dict[int, str]] | None = None,
-) -> Drawn:
+) -> onnx.ModelProto:
     """Returns the module as a graph of the named inputs (in the order of `forward`) and outputs. `dynamic` names
     the dimensions of inputs that may have any size; all others are those of `sample`.
 
-    Raises UserFault (`export_unsupported`) where neither exporter knows every operation, or where the weights
+    Raises UserFault (`export_unsupported`) where the exporter does not know every operation, or where the weights
     are larger than an ONNX file can be."""
     size = sum(tensor.numel() * tensor.element_size() for tensor in module.state_dict().values())
     if size > MAX_BYTES:
         raise UserFault("export_unsupported", f"The weights take {size / 2**30:.1f} GiB; an ONNX file holds 2 GiB.")
-    faults = []
-    for exporter, write in ((Exporter.DYNAMO, _by_dynamo), (Exporter.TORCHSCRIPT, _by_torchscript)):
-        try:
-            with warnings.catch_warnings(), torch.inference_mode():
-                warnings.simplefilter("ignore")  # what the exporters say to their own developers
-                model = write(module.eval(), sample, outputs, dynamic or {})
-            model.ir_version = IR_VERSION
-            _forget_origins(model)
-            return Drawn(compose.add_prefix(model, "network/", rename_inputs=False, rename_outputs=False), exporter)
-        except Exception as error:  # each of their many stages raises what it likes
-            faults.append(f"{exporter}: {_first_line(error)}")
-    raise UserFault(
-        "export_unsupported", f"{loaded.architecture} uses operations that ONNX export does not know.", faults
-    )
-
-
-def _by_dynamo(
-    module: nn.Module, sample: dict[str, Tensor], outputs: Sequence[str], dynamic: dict[str, dict[int, str]]
-) -> onnx.ModelProto:
-    shapes: Any = tuple(dict.fromkeys(dynamic.get(name, {}), torch.export.Dim.DYNAMIC) for name in sample)
-    program = torch.onnx.export(
-        module,
-        tuple(sample.values()),
-        dynamo=True,
-        opset_version=OPSET,
-        input_names=list(sample),
-        output_names=list(outputs),
-        dynamic_shapes=shapes if dynamic else None,
-        external_data=False,
-        verbose=False,
-    )
-    assert program is not None  # noqa: S101 - None is returned by the other exporter alone
+    shapes: Any = tuple(dict.fromkeys((dynamic or {}).get(name, {}), torch.export.Dim.DYNAMIC) for name in sample)
+    try:
+        with warnings.catch_warnings(), torch.inference_mode():
+            warnings.simplefilter("ignore")  # what the exporter says to its own developers
+            program = torch.onnx.export(
+                module.eval(),
+                tuple(sample.values()),
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=list(sample),
+                output_names=list(outputs),
+                dynamic_shapes=shapes if dynamic else None,
+                external_data=False,
+                verbose=False,
+            )
+    except Exception as error:  # each of the exporter's many stages raises what it likes
+        message = f"{loaded.architecture} uses operations that ONNX export does not know."
+        raise UserFault("export_unsupported", message, [_first_line(error)]) from error
+    assert program is not None  # noqa: S101 - only the older exporter returns None
     model: onnx.ModelProto = program.model_proto
-    if model.opset_import[0].version != OPSET:  # where no conversion down from the exporter's own exists
-        raise ValueError(f"opset {model.opset_import[0].version}")
-    return model
-
-
-def _by_torchscript(
-    module: nn.Module, sample: dict[str, Tensor], outputs: Sequence[str], dynamic: dict[str, dict[int, str]]
-) -> onnx.ModelProto:
-    buffer = io.BytesIO()
-    torch.onnx.export(
-        module,
-        tuple(sample.values()),
-        buffer,  # type: ignore[arg-type]  # this exporter writes into buffers too
-        dynamo=False,
-        opset_version=OPSET,
-        input_names=list(sample),
-        output_names=list(outputs),
-        dynamic_axes=dynamic or None,
-    )
-    return onnx.load_model_from_string(buffer.getvalue())
+    model.ir_version = IR_VERSION
+    _forget_origins(model)
+    return compose.add_prefix(model, "network/", rename_inputs=False, rename_outputs=False)
 
 
 def _forget_origins(model: onnx.ModelProto) -> None:
-    """Removes what the exporters note of every node: source lines and paths of this machine."""
+    """Removes what the exporter notes of every node: source lines and paths of this machine."""
     model.graph.ClearField("doc_string")
     model.graph.ClearField("metadata_props")
     for entry in (*model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):

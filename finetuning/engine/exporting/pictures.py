@@ -15,6 +15,7 @@ from finetuning.engine.exporting import graphs
 from finetuning.engine.failures import UserFault
 from finetuning.engine.spec import Preprocessing
 
+INPUT = "image (height, width, 3): uint8 RGB, upright, of any size"
 _RESIZE = {
     "nearest": 'mode = "nearest", nearest_mode = "round_prefer_ceil"',
     "bilinear": 'mode = "linear", antialias = 1, exclude_outside = 1',
@@ -47,6 +48,38 @@ def cropped(spec: Preprocessing) -> onnx.ModelProto:
         axes = Constant <value_ints = [2, 3]> ()
         view = Slice (scaled, begin, end, axes)
         {_normalized("view", "pixels", spec)}
+        """,
+    )
+
+
+def fitted(spec: Preprocessing, side: int) -> onnx.ModelProto:
+    """Returns (image (height, width, 3) uint8) => (pixels (1, 3, side, side) float32, size, scaled_size): the whole
+    image in the upper left corner, its longer side filling the canvas, zeros in what it leaves free. `size` and
+    `scaled_size` are (height, width), int64, of the image and of what the canvas shows of it.
+
+    Raises UserFault (`export_unsupported`)."""
+    return graphs.written(
+        "view",
+        f"(uint8[height, width, 3] image) => (float[1, 3, {side}, {side}] pixels, int64[2] size, int64[2] scaled_size)",
+        f"""
+        size = Shape <start = 0, end = 2> (image)
+        longer = ReduceMax <keepdims = 1> (size)
+        exact_size = Cast <to = {onnx.TensorProto.DOUBLE}> (size)
+        exact_longer = Cast <to = {onnx.TensorProto.DOUBLE}> (longer)
+        exact_side = Constant <value = double[1] {{{side}.0}}> ()
+        factor = Div (exact_side, exact_longer)
+        grown = Mul (exact_size, factor)
+        whole = Round (grown)
+        pixel = Constant <value = double[1] {{1.0}}> ()
+        kept = Max (whole, pixel)
+        scaled_size = Cast <to = {onnx.TensorProto.INT64}> (kept)
+        {_resized(spec)}
+        {_normalized("scaled", "view", spec)}
+        canvas = Constant <value_ints = [{side}, {side}]> ()
+        free = Sub (canvas, scaled_size)
+        none = Constant <value_ints = [0, 0, 0, 0, 0, 0]> ()
+        margins = Concat <axis = 0> (none, free)
+        pixels = Pad (view, margins)
         """,
     )
 
