@@ -31,9 +31,10 @@ class Upload:
 _ZIP = "A dataset of images is one .zip file: put the folders and files into a zip first."
 UPLOADS: dict[Task, Upload] = {
     Task.IMAGE_CLASSIFICATION: Upload(
-        "One class for each image: a zip with one folder a class, or images and a CSV of their classes.",
-        ".zip",
-        _ZIP,
+        "One class for each image: a zip with one folder a class, or images and a CSV of their classes; or CIFAR's "
+        "tar.gz as it is downloaded.",
+        ".zip,.gz",
+        "A dataset of images is one .zip file, or CIFAR's .tar.gz: put the folders and files into a zip first.",
     ),
     Task.OBJECT_DETECTION: Upload(
         "Boxes around objects: a zip of images with COCO JSON, Pascal VOC XML or YOLO text files.",
