@@ -441,6 +441,8 @@ _TASK_DEFAULTS: dict[Task, dict[str, Any]] = {
         "weight_decay": 0.01,
         "stage_decay": 0.95,
     },
+    # A decoder starts from random numbers: it needs a higher rate than the layers of a bought network.
+    Task.SEMANTIC_SEGMENTATION: {"batch_size": 8, "epochs": 15, "learning_rate": 1e-3},
     Task.OBJECT_DETECTION: {"batch_size": 8, "epochs": 12, "stages": 3},
 }
 _STRATEGY_DEFAULTS: dict[tuple[Task, Strategy], dict[str, Any]] = {

@@ -92,13 +92,13 @@ PRESETS: dict[Task, tuple[Preset, ...]] = {
         ),
     ),
     Task.SEMANTIC_SEGMENTATION: (
-        Preset(QUICK, "Quick", "A new decoder on the frozen network.", Strategy.HEAD, {"epochs": 10, "batch_size": 8}),
+        Preset(QUICK, "Quick", "A new decoder on the frozen network.", Strategy.HEAD, {"epochs": 20, "patience": 10}),
         Preset(
             BALANCED,
             "Balanced",
             "The decoder first, then the last three stages with it; what is frozen is computed once.",
             Strategy.LAST,
-            {"stages": 3, "epochs": 15, "batch_size": 8},
+            {"stages": 3},
         ),
         Preset(
             BEST,
@@ -108,7 +108,6 @@ PRESETS: dict[Task, tuple[Preset, ...]] = {
             {
                 "epochs": 30,
                 "patience": 10,
-                "batch_size": 8,
                 "augmentation": Augmentation.MEDIUM,
                 "average_weights": True,
             },

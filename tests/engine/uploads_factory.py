@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 import mask_scenes
+import numpy as np
 from archives_factory import encoded, zip_of
 from PIL import Image, ImageDraw
 
@@ -29,6 +30,17 @@ def boxes() -> bytes:
     for number in range(40):
         image, line = boxed(number)
         files |= {f"images/{number}.png": encoded(image), f"labels/{number}.txt": line.encode()}
+    return zip_of(files)
+
+
+def painted() -> bytes:
+    """A zip of the images of `boxes` with mask files: background, disc, square."""
+    files = {"classes.txt": b"background\ndisc\nsquare\n"}
+    for number in range(40):
+        image, _ = boxed(number)
+        red, _, blue = (np.asarray(band) for band in image.split())
+        classes = np.where(red > 200, 1, np.where(blue > 200, 2, 0)).astype(np.uint8)
+        files |= {f"images/{number}.png": encoded(image), f"masks/{number}.png": encoded(Image.fromarray(classes))}
     return zip_of(files)
 
 
