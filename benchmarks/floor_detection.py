@@ -14,16 +14,14 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks import scenes, sources
+from benchmarks import sources
 from benchmarks.processes import Measured, engine
-from finetuning.engine import spec
+from finetuning.engine import scenes, spec
 from finetuning.engine.hyper import Augmentation
 from finetuning.engine.spec import Framework, Hyper, Strategy, Task, Verb, WeightsSpec
 
 FLOOR, FLOOR_SECONDS = 0.90, 480.0
 ARCHITECTURE = "tf_efficientnet_lite0"
-# Scenes of each split and the digits that they are made of (1,797 in all).
-PARTS = {"train": (0.7, slice(0, 1200)), "val": (0.15, slice(1200, 1450)), "test": (0.15, slice(1450, 1797))}
 
 
 def main(arguments: list[str]) -> None:
@@ -59,8 +57,7 @@ def packs(folder: Path, count: int) -> dict[str, Any]:
     run_dir = folder / "inspect"
     (run_dir / "inputs").mkdir(parents=True)
     with zipfile.ZipFile(run_dir / "inputs/upload", "w", zipfile.ZIP_STORED) as archive:
-        for seed, (part, (share, digits)) in enumerate(PARTS.items()):
-            made = scenes.scenes(round(share * count), seed=seed, part=digits)
+        for part, made in scenes.by_split(count):
             names = [f"{part}/{number:05d}.png" for number in range(len(made))]
             for name, scene in zip(names, made, strict=True):
                 file = io.BytesIO()

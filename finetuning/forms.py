@@ -3,80 +3,133 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, get_type_hints
 
 from django import forms
 
-from finetuning.engine.spec import Hyper, Strategy, Task
+from finetuning.engine import titles
+from finetuning.engine.spec import LOSSES, STRATEGIES, Hyper, Loss, Strategy, Task, defaults_for
 from finetuning.models import Dataset
 from finetuning.models.datasets import DatasetStatus
 from finetuning.selectors import datasets_of
 from marketplace.accounts.models import Namespace, User
+from models_catalog.models.listings import TASKS
 
-# What a strategy is called and what it does, in one sentence.
-STRATEGIES: dict[str, tuple[str, str]] = {
-    Strategy.HEAD.value: (
-        "Head only",
-        "Fits a new last layer on the network as it is: quick, and hard to get wrong with few images.",
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """What an upload for a task looks like: in one sentence, by the endings of its files, and what to do about others."""
+
+    help: str
+    accept: str
+    refusal: str
+
+
+_ZIP = "A dataset of images is one .zip file: put the folders and files into a zip first."
+UPLOADS: dict[Task, Upload] = {
+    Task.IMAGE_CLASSIFICATION: Upload(
+        "One class for each image: a zip with one folder a class, or images and a CSV of their classes; or CIFAR's "
+        "tar.gz as it is downloaded.",
+        ".zip,.gz",
+        "A dataset of images is one .zip file, or CIFAR's .tar.gz: put the folders and files into a zip first.",
     ),
-    Strategy.FULL.value: (
-        "Full (LP-FT)",
-        "Starts from the head-only solution, then tunes every layer: slow, and worth it for unusual images.",
+    Task.OBJECT_DETECTION: Upload(
+        "Boxes around objects: a zip of images with COCO JSON, Pascal VOC XML or YOLO text files.",
+        ".zip",
+        _ZIP,
+    ),
+    Task.SEMANTIC_SEGMENTATION: Upload(
+        "A class for each pixel: a zip of images and PNG masks of the same names, or COCO polygons.",
+        ".zip",
+        _ZIP,
+    ),
+    Task.TEXT_CLASSIFICATION: Upload(
+        "One class for each text: a CSV, TSV or JSON Lines file with the columns text and label, bare or in a zip.",
+        ".csv,.tsv,.jsonl,.ndjson,.zip",
+        "A dataset of texts is a .csv, .tsv or .jsonl file, or a .zip with such files.",
     ),
 }
 
 
-def strategy_title(value: str) -> str:
-    return STRATEGIES.get(value, (value.capitalize(), ""))[0]
-
-
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A hyper-parameter's field, and the strategies that read it, as the page's script compares them."""
+    """A hyper-parameter's field, the strategies that read it, and each one's default as JSON, as the page's
+    script compares them."""
 
     field: forms.BoundField
     strategies: str
+    defaults: str
     note: str
     is_advanced: bool
 
 
 class DatasetForm(forms.Form):
     name = forms.CharField(max_length=120, widget=forms.TextInput(attrs={"data-name-from-file": True}))
-    task = forms.ChoiceField(choices=[(Task.IMAGE_CLASSIFICATION.value, "Image classification")])
-    file = forms.FileField(label="Zip file")
+    task = forms.ChoiceField(
+        choices=TASKS,
+        widget=forms.RadioSelect,
+        initial=Task.IMAGE_CLASSIFICATION.value,
+    )
+    file = forms.FileField(label="Dataset file")
+
+    def task_cards(self) -> list[tuple[Any, Upload]]:
+        """Returns (radio button, what its task takes)."""
+        return [(radio, UPLOADS[Task(radio.data["value"])]) for radio in self["task"]]
 
 
 class RunForm(forms.Form):
-    """One field for each entry of Hyper, beside the dataset and the strategy."""
+    """One field for each entry of Hyper that the task reads under any of its strategies, beside the dataset and
+    the strategy. The settings are filled in for one strategy, `filled_for`: those that still have its default
+    count as untouched, and take the default of the strategy that is chosen in the end."""
 
+    task = forms.CharField(widget=forms.HiddenInput)
+    filled_for = forms.ChoiceField(choices=[(item.value, item.value) for item in Strategy], widget=forms.HiddenInput)
     dataset = forms.ModelChoiceField(Dataset.objects.none(), to_field_name="uid", empty_label=None)
-    strategy = forms.ChoiceField(
-        choices=[(item.value, strategy_title(item.value)) for item in Strategy],
-        widget=forms.RadioSelect,
-        initial=Strategy.HEAD.value,
-    )
+    strategy = forms.ChoiceField(widget=forms.RadioSelect)
 
-    def __init__(self, *args: Any, user: User, task: str, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        ready = datasets_of(user).filter(status=DatasetStatus.VALID, task=task)
-        self.fields["dataset"].queryset = ready  # type: ignore[attr-defined]  # ModelChoiceField's
+    def __init__(self, posted: Any, *, user: User, task: Task, initial: dict[str, Any]) -> None:
+        strategies = STRATEGIES[task]
+        wanted = initial.get("strategy")
+        strategy = Strategy(wanted) if wanted in strategies else strategies[0]
+        self._defaults = {item: defaults_for(task, item) for item in strategies}
+        filled = {**self._filling(strategy), **initial}
+        filled |= {"task": task.value, "strategy": strategy.value, "filled_for": strategy.value}
+        super().__init__(posted, initial=filled)
+        self.fields["dataset"].queryset = ready_datasets(user, task)  # type: ignore[attr-defined]  # ModelChoiceField's
+        choices = [(item.value, titles.STRATEGIES[item]) for item in strategies]
+        self.fields["strategy"].choices = choices  # type: ignore[attr-defined]  # ChoiceField's
+        self._entries = [entry for entry in dataclasses.fields(Hyper) if self._readers(entry.name)]
         hints = get_type_hints(Hyper)
-        for entry in dataclasses.fields(Hyper):
-            self.fields[entry.name] = _field(entry, hints[entry.name])
+        for entry in self._entries:
+            self.fields[entry.name] = _field(entry, hints[entry.name], task)
 
     @property
     def hyper(self) -> dict[str, Any]:
-        names = {entry.name for entry in dataclasses.fields(Hyper)}
-        return {name: value for name, value in self.cleaned_data.items() if name in names and value is not None}
+        """Returns what was chosen, without what was left at a default."""
+        untouched = self._filling(Strategy(self.cleaned_data["filled_for"]))
+        given = {name: self.cleaned_data[name] for name in untouched}
+        return {name: value for name, value in given.items() if value is not None and value != untouched[name]}
+
+    def _filling(self, strategy: Strategy) -> dict[str, Any]:
+        """Returns what the settings show untouched: the strategy's defaults; of what it does not read, those of
+        the first strategy that does."""
+        filling: dict[str, Any] = {}
+        for defaults in (self._defaults.get(strategy, {}), *self._defaults.values()):
+            filling = {**defaults, **filling}
+        return filling
+
+    def _readers(self, name: str) -> list[Strategy]:
+        return [strategy for strategy, defaults in self._defaults.items() if name in defaults]
 
     def strategy_cards(self) -> list[tuple[Any, str]]:
         """Returns (radio button, what the strategy does)."""
-        return [(radio, STRATEGIES.get(radio.data["value"], ("", ""))[1]) for radio in self["strategy"]]
+        return [(radio, titles.SENTENCES[Strategy(radio.data["value"])]) for radio in self["strategy"]]
 
     def settings(self) -> list[Setting]:
-        return [self._setting(entry) for entry in dataclasses.fields(Hyper)]
+        return [self._setting(entry) for entry in self._entries]
 
     def advanced_settings(self) -> list[Setting]:
         return [setting for setting in self.settings() if setting.is_advanced]
@@ -85,17 +138,24 @@ class RunForm(forms.Form):
         return [setting for setting in self.settings() if not setting.is_advanced]
 
     def _setting(self, entry: dataclasses.Field[Any]) -> Setting:
-        readers = entry.metadata["strategies"]
-        titles = ", ".join(strategy_title(item.value) for item in readers)
-        note = "" if len(readers) == len(Strategy) else f"Read by: {titles}."
-        return Setting(self[entry.name], " ".join(readers), note, entry.metadata["advanced"])
+        readers = self._readers(entry.name)
+        names = ", ".join(titles.STRATEGIES[item] for item in readers)
+        note = "" if len(readers) == len(self._defaults) else f"Read by: {names}."
+        defaults = {item.value: self._defaults[item][entry.name] for item in readers}
+        return Setting(self[entry.name], " ".join(readers), json.dumps(defaults), note, entry.metadata["advanced"])
 
 
-def _field(entry: dataclasses.Field[Any], kind: type[Any]) -> forms.Field:
+def ready_datasets(user: User, task: Task) -> Any:
+    """Returns the datasets of the task that can be trained on."""
+    return datasets_of(user).filter(status=DatasetStatus.VALID, task=task)
+
+
+def _field(entry: dataclasses.Field[Any], kind: type[Any], task: Task) -> forms.Field:
     meta = entry.metadata
-    shared: dict[str, Any] = {"label": meta["label"], "help_text": meta["help_text"], "initial": entry.default}
+    shared: dict[str, Any] = {"label": meta["label"], "help_text": meta["help_text"]}
     if issubclass(kind, StrEnum):
-        return forms.ChoiceField(choices=[(item.value, item.value.capitalize()) for item in kind], **shared)
+        members = LOSSES[task] if kind is Loss else tuple(kind)
+        return forms.ChoiceField(choices=[(item.value, titles.title_of(item)) for item in members], **shared)
     if kind is bool:
         return forms.BooleanField(required=False, **shared)
     number = forms.IntegerField if kind is int else forms.FloatField

@@ -7,7 +7,7 @@ from datetime import datetime
 from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
 
-from finetuning.engine.spec import Framework, Task
+from finetuning.engine.spec import Task
 from finetuning.models import Dataset, Run
 from finetuning.models.datasets import DatasetStatus
 from finetuning.models.runs import RunStatus
@@ -17,7 +17,6 @@ from models_catalog import policies as catalog
 from models_catalog.models import Release
 
 Person = User | AnonymousUser
-TUNABLE = {(Task.IMAGE_CLASSIFICATION, framework) for framework in Framework}
 
 
 def may_change(user: Person, owner: Namespace) -> Decision:
@@ -33,15 +32,14 @@ def may_use_dataset(user: Person, dataset: Dataset, release: Release) -> Decisio
         return not_in_this_state(
             "dataset_invalid", "This dataset cannot be used: see its problems, fix them, upload it again."
         )
-    if dataset.task != release.listing.task:
-        return deny("task_mismatch", f"The model is made for {release.listing.task}, the dataset for {dataset.task}.")
+    targets = release.listing.targets
+    if Task(dataset.task) not in targets:
+        learns = " or ".join(target.replace("-", " ") for target in targets)
+        theirs = dataset.task.replace("-", " ")
+        return deny(
+            "task_mismatch", f"This model can learn {learns}; the dataset is for {theirs}. Choose another of the two."
+        )
     return may_change(user, dataset.owner)
-
-
-def can_be_tuned(release: Release) -> Decision:
-    if (Task(release.listing.task), Framework(release.listing.framework)) in TUNABLE:
-        return ALLOW
-    return deny("not_tunable_yet", "This site fine-tunes image classifiers so far.")
 
 
 def has_quota(user: User) -> Decision:
@@ -54,8 +52,8 @@ def has_quota(user: User) -> Decision:
 def may_launch(user: User, release: Release, dataset: Dataset, *, now: datetime) -> Decision:
     """May the user start this run? It will belong to the dataset's owner, who must be licensed."""
     return all_of(
+        lambda: catalog.can_be_tuned(release),
         lambda: catalog.may_fine_tune(user, release, now=now, holder=dataset.owner),
-        lambda: can_be_tuned(release),
         lambda: may_use_dataset(user, dataset, release),
         lambda: has_quota(user),
     )

@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from finetuning.engine.events import Kind
 from finetuning.models import Dataset, DatasetVersion, Run, RunEvent
+from finetuning.models.runs import RunStatus
 from marketplace.accounts.models import User
 
 _CURSOR_DIGITS = 18  # fits the database's 64-bit integers
@@ -30,6 +31,12 @@ def thumbnails_of(user: User | AnonymousUser, uid: UUID) -> str | None:
     read than this."""
     versions = DatasetVersion.objects.filter(dataset__in=Dataset.objects.visible_to(user), dataset__uid=uid)
     return versions.order_by("-number").values_list("thumbnails_sha256", flat=True).first()
+
+
+def newest_audit_of(user: User | AnonymousUser, version: DatasetVersion) -> Run | None:
+    """Returns the newest finished run on this version, which may doubt some of its labels."""
+    finished = Run.objects.visible_to(user).filter(dataset_version=version, status=RunStatus.SUCCEEDED)
+    return finished.only("uid", "result", "finished_at").order_by("-finished_at").first()
 
 
 def runs_of(user: User | AnonymousUser) -> QuerySet[Run]:

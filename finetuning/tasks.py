@@ -18,7 +18,7 @@ from finetuning.engine.events import Event
 from finetuning.models import Attempt, Dataset, Run
 from finetuning.models.datasets import DatasetStatus
 from finetuning.runner import Ending, Outcome, run_engine
-from finetuning.services import datasets, leases, runs, verifications, workspaces
+from finetuning.services import datasets, leases, runs, signing, verifications, workspaces
 from finetuning.services.journals import Journal
 from marketplace import storage
 from marketplace.errors import DomainError
@@ -162,31 +162,34 @@ def _train_and_evaluate(run: Run, attempt: Attempt, keeper: leases.Keeper, journ
     evaluated = work(engine.Verb.EVALUATE, _prepare_evaluation(run, artifacts))
     if evaluated.ending is not Ending.SUCCEEDED:
         return _settle(run, attempt, evaluated)
-    evaluation = evaluated.result["evaluation"]
-    return runs.finish(run=run, attempt=attempt, result=trained.result, evaluation=evaluation, artifacts=artifacts)
+    judged = workspaces.collect(workspaces.directory("run", run.pk, engine.Verb.EVALUATE), evaluated.result)
+    return runs.finish(
+        run=run,
+        attempt=attempt,
+        result=trained.result,
+        evaluation=evaluated.result["evaluation"],
+        artifacts={**artifacts, **{f"{runs.EVALUATION_FOLDER}/{name}": file for name, file in judged.items()}},
+    )
 
 
 def _prepare_training(run: Run) -> Path:
-    hyper = engine.hyper_from(run.hyper)
-    spec = runs.train_spec(run.release, run.dataset_version, engine.Strategy(run.strategy), hyper)
+    strategy = engine.Strategy(run.strategy)
+    hyper = engine.hyper_from(run.hyper, task=run.task, strategy=strategy)
+    spec = runs.train_spec(run.release, run.dataset_version, strategy, hyper)
     inputs = {**workspaces.release_inputs(run.release), "train.pack": run.dataset_version.train_pack_sha256}
     return workspaces.prepare(workspaces.directory("run", run.pk, engine.Verb.TRAIN), spec, inputs)
 
 
 def _prepare_evaluation(run: Run, artifacts: Files) -> Path:
-    spec = engine.EvaluateSpec(
-        strategy=engine.Strategy(run.strategy),
-        base=workspaces.weights_spec(run.release, "base"),
-        tuned=workspaces.weights_spec(run.release, "train/release"),
-        labels=tuple(run.dataset_version.labels),
-        seed=engine.hyper_from(run.hyper).seed,
-    )
     inputs = {
         **workspaces.release_inputs(run.release, "base"),
         **{f"train/{name}": str(entry["sha256"]) for name, entry in artifacts.items()},
         "test.pack": run.dataset_version.test_pack_sha256,
     }
-    return workspaces.prepare(workspaces.directory("run", run.pk, engine.Verb.EVALUATE), spec, inputs)
+    path = workspaces.directory("run", run.pk, engine.Verb.EVALUATE)
+    prepared = workspaces.prepare(path, runs.evaluate_spec(run), inputs)
+    signing.lay_key(prepared / engine.INPUTS_DIR)
+    return prepared
 
 
 def _settle(run: Run, attempt: Attempt, outcome: Outcome) -> bool:

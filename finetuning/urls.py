@@ -2,22 +2,30 @@
 
 from django.urls import path
 
-from finetuning.web import datasets, playground, runs
+from finetuning.services import thumbnails
+from finetuning.web import datasets, launch, playground, runs
 
 urlpatterns = [
     path("datasets/", datasets.index, name="datasets"),
     path("datasets/new/", datasets.new, name="dataset_new"),
+    path("datasets/examples/<slug:name>/", datasets.example, name="dataset_example"),
     path("datasets/<uuid:uid>/", datasets.detail, name="dataset"),
     path("datasets/<uuid:uid>/delete/", datasets.delete, name="dataset_delete"),
     path("datasets/<uuid:uid>/recheck/", datasets.recheck, name="dataset_recheck"),
     path("datasets/<uuid:uid>/thumbnails/<int:number>.jpg", datasets.thumbnail, name="thumbnail"),
+    path(
+        "datasets/<uuid:uid>/thumbnails/<int:number>-overlay.jpg",
+        datasets.thumbnail,
+        {"suffix": thumbnails.OVERLAY},
+        name="thumbnail_overlay",
+    ),
     path("runs/", runs.index, name="runs"),
-    path("runs/new/", runs.new, name="run_new"),
+    path("runs/new/", launch.new, name="run_new"),
     path("runs/<uuid:uid>/", runs.detail, name="run"),
     path("runs/<uuid:uid>/events/", runs.events, name="run_events"),
+    path("runs/<uuid:uid>/evaluation/<path:name>", runs.evaluation_file, name="run_evaluation_file"),
     path("runs/<uuid:uid>/cancel/", runs.cancel, name="run_cancel"),
     path("runs/<uuid:uid>/publish/", runs.publish, name="run_publish"),
     path("models/<str:namespace>/<str:name>/try/", playground.page, name="try_model"),
-    path("models/<str:namespace>/<str:name>/try/predict/", playground.predict, name="try_predict"),
     path("models/<str:namespace>/<str:name>/fetch/", playground.fetch_weights, name="fetch_weights"),
 ]

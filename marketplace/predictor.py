@@ -38,12 +38,16 @@ class _UnixConnection(http.client.HTTPConnection):
             os.close(folder)
 
 
-def predict(release: str, content: bytes, *, top: int = 5) -> dict[str, Any]:
-    """Returns {predictions, milliseconds, warm}. Raises Invalid with the engine's code for a picture that it
-    cannot read, Unavailable (`predictor_down`)."""
+def predict(release: str, given: bytes | str, *, top: int | None = None) -> dict[str, Any]:
+    """Returns the engine's answer (docs/engine.md, "serve") for the bytes of an image, or for a text. Raises Invalid
+    with the engine's code for what it cannot read, Unavailable (`predictor_down`)."""
+    is_text = isinstance(given, str)
+    body = json.dumps({"text": given}).encode() if is_text else given
+    kind = "application/json" if is_text else "application/octet-stream"
+    address = f"/predict/{release}" if top is None else f"/predict/{release}?top={top}"
     connection = _UnixConnection("localhost")
     try:
-        connection.request("POST", f"/predict/{release}?top={top}", body=content)
+        connection.request("POST", address, body=body, headers={"Content-Type": kind})
         answer = connection.getresponse()
         document = json.loads(answer.read())
     except (OSError, http.client.HTTPException, ValueError) as error:
@@ -53,5 +57,6 @@ def predict(release: str, content: bytes, *, top: int = 5) -> dict[str, Any]:
     if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         raise Unavailable("predictor_failed", str(document.get("message", "The prediction failed.")))
     if answer.status >= HTTPStatus.BAD_REQUEST:
-        raise Invalid(str(document.get("code", "bad_image")), str(document.get("message", "")), field="image")
+        field = "text" if is_text else "image"
+        raise Invalid(str(document.get("code", f"bad_{field}")), str(document.get("message", "")), field=field)
     return dict(document)

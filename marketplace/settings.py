@@ -77,6 +77,7 @@ STORAGE_DIR = Path(STORAGE_URL.removeprefix("file://"))
 RUNS_DIR = DATA_DIR / "runs"
 SERVING_DIR = DATA_DIR / "serving"
 PREDICTOR_DIR = DATA_DIR / "predictor"
+EXAMPLES_DIR = DATA_DIR / "examples"
 
 INSTALLED_APPS = [
     "django.contrib.admin",

@@ -128,7 +128,10 @@ def may_fetch(user: Person, release: Release) -> Decision:
 def may_predict(user: Person, release: Release, *, now: datetime) -> Decision:
     if not release.manifest_sha256:  # served under its revision, which publication sets
         return deny("not_published", "This release is not published.")
-    return may_download(user, release, now=now)
+    allowed = may_download(user, release, now=now)
+    if allowed.allowed and not release.labels:
+        return deny("no_classes", "This model names no classes, so it has nothing to answer: fine-tune it first.")
+    return allowed
 
 
 def may_fine_tune(user: Person, release: Release, *, now: datetime, holder: Namespace | None = None) -> Decision:
@@ -144,8 +147,20 @@ def may_fine_tune(user: Person, release: Release, *, now: datetime, holder: Name
     return _may_work(user, release, Right.FINE_TUNE, now=now, holder=holder)
 
 
+def can_be_tuned(release: Release) -> Decision:
+    """Does the engine tune models of this task and framework?"""
+    if release.listing.targets:
+        return ALLOW
+    kind = f"{release.listing.get_framework_display()} models for {release.listing.task.replace('-', ' ')}"
+    return deny("not_tunable_yet", f"This site does not fine-tune {kind} yet. Choose another model.")
+
+
 def may_fine_tune_for_some(user: Person, release: Release, *, now: datetime) -> Decision:
-    """May the user fine-tune the release for themselves, or else for an organisation that they write for?"""
+    """May the user fine-tune the release for themselves, or else for an organisation that they write for? Nobody
+    is sent for a license of what cannot be tuned at all."""
+    tunable = can_be_tuned(release)
+    if not tunable.allowed:
+        return tunable
     own = may_fine_tune(user, release, now=now)
     if own.allowed or own.code != "no_license":
         return own

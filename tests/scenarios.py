@@ -41,6 +41,9 @@ def draft_release(
     version: str = "1.0",
     namespace: Namespace | None = None,
     weights: str = "",
+    task: str = "image-classification",
+    framework: str = "timm",
+    architecture: str = "test_efficientnet",
 ) -> Release:
     """A draft with its files; a further version where the listing is there."""
     namespace = namespace or Namespace.objects.get(user=vendor)
@@ -49,9 +52,9 @@ def draft_release(
         namespace=namespace,
         name=name,
         title=name,
-        task="image-classification",
-        framework="timm",
-        architecture="test_efficientnet",
+        task=task,
+        framework=framework,
+        architecture=architecture,
     )
     row = licensing.terms_row(terms or PRESETS["apache-2.0"])
     release = publishing.draft(user=vendor, listing=listing, version=version, terms=row)

@@ -9,7 +9,17 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 APPS = ("marketplace", "models_catalog", "finetuning")
-RAISERS = {"Invalid", "Conflict", "Denied", "TooLarge", "Broken", "Unavailable", "StorageFull", "deny"}
+RAISERS = {
+    "not_in_this_state",
+    "Invalid",
+    "Conflict",
+    "Denied",
+    "TooLarge",
+    "Broken",
+    "Unavailable",
+    "StorageFull",
+    "deny",
+}
 # Of the command line, where no client meets them.
 OF_THE_FRAMEWORK = {"bad_range", "invalid", "not_found", "bad_token", "parse_error", "permission_denied", "throttled"}
 PRIVATE = {"demo_failed", "demo_missing"}

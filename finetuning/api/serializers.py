@@ -9,7 +9,7 @@ from typing import Any, get_type_hints
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from finetuning.engine.spec import Hyper, Strategy
+from finetuning.engine.spec import PRESETS, Hyper, Strategy
 from finetuning.models import Dataset, Run
 from marketplace.inputs import Input
 from models_catalog.models.listings import TASKS
@@ -71,8 +71,15 @@ class RunInput(Input):
     listing = serializers.RegexField(r"^[^/\s]+/[^/\s]+$", help_text="namespace/name")
     version = serializers.CharField(max_length=40, required=False, help_text="Default: the newest release")
     dataset = serializers.UUIDField()
-    strategy = serializers.ChoiceField(choices=[item.value for item in Strategy], default=Strategy.HEAD.value)
-    hyper = HyperInput(required=False)
+    strategy = serializers.ChoiceField(
+        choices=[item.value for item in Strategy], required=False, help_text="Default: the preset's, else head"
+    )
+    preset = serializers.ChoiceField(
+        choices=sorted({preset.name for presets in PRESETS.values() for preset in presets}),
+        required=False,
+        help_text="A strategy and settings for the dataset's task; `hyper` goes over them",
+    )
+    hyper = HyperInput(required=False, help_text="Defaults: those of the dataset's task and the strategy")
 
 
 class RunOutput(serializers.Serializer[Any]):
@@ -82,6 +89,7 @@ class RunOutput(serializers.Serializer[Any]):
     listing = serializers.CharField(source="release.listing.__str__")
     version = serializers.CharField(source="release.version")
     dataset = serializers.UUIDField(source="dataset_version.dataset.uid")
+    task = serializers.CharField(help_text="What it learns: the dataset's task")
     strategy = serializers.CharField()
     hyper = serializers.DictField()
     progress = serializers.DictField()
@@ -127,7 +135,18 @@ class EventsOutput(serializers.Serializer[Any]):
     terminal = serializers.BooleanField()
 
 
+class TextInput(Input):
+    text = serializers.CharField()
+
+
 class PredictionOutput(serializers.Serializer[Any]):
-    predictions = serializers.ListField(child=serializers.DictField())
+    predictions = serializers.ListField(
+        child=serializers.DictField(), required=False, help_text="Classes, or boxes in pixels of the upright image"
+    )
+    width = serializers.IntegerField(required=False, help_text="Of the upright image; with boxes")
+    height = serializers.IntegerField(required=False)
+    threshold = serializers.FloatField(required=False, help_text="The confidence from which a box counts as found")
+    mask = serializers.DictField(required=False, help_text="A palette PNG in base64; the pixel is the class")
+    classes = serializers.ListField(child=serializers.DictField(), required=False, help_text="The mask's legend")
     milliseconds = serializers.FloatField()
     warm = serializers.BooleanField()

@@ -12,6 +12,7 @@ urlpatterns = [
     path("runs/<str:uid>/", views.RunView.as_view(), name="api_run"),
     path("runs/<str:uid>/events/", views.RunEvents.as_view(), name="api_run_events"),
     path("runs/<str:uid>/cancel/", views.RunCancel.as_view(), name="api_run_cancel"),
+    path("runs/<str:uid>/receipt/", views.RunReceipt.as_view(), name="api_run_receipt"),
     path("runs/<str:uid>/publish/", views.RunPublish.as_view(), name="api_run_publish"),
     path("predict/<str:namespace>/<str:name>/", views.Predict.as_view(), name="api_predict"),
 ]

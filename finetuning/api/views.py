@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
-from django.http import Http404
+from django.http import Http404, HttpResponseBase
 from django.shortcuts import get_object_or_404
 from django.utils import timezone
 from drf_spectacular.types import OpenApiTypes
@@ -17,9 +18,11 @@ from finetuning import selectors
 from finetuning.api import serializers as shapes
 from finetuning.models import Dataset, Run
 from finetuning.services import datasets, derivatives, playground, runs
+from marketplace import downloads
 from marketplace.accounts.services import people
 from marketplace.api import RawBody, View
 from marketplace.errors import Invalid
+from marketplace.inputs import JsonBody
 from models_catalog.api.views import find_release, namespace_named
 
 
@@ -109,7 +112,8 @@ class RunsView(View):
             user=request.user,
             release=find_release(request, namespace, name, fields.get("version", "")),
             dataset=find_dataset(request, str(fields["dataset"])),
-            strategy=fields["strategy"],
+            strategy=fields.get("strategy", ""),
+            preset=fields.get("preset", ""),
             hyper=dict(fields.get("hyper", {})),
             now=timezone.now(),
         )
@@ -148,6 +152,24 @@ class RunCancel(View):
         return Response(shapes.RunOutput(run).data)
 
 
+class RunReceipt(View):
+    read_scope, write_scope = "runs:read", "runs:write"
+
+    @extend_schema(
+        summary="The signed receipt of a run's evaluation", responses={(200, "application/json"): OpenApiTypes.OBJECT}
+    )
+    def get(self, request: Request, uid: str) -> HttpResponseBase:
+        run = find_run(request, uid)
+        receipt = runs.receipt_of(run) or _absent()
+        return downloads.blob_response(
+            request,
+            sha256=receipt.sha256,
+            size=receipt.bytes,
+            filename=f"{run.uid}-receipt.json",
+            content_type="application/json",
+        )
+
+
 class RunPublish(View):
     read_scope, write_scope = "runs:read", "runs:write"
 
@@ -167,17 +189,18 @@ class RunPublish(View):
 
 class Predict(View):
     read_scope = write_scope = "predict"
-    parser_classes = [MultiPartParser, RawBody]
+    parser_classes = [MultiPartParser, JsonBody, RawBody]
 
     @extend_schema(
-        summary="Classify an image (the body) with a model that you may use",
-        request={"application/octet-stream": OpenApiTypes.BINARY},
+        summary="Ask a model that you may use: about an image (the body), or a text (JSON)",
+        request={"application/octet-stream": OpenApiTypes.BINARY, "application/json": shapes.TextInput},
         parameters=[OpenApiParameter("top", int), OpenApiParameter("version", str)],
         responses=shapes.PredictionOutput,
     )
     def post(self, request: Request, namespace: str, name: str) -> Response:
         release = find_release(request, namespace, name, request.query_params.get("version", ""))
-        top = playground.read_top(request.query_params.get("top", str(playground.DEFAULT_TOP)))
+        top = playground.read_top(request.query_params.get("top"), release.listing.task)
+        fields = request.data if isinstance(request.data, Mapping) else {}
         upload = request.FILES.get("file") or request.FILES.get("image") or request.data  # RawBody's stream
-        content = playground.read_image(upload)
-        return Response(playground.predict(user=request.user, release=release, content=content, top=top))
+        given = playground.read_given(release, upload=upload, text=fields.get("text", fields.get("inputs")))
+        return Response(playground.predict(user=request.user, release=release, given=given, top=top))

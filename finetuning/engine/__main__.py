@@ -14,7 +14,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from finetuning.engine import results
+from finetuning.engine import ranks, results
 from finetuning.engine import spec as specs
 from finetuning.engine.events import EventWriter, Kind
 from finetuning.engine.failures import EXIT_APP, EXIT_BUSY, EXIT_STOPPED, EXIT_USER, EngineFailure
@@ -31,11 +31,15 @@ HELP = {
     specs.Verb.VERIFY: "check a release: its files, weights and golden pair",
     specs.Verb.CONVERT: "turn a pickle of tensors into a release",
     specs.Verb.ZOO: "list the pretrained models that torchvision knows of",
+    specs.Verb.EXAMPLES: "build a data set to try each task with",
     specs.Verb.TRAIN: "fine-tune a release on the training and validation items",
+    specs.Verb.SEARCH: "try strategies and hyper-parameters on the validation items",
     specs.Verb.EVALUATE: "score a finished training on the test items, and write the receipt",
+    specs.Verb.EXPORT: "write a release as one ONNX file, and compare the two on the test items",
     specs.Verb.SERVE: "answer predictions on a Unix socket until SIGTERM",
 }
 VERIFY_RECEIPT = "verify-receipt"
+_WITHOUT_TORCH = frozenset({specs.Verb.INSPECT, specs.Verb.EXAMPLES})
 
 
 def main(arguments: list[str]) -> int:
@@ -51,8 +55,13 @@ def main(arguments: list[str]) -> int:
         names = ",".join([*specs.Verb, VERIFY_RECEIPT])
         sys.stderr.write(f"usage: python -m finetuning.engine {{{names}}} RUN_DIR, or --help\n")
         return 64
-    _die_with_parent()
-    verb, run_dir = specs.Verb(arguments[0]), Path(arguments[1]).resolve()
+    verb, run_dir, rank = specs.Verb(arguments[0]), Path(arguments[1]).resolve(), ranks.own()
+    _die_with_parent(rank)
+    if rank.world > 1 and verb is not specs.Verb.TRAIN:
+        sys.stderr.write(f"{verb.value} works in one process: start it without torchrun.\n")
+        return 64
+    if not rank.is_first:
+        return _beside(verb, run_dir, rank)
     lock = _lock(run_dir)
     if lock is None:
         return EXIT_BUSY
@@ -61,6 +70,14 @@ def main(arguments: list[str]) -> int:
     with EventWriter(run_dir / specs.EVENTS_FILE) as events:
         events.emit(Kind.STARTED, pid=os.getpid(), engine=specs.FORMAT)
         return _guarded(verb, run_dir, events)
+
+
+def _beside(verb: specs.Verb, run_dir: Path, rank: ranks.Rank) -> int:
+    """Works along with the first rank, which alone writes into the run directory."""
+    if results.finished(run_dir, verb):
+        return 0
+    with ranks.private_copy(run_dir, rank) as private, EventWriter(private / specs.EVENTS_FILE) as events:
+        return _guarded(verb, private, events)
 
 
 def _verify_receipt(run_dir: Path) -> int:
@@ -77,12 +94,13 @@ def _verify_receipt(run_dir: Path) -> int:
     return 0 if answer["verdict"] in {"equal", "within_tolerance"} else EXIT_USER
 
 
-def _die_with_parent() -> None:
-    """Ends this process when its supervisor dies; a parent that died before the call is noticed too."""
+def _die_with_parent(rank: ranks.Rank) -> None:
+    """Ends this process when its supervisor dies; a parent that died before the call is noticed too. Under
+    torchrun the parent is torchrun, which ends its processes itself."""
     expected = os.environ.get("ENGINE_PARENT_PID")
     if expected and sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != int(expected):
+        if rank.world == 1 and os.getppid() != int(expected):
             os._exit(EXIT_APP)
 
 
@@ -139,7 +157,7 @@ def _work(verb: specs.Verb, run_dir: Path, events: EventWriter) -> None:
         raise specs.SpecError(f"spec.json is not for the verb {verb}.", "verb")
     (run_dir / specs.OUTPUTS_DIR).mkdir(exist_ok=True)
     # Imported late: `started` must reach the reader before torch, which takes seconds, is loaded.
-    machine = _machine(spec) if verb is not specs.Verb.INSPECT else {}
+    machine = _machine(spec) if verb not in _WITHOUT_TORCH else {}
     part = importlib.import_module(f"finetuning.engine.{verb.value}").run(spec, run_dir, events)
     seconds = time.monotonic() - started
     results.write(run_dir, verb=verb, part={**machine, **part}, seconds=seconds)

@@ -24,18 +24,20 @@ from finetuning.engine.zip_directory import (
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 TABLE_SUFFIX = ".csv"
+METADATA_NAME = "metadata.jsonl"  # of Hugging Face's image folders, one for all images or one for each split
 DOCUMENTS = "documents"
 TEXT_SUFFIXES = frozenset({".csv", ".tsv", ".jsonl", ".ndjson"})
 # What people leave beside their images.
 _DOCUMENTS = frozenset({".txt", ".md", ".rst", ".json", ".yaml", ".yml", ".tsv", ".xml", ".log"})
 _DOCUMENT_NAMES = frozenset({"readme", "license", "licence", "copying", "changelog"})
 _ARCHIVES = frozenset({".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst", ".jar"})
+GZIP_MAGIC = b"\x1f\x8b\x08"
 ARCHIVE_MAGIC = (
     b"PK\x03\x04",
     b"PK\x05\x06",
     b"Rar!\x1a\x07",
     b"7z\xbc\xaf\x27\x1c",
-    b"\x1f\x8b\x08",
+    GZIP_MAGIC,
 )
 _CLUTTER = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db"})
 
@@ -45,12 +47,14 @@ _CHUNK_BYTES = 2**20
 @dataclass(frozen=True, slots=True)
 class Contents:
     """What the archive holds that matters, and what was left out: `{kind: count}`. The `documents` (text, JSON, XML,
-    YAML) are among the skipped; some tasks read a list of classes or annotations of them."""
+    YAML) are among the skipped; some tasks read a list of classes or annotations of them. `arrays` are files of many
+    images each."""
 
     images: tuple[Entry, ...]
     tables: tuple[Entry, ...]
     skipped: dict[str, int]
     documents: tuple[Entry, ...] = ()
+    arrays: tuple[Entry, ...] = ()
 
 
 class Archive:
@@ -79,7 +83,7 @@ class Archive:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def read(self, entry: Entry) -> bytes:
+    def read(self, entry: Entry, *, may_be_gzip: bool = False) -> bytes:
         """Returns the entry's bytes, never more than it declares. Raises Rejected: `corrupt_member`,
         `zip_inconsistent`, `nested_archive`."""
         header = LOCAL.unpack(self._file.at(entry.offset, LOCAL.size))
@@ -93,7 +97,7 @@ class Archive:
             )
         if zlib.crc32(content) != entry.crc:
             raise _corrupt(entry)
-        if content.startswith(ARCHIVE_MAGIC):
+        if content.startswith(ARCHIVE_MAGIC) and not (may_be_gzip and content.startswith(GZIP_MAGIC)):
             raise _nested([entry.name])
         return content
 
@@ -127,7 +131,7 @@ def sort_out(entries: list[Entry]) -> Contents:
     refuse(
         "file_type",
         "Some files are neither JPEG, PNG or WebP images nor a CSV table. Convert or remove them.",
-        [entry for entry in kept if entry.suffix not in readable],
+        [entry for entry in kept if entry.suffix not in readable and not is_metadata(entry)],
     )
     images = tuple(entry for entry in kept if entry.suffix in IMAGE_SUFFIXES)
     if not images:
@@ -136,8 +140,26 @@ def sort_out(entries: list[Entry]) -> Contents:
             "zip_empty",
             f"The zip holds no JPEG, PNG or WebP images{hidden}. Zip a folder of images.",
         )
-    tables = tuple(entry for entry in kept if entry.suffix == TABLE_SUFFIX)
+    tables = tuple(entry for entry in kept if entry.suffix == TABLE_SUFFIX or is_metadata(entry))
     return Contents(images, tables, dict(sorted(skipped.items())), tuple(documents))
+
+
+def is_metadata(entry: Entry) -> bool:
+    return entry.parts[-1].casefold() == METADATA_NAME
+
+
+def sort_out_arrays(entries: list[Entry], is_array: Callable[[str], object]) -> Contents:
+    """Returns the files of many images each, told by their name, and counts what is left out; without one, what
+    `sort_out` does. Raises Rejected: `mixed_formats` where there are images of their own too."""
+    files = [entry for entry in entries if not entry.is_directory]
+    arrays = [entry for entry in files if is_array(entry.parts[-1])]
+    if not arrays:
+        return sort_out(entries)
+    kept, skipped, documents = _without_clutter([entry for entry in files if entry not in arrays], _DOCUMENTS)
+    if kept:
+        message = "The zip holds arrays of images and other files. Keep one of the two."
+        raise reject("mixed_formats", message, [entry.name for entry in (*arrays, *kept)])
+    return Contents((), (), dict(sorted(skipped.items())), tuple(documents), tuple(arrays))
 
 
 def sort_out_texts(entries: list[Entry]) -> Contents:

@@ -137,6 +137,23 @@ def without(module: nn.Module, dropped: Iterable[nn.Module], *, sharing: Iterabl
     return rest
 
 
+class Shelf:
+    """Frozen activations of earlier trainings on the same items, the oldest dropped beyond `max_bytes`."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._kept: dict[tuple[Any, ...], tuple[ActivationCache, Tensor]] = {}
+
+    def get(self, key: tuple[Any, ...]) -> tuple[ActivationCache, Tensor] | None:
+        """Returns the training items' and the validation items' activations of exactly these choices."""
+        return self._kept.get(key)
+
+    def put(self, key: tuple[Any, ...], training: ActivationCache, validation: Tensor) -> None:
+        self._kept[key] = (training, validation)
+        while len(self._kept) > 1 and sum(kept.bytes for kept, _ in self._kept.values()) > self._max_bytes:
+            del self._kept[next(iter(self._kept))]
+
+
 class ActivationCache:
     """Activations of all items and views in one memory-mapped file, so that the memory of a run does not grow
     with the data set."""

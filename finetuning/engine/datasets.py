@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from unicodedata import normalize
 
-from finetuning.engine.archives import Archive
+from finetuning.engine.archives import METADATA_NAME, Archive, is_metadata
 from finetuning.engine.problems import Problem, Rejected, is_printable, reject
 from finetuning.engine.spec import ArchiveLimits, Split
-from finetuning.engine.tables import SPLIT_OF_WORD, Row, read_table
+from finetuning.engine.tables import SPLIT_OF_WORD, Row, read_metadata, read_table
 from finetuning.engine.zip_directory import Entry
 
 _LAYOUT_ADVICE = (
@@ -88,47 +88,68 @@ def _from_folders(images: tuple[Entry, ...], depth: int) -> list[Sample]:
 
 def _from_tables(archive: Archive, depth: int, limits: ArchiveLimits) -> tuple[list[Sample] | None, int]:
     """Returns the samples that the one table with labels names, or None without one, and the number of tables
-    that are of no use."""
-    tops = [entry for entry in archive.contents.tables if len(entry.parts) == depth + 1]
-    read = {
-        entry.name: rows
-        for entry in tops
-        if (rows := read_table(archive.read(entry), entry.name, max_rows=2 * limits.max_files)) is not None
-    }
-    if len(read) > 1:
+    that are of no use. Image folders have one `metadata.jsonl`, or one in each split's folder."""
+    read: dict[str, list[Row]] = {}
+    for entry in archive.contents.tables:
+        if is_metadata(entry):
+            rows = _with_folder(entry, depth, read_metadata(archive.read(entry), entry.name, max_rows=_most(limits)))
+        elif len(entry.parts) == depth + 1:
+            rows = read_table(archive.read(entry), entry.name, max_rows=_most(limits))
+        else:
+            rows = None
+        if rows is not None:
+            read[entry.name] = rows
+    if len(read) > 1 and not all(name.casefold().endswith(f"/{METADATA_NAME}") for name in read):
         raise reject(
             "several_tables",
-            "More than one CSV gives labels. Keep one, with a column split if needed.",
+            "More than one table gives labels. Keep one, with a column split if needed.",
             read,
         )
     unused = len(archive.contents.tables) - len(read)
     if not read:
         return None, unused
-    ((name, rows),) = read.items()
-    return _match(rows, name, archive.contents.images, depth), unused
+    return _match(read, archive.contents.images, depth), unused
 
 
-def _match(rows: list[Row], table: str, images: tuple[Entry, ...], depth: int) -> list[Sample]:
+def _most(limits: ArchiveLimits) -> int:
+    return 2 * limits.max_files
+
+
+def _with_folder(entry: Entry, depth: int, rows: list[Row] | None) -> list[Row] | None:
+    """Returns the rows with file names from the top: metadata names files from its own folder, and a folder
+    called after a split says the split."""
+    prefix = "".join(f"{folder}/" for folder in entry.parts[depth:-1])
+    found = []
+    for row in rows or ():
+        file = f"{prefix}{row.file}" if row.file else ""
+        folders = file.replace("\\", "/").split("/")[:-1]
+        split = next((folder for folder in folders if folder.casefold() in SPLIT_OF_WORD), "")
+        found.append(replace(row, file=file, split=row.split or split))
+    return None if rows is None else found
+
+
+def _match(tables: dict[str, list[Row]], images: tuple[Entry, ...], depth: int) -> list[Sample]:
     found = Names(images, depth)
     given: dict[str, Sample] = {}
     faults: dict[str, list[str]] = {}
-    for row in rows:
+    rows = [(f"{name} " if len(tables) > 1 else "", row) for name, own in tables.items() for row in own]
+    for table, row in rows:
         entry = found.find(row.file)
         split = SPLIT_OF_WORD.get(row.split.casefold()) if row.split else None
         if entry is None:
-            faults.setdefault("missing_image", []).append(f"line {row.line}: {row.file}")
+            faults.setdefault("missing_image", []).append(f"{table}line {row.line}: {row.file}")
         elif not row.label:
-            faults.setdefault("unlabelled", []).append(f"line {row.line}: {row.file}")
+            faults.setdefault("unlabelled", []).append(f"{table}line {row.line}: {row.file}")
         elif row.split and split is None:
-            faults.setdefault("bad_split", []).append(f"line {row.line}: {row.split}")
+            faults.setdefault("bad_split", []).append(f"{table}line {row.line}: {row.split}")
         else:
             sample = Sample(entry, normalize("NFC", row.label), split)
             if given.setdefault(entry.name, sample) != sample:
-                faults.setdefault("label_conflict", []).append(f"line {row.line}: {row.file}")
+                faults.setdefault("label_conflict", []).append(f"{table}line {row.line}: {row.file}")
     if rows and not faults:
         faults = _incomplete(given, images)
     if faults or not rows:
-        raise Rejected(*_table_problems(faults, table))
+        raise Rejected(*_table_problems(faults, tables))
     return _without_single_split(list(given.values()))
 
 
@@ -150,7 +171,7 @@ def _without_single_split(samples: list[Sample]) -> list[Sample]:
     return [Sample(sample.entry, sample.label, None) for sample in samples]
 
 
-def _table_problems(faults: dict[str, list[str]], table: str) -> list[Problem]:
+def _table_problems(faults: dict[str, list[str]], tables: Iterable[str]) -> list[Problem]:
     messages = {
         "missing_image": "rows name an image that is not in the zip. Add the images or remove the rows",
         "unlabelled": "images have no label in the table. Add them to the table, or take them out of the zip",
@@ -162,7 +183,7 @@ def _table_problems(faults: dict[str, list[str]], table: str) -> list[Problem]:
             Problem(
                 "unlabelled",
                 "The table has no rows. Add one row for each image.",
-                (table,),
+                tuple(tables),
             )
         ]
     return [reject(code, f"{len(items):,} {messages[code]}.", items).problems[0] for code, items in faults.items()]

@@ -12,17 +12,17 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from finetuning.engine import augment, boundary, features, frameworks, placement, runtime, taps
+from finetuning.engine import boundary, features, frameworks, placement, runtime, taps
 from finetuning.engine.evaluation import average_precision as coco
 from finetuning.engine.evaluation.average_precision import Found
 from finetuning.engine.events import EventWriter
 from finetuning.engine.frameworks import Loaded
 from finetuning.engine.frameworks.detectors import Boxes, Targets, answering, background
 from finetuning.engine.hyper import Augmentation, Hyper
-from finetuning.engine.loop import Validation
 from finetuning.engine.packs import Item, PackReader
 from finetuning.engine.placement import Placement
 from finetuning.engine.spec import Preprocessing
+from finetuning.engine.trainee import Validation, shares
 
 CACHE_FILE = "activations.cache"
 MAX_CACHE_BYTES = 20 * 2**30
@@ -112,21 +112,23 @@ class Detector:
 
     def groups(self, epoch: int, *, start: int) -> list[list[int]]:
         """Returns the positions of the training items of each batch from number `start` on."""
-        order = torch.randperm(self.items, generator=augment.generator(self.hyper.seed, epoch, 0)).tolist()
-        size = self.hyper.batch_size
-        return [order[at * size : (at + 1) * size] for at in range(start, self.steps)]
+        hyper, numbers = self.hyper, range(start, self.steps)
+        return shares(self.items, hyper.batch_size, seed=hyper.seed, epoch=epoch, batches=numbers)
 
-    def batches(self, epoch: int, *, start: int) -> Iterator[tuple[Tensor, Targets]]:
-        items = [self.data.train[at] for group in self.groups(epoch, start=start) for at in group]
+    def batches(self, epoch: int, *, start: int) -> Iterator[tuple[Tensor, Targets] | None]:
+        groups = [[self.data.train[at] for at in group] for group in self.groups(epoch, start=start)]
         transform = placement.training(self.data.preprocessing, self.hyper, epoch=epoch)
-        for group, images in features.batches(self.data.pack, items, transform, self.hyper.batch_size):
-            yield images, self.targets(group, epoch)
+        for group, images in features.grouped(self.data.pack, groups, transform):
+            yield (images, self.targets(group, epoch)) if group else None
 
     def targets(self, items: Sequence[Item], epoch: int) -> Targets:
         return [target(item, self.data.placed(item, self.hyper, epoch), self._learner.first_label) for item in items]
 
     def loss(self, batch: tuple[Tensor, Targets]) -> Tensor:
         return self._losses(self._learner, *batch)
+
+    def weight(self, batch: tuple[Tensor, Targets]) -> float:
+        return float(len(batch[1]))
 
     def _losses(self, learner: Learner, inputs: Tensor, targets: Targets) -> Tensor:
         moved = [{name: part.to(self.device) for name, part in entry.items()} for entry in targets]
@@ -168,10 +170,11 @@ class CachedDetector(Detector):
         super().__init__(learner, whole.data, whole.hyper, whole.device)
         self._cache, self._views, self._validation = cache, views, validation
 
-    def batches(self, epoch: int, *, start: int) -> Iterator[tuple[Tensor, Targets]]:
+    def batches(self, epoch: int, *, start: int) -> Iterator[tuple[Tensor, Targets] | None]:
         view = (epoch - 1) % self._views
         for group in self.groups(epoch, start=start):
-            yield self._cache.get(view, group), self.targets([self.data.train[at] for at in group], view + 1)
+            targets = self.targets([self.data.train[at] for at in group], view + 1)
+            yield (self._cache.get(view, group), targets) if group else None
 
     def _validation_batches(self) -> Iterator[tuple[list[Item], Tensor]]:
         for start in range(0, len(self.data.validation), VALIDATION_BATCH):

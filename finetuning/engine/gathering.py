@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from typing import IO, TypeVar
+from typing import IO, Protocol, TypeVar
 
 from finetuning.engine import images
-from finetuning.engine.archives import Archive
 from finetuning.engine.datasets import Layout, Sample
 from finetuning.engine.events import EventWriter
 from finetuning.engine.problems import reject
 from finetuning.engine.spec import InspectSpec
+from finetuning.engine.zip_directory import Entry
 
 # The largest input of any network here (`Preprocessing.size`): more pixels would only cost disk and decoding.
 MAX_SHORT_SIDE = 1024
@@ -102,8 +102,14 @@ def prepare(content: bytes, suffix: str, spec: InspectSpec) -> Prepared:
     )
 
 
-def gather(archive: Archive, layout: Layout, gathered: Gathered, spec: InspectSpec, events: EventWriter) -> None:
-    """Fills `gathered` and tells the progress. Raises Rejected, as `Archive.read` does."""
+class Source(Protocol):
+    """What gives the bytes of an image."""
+
+    def read(self, entry: Entry, /) -> bytes: ...
+
+
+def gather(archive: Source, layout: Layout, gathered: Gathered, spec: InspectSpec, events: EventWriter) -> None:
+    """Fills `gathered` and tells the progress. Raises Rejected, as reading an archive does."""
     one_large_at_a_time = threading.Lock()
 
     def work(sample: Sample) -> Prepared | images.BadImage:

@@ -70,6 +70,11 @@ def about_images(survey: Survey) -> dict[str, Any]:
     splits = Counter(item.split for item in items)
     return {
         "images": len(items),
+        "counts": {
+            "given": len(items) + len(survey.corrupt),
+            "used": len(items),
+            "left_out": len(survey.corrupt),
+        },
         "labels": list(survey.labels),
         "splits": {split.value: splits[split] for split in Split},
         "sizes": _sizes(survey.sizes),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import typing
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -81,6 +82,7 @@ class Precision(StrEnum):
     AUTO = "auto"
     FLOAT32 = "float32"
     BFLOAT16 = "bfloat16"
+    FLOAT16 = "float16"
 
 
 _TUNED = tuple(strategy for strategy in Strategy if strategy is not Strategy.HEAD)
@@ -89,7 +91,49 @@ _CLASSIFIES = (Task.IMAGE_CLASSIFICATION, Task.TEXT_CLASSIFICATION)
 # Their heads have no closed form: a frozen backbone's head is trained in epochs too.
 _TRAINS_HEADS = (Task.SEMANTIC_SEGMENTATION, Task.OBJECT_DETECTION)
 _NOT_OF_HEADS = {"stages", "stage_decay", "start_from_probe"}
+# The strategies that each task can carry out, the quickest first.
+STRATEGIES: dict[Task, tuple[Strategy, ...]] = {
+    Task.IMAGE_CLASSIFICATION: tuple(Strategy),
+    Task.OBJECT_DETECTION: (Strategy.HEAD, Strategy.LAST, Strategy.FULL, Strategy.SCRATCH),
+    Task.SEMANTIC_SEGMENTATION: (Strategy.HEAD, Strategy.LAST, Strategy.FULL, Strategy.SCRATCH),
+    Task.TEXT_CLASSIFICATION: tuple(Strategy),
+}
+_OF_CLASSES = (
+    Loss.AUTO,
+    Loss.CROSS_ENTROPY,
+    Loss.WEIGHTED,
+    Loss.CLASS_BALANCED,
+    Loss.FOCAL,
+    Loss.LOGIT_ADJUSTED,
+)
+# The losses of each task. Class-balanced is none of pixels: the effective number of samples is of items, and
+# saturates for them. A detector's losses belong to its heads.
+LOSSES: dict[Task, tuple[Loss, ...]] = {
+    Task.IMAGE_CLASSIFICATION: _OF_CLASSES,
+    Task.OBJECT_DETECTION: (Loss.AUTO,),
+    Task.SEMANTIC_SEGMENTATION: (
+        Loss.AUTO,
+        Loss.CROSS_ENTROPY,
+        Loss.CROSS_ENTROPY_DICE,
+        Loss.LOVASZ,
+        Loss.WEIGHTED,
+        Loss.FOCAL,
+        Loss.LOGIT_ADJUSTED,
+    ),
+    Task.TEXT_CLASSIFICATION: _OF_CLASSES,
+}
 _SEES = (Task.IMAGE_CLASSIFICATION, Task.OBJECT_DETECTION, Task.SEMANTIC_SEGMENTATION)
+
+
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """Where a search looks for a number: from `low` to `high`, with `relative` as multiples of the default, and
+    cut to the choice's own range. `log`: in equal ratios. Enumerations and yes-or-no choices need no numbers."""
+
+    low: float = 0.0
+    high: float = 0.0
+    log: bool = False
+    relative: bool = False
 
 
 def hyper_field(
@@ -102,6 +146,7 @@ def hyper_field(
     strategies: tuple[Strategy, ...] = tuple(Strategy),
     tasks: tuple[Task, ...] = tuple(Task),
     advanced: bool = False,
+    searched: Searched | None = None,
 ) -> Any:
     return field(
         default=default,
@@ -113,6 +158,7 @@ def hyper_field(
             "strategies": strategies,
             "tasks": tasks,
             "advanced": advanced,
+            "searched": searched,
         },
     )
 
@@ -136,6 +182,7 @@ class Hyper:
         minimum=1,
         maximum=12,
         strategies=(Strategy.LAST,),
+        searched=Searched(1, 4),
     )
     cached_views: int = hyper_field(
         4,
@@ -154,6 +201,7 @@ class Hyper:
         minimum=2,
         maximum=512,
         strategies=_TUNED,
+        searched=Searched(0.5, 4, log=True, relative=True),
     )
     learning_rate: float = hyper_field(
         3e-4,
@@ -162,6 +210,15 @@ class Hyper:
         minimum=1e-7,
         maximum=1.0,
         strategies=_TUNED,
+        searched=Searched(0.1, 10, log=True, relative=True),
+    )
+    find_learning_rate: bool = hyper_field(
+        False,
+        label="Find the learning rate",
+        help_text="First try rates from 1e-7 to 1 in 100 steps on a copy, and use the one that the curve suggests. "
+        "With fewer than 20 steps an epoch it is shown as a hint only.",
+        strategies=_TUNED,
+        advanced=True,
     )
     augmentation: Augmentation = hyper_field(
         Augmentation.LIGHT,
@@ -170,6 +227,7 @@ class Hyper:
         "Strong: with mixup. None: every epoch sees the same pixels.",
         strategies=_TUNED,
         tasks=_SEES,
+        searched=Searched(),
     )
     horizontal_flip: bool = hyper_field(
         False,
@@ -207,6 +265,7 @@ class Hyper:
         strategies=_TUNED,
         tasks=_CLASSIFIES,
         advanced=True,
+        searched=Searched(0, 0.2),
     )
     optimizer: Optimizer = hyper_field(
         Optimizer.ADAMW,
@@ -214,6 +273,7 @@ class Hyper:
         help_text="AdamW suits nearly everything; SGD with momentum 0.9 wants a rate about ten times higher.",
         strategies=_TUNED,
         advanced=True,
+        searched=Searched(),
     )
     schedule: Schedule = hyper_field(
         Schedule.COSINE,
@@ -221,6 +281,7 @@ class Hyper:
         help_text="How the rate falls after the warm-up: cosine or linear to zero, one cycle, two steps, or not at all.",
         strategies=_TUNED,
         advanced=True,
+        searched=Searched(),
     )
     warm_up: float = hyper_field(
         0.1,
@@ -230,6 +291,7 @@ class Hyper:
         maximum=0.5,
         strategies=_TUNED,
         advanced=True,
+        searched=Searched(0, 0.3),
     )
     weight_decay: float = hyper_field(
         1e-3,
@@ -239,6 +301,7 @@ class Hyper:
         maximum=1.0,
         strategies=_TUNED,
         advanced=True,
+        searched=Searched(1e-5, 0.1, log=True),
     )
     stage_decay: float = hyper_field(
         0.75,
@@ -248,6 +311,7 @@ class Hyper:
         maximum=1.0,
         strategies=(Strategy.LAST, Strategy.FULL),
         advanced=True,
+        searched=Searched(0.5, 1),
     )
     clip_norm: float = hyper_field(
         1.0,
@@ -273,6 +337,7 @@ class Hyper:
         help_text="Evaluate and keep a moving average of the weights: steadier, a little slower to move.",
         strategies=_TUNED,
         advanced=True,
+        searched=Searched(),
     )
     lora_rank: int = hyper_field(
         8,
@@ -282,6 +347,7 @@ class Hyper:
         maximum=256,
         strategies=(Strategy.LORA,),
         advanced=True,
+        searched=Searched(0.5, 4, log=True, relative=True),
     )
     start_from_probe: bool = hyper_field(
         True,
@@ -290,6 +356,7 @@ class Hyper:
         strategies=_STARTS_FROM_PROBE,
         tasks=(*_CLASSIFIES, Task.SEMANTIC_SEGMENTATION, Task.OBJECT_DETECTION),
         advanced=True,
+        searched=Searched(),
     )
     patience: int = hyper_field(
         3,
@@ -303,7 +370,7 @@ class Hyper:
     precision: Precision = hyper_field(
         Precision.AUTO,
         label="Training precision",
-        help_text="Auto: bfloat16 on a GPU that has it, float32 elsewhere.",
+        help_text="Auto: bfloat16 on a GPU that has it, float16 with a scaled loss on other GPUs, float32 elsewhere.",
         strategies=_TUNED,
         advanced=True,
     )
@@ -335,6 +402,19 @@ def _check_range(entry: dataclasses.Field[Any], value: Any) -> None:
     low, high = entry.metadata["minimum"], entry.metadata["maximum"]
     if low is not None and not low <= value <= high:
         raise SpecError(f"{entry.metadata['label']} must be between {low:g} and {high:g}.", entry.name)
+
+
+def check(task: Task, strategy: Strategy, hyper: Hyper) -> None:
+    """Raises SpecError with the field `strategy` or `loss` where the task has no such thing."""
+    if strategy not in STRATEGIES[task]:
+        raise SpecError(_unsupported("strategy", strategy, task, STRATEGIES[task]), "strategy")
+    if hyper.loss not in LOSSES[task]:
+        raise SpecError(_unsupported("loss", hyper.loss, task, LOSSES[task]), "loss")
+
+
+def _unsupported(noun: str, value: StrEnum, task: Task, choices: tuple[StrEnum, ...]) -> str:
+    others = f"one of {', '.join(choices)}" if len(choices) > 1 else choices[0].value
+    return f"The {noun} {value} does not suit {task.replace('-', ' ')}. Choose {others}."
 
 
 def applicable(strategy: Strategy, task: Task) -> list[dataclasses.Field[Any]]:
@@ -374,3 +454,36 @@ def defaults_for(task: Task, strategy: Strategy) -> dict[str, Any]:
     shows first, and what `Hyper` should be built from where nothing was chosen."""
     better = {**_TASK_DEFAULTS.get(task, {}), **_STRATEGY_DEFAULTS.get((task, strategy), {})}
     return {entry.name: better.get(entry.name, entry.default) for entry in applicable(strategy, task)}
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """What a search draws one choice from: `choices`, or numbers from `low` to `high`."""
+
+    low: float = 0.0
+    high: float = 0.0
+    log: bool = False
+    is_whole: bool = False
+    choices: tuple[Any, ...] = ()
+
+
+def search_space(task: Task, strategy: Strategy) -> dict[str, Range]:
+    """Returns the range of every choice that a search may vary and such a run reads, by name."""
+    defaults, hints = defaults_for(task, strategy), typing.get_type_hints(Hyper)
+    return {
+        entry.name: _range_of(entry, hints[entry.name], defaults[entry.name])
+        for entry in applicable(strategy, task)
+        if entry.metadata["searched"] is not None
+    }
+
+
+def _range_of(entry: dataclasses.Field[Any], kind: type[Any], default: Any) -> Range:
+    if kind is bool:
+        return Range(choices=(False, True))
+    if issubclass(kind, StrEnum):
+        return Range(choices=tuple(item.value for item in kind))
+    where: Searched = entry.metadata["searched"]
+    factor = default if where.relative else 1
+    low = max(where.low * factor, entry.metadata["minimum"])
+    high = min(where.high * factor, entry.metadata["maximum"])
+    return Range(low=low, high=high, log=where.log, is_whole=kind is int)

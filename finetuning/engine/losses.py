@@ -51,6 +51,12 @@ def class_weights(loss: Loss, class_counts: Tensor) -> Tensor | None:
     return raw * counts.sum() / (raw * counts).sum()
 
 
+def weight_of(labels: Tensor, class_weights: Tensor | None, *, ignore_index: int = -100) -> float:
+    """Returns what a mean loss over `labels` (any shape) divides by: how many of them count, or their weights."""
+    counted = labels[labels != ignore_index]
+    return float(counted.numel()) if class_weights is None else float(class_weights[counted.long()].sum())
+
+
 def focal(logits: Tensor, labels: Tensor, *, ignore_index: int = -100) -> Tensor:
     """Returns the mean of (1 - p)^gamma * -log p of the true class (Lin et al., equation 4)."""
     losses = functional.cross_entropy(logits, labels, reduction="none", ignore_index=ignore_index)

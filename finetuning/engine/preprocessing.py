@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -21,12 +22,18 @@ def interpolation(spec: Preprocessing) -> InterpolationMode:
 def to_tensor(image: Image.Image, spec: Preprocessing) -> Tensor:
     """Returns the normalised (3, H, W) float32 tensor of a picture of any size."""
     scaled = functional.to_dtype(functional.pil_to_tensor(image), scale=True)
-    normalized: Tensor = functional.normalize(scaled, list(spec.mean), list(spec.std))
+    normalized: Tensor = functional.normalize(scaled, list(spec.mean), list(spec.std), inplace=True)
     return normalized
 
 
+def short_side(spec: Preprocessing) -> int:
+    """Returns to how many pixels the short side is resized before the center is cut out."""
+    return math.floor(spec.size / spec.crop_fraction)
+
+
+@functools.cache
 def transform(spec: Preprocessing) -> Callable[[Image.Image], Tensor]:
     """Returns the evaluation transform: PIL RGB -> (3, size, size) float32; the same as timm's."""
-    short_side = math.floor(spec.size / spec.crop_fraction)
-    crop = transforms.Compose([transforms.Resize(short_side, interpolation(spec)), transforms.CenterCrop(spec.size)])
+    resize = transforms.Resize(short_side(spec), interpolation(spec))
+    crop = transforms.Compose([resize, transforms.CenterCrop(spec.size)])
     return lambda image: to_tensor(crop(image), spec)

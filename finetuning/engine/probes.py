@@ -20,6 +20,7 @@ from finetuning.engine.evaluation import audit, crossval, intervals
 from finetuning.engine.events import EventWriter
 from finetuning.engine.packs import Item
 from finetuning.engine.spec import Split
+from finetuning.engine.trainee import Validation
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,12 @@ class Probe:
     seconds: float
     backbone: str  # the digest of the network that computed the table
     table: Tensor  # (N, D): the features of the training, then of the validation items
+
+    @property
+    def validation(self) -> Validation:
+        """The score of `start`."""
+        loss = self.point.validation_loss
+        return Validation(loss, loss, {"accuracy": self.point.validation_accuracy})
 
     @property
     def start(self) -> heads.LinearHead:

@@ -20,7 +20,6 @@ from finetuning.engine.failures import AppFault, UserFault
 from finetuning.engine.packs import Item, PackReader
 from finetuning.engine.spec import EvaluateSpec, WeightsSpec, canonical, to_json, weights_file
 
-RECEIPT_FILE = "receipt.json"
 ALGORITHM = "Ed25519"
 FORMAT = 1
 

@@ -23,6 +23,7 @@ _LIBRARIES = (
     "numpy",
     "pillow",
     "scikit-learn",
+    "optuna",
 )
 
 

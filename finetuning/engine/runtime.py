@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from finetuning.engine import ranks
 from finetuning.engine.failures import AppFault, UserFault
 from finetuning.engine.results import versions
 from finetuning.engine.stopping import check_stop, stop_requested
@@ -48,20 +49,24 @@ def prepare(*, device: str = "auto", threads: int = 0, seed: int = 0) -> Machine
 
 
 def choose_device(wish: str = "auto") -> torch.device:
-    """Returns the device for `wish`; "auto" is CUDA, then MPS, then the CPU. Raises UserFault
+    """Returns the device for `wish`; "auto" is CUDA, then MPS, then the CPU. Of several processes each has the
+    CUDA device of its own number, and MPS, which cannot reach another process, is not chosen. Raises UserFault
     `device_unknown`, AppFault `device_missing`."""
+    rank = ranks.own()
     available = {
         "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
+        "mps": torch.backends.mps.is_available() and rank.world == 1,
         "cpu": True,
     }
     if wish == "auto":
-        return torch.device(next(name for name, present in available.items() if present))
+        wish = next(name for name, present in available.items() if present)
     kind = wish.partition(":")[0]
     if kind not in available:
         raise UserFault("device_unknown", "The device must be auto, cuda, mps or cpu.")
     if not available[kind]:
         raise AppFault("device_missing", f"This machine has no {kind} device.")
+    if wish == "cuda" and rank.world > 1:
+        return torch.device("cuda", rank.local)
     return torch.device(wish)
 
 
@@ -75,7 +80,7 @@ def seed_everything(seed: int) -> None:
 def be_deterministic() -> None:
     """Asks torch for the same bits on the same machine; an operation without such a kernel warns."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(mode=True, warn_only=True)
+    torch.set_deterministic_debug_mode("warn")  # `use_deterministic_algorithms` imports the compiler, a second
     # Filling every new tensor with NaN shows reads of uninitialized memory, and costs a fifth of a step.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a property at run time
     torch.backends.cudnn.benchmark = False

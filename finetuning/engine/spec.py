@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from finetuning.engine.hyper import (
+    LOSSES,
+    STRATEGIES,
     Augmentation,
     Features,
     Hyper,
@@ -28,26 +30,37 @@ from finetuning.engine.hyper import (
     Strategy,
     Task,
     applicable,
+    check,
     defaults_for,
+    search_space,
 )
+from finetuning.engine.presets import PRESETS, Preset, preset_of
 
-# What the site may import: the choices of hyper.py and the specs of this module.
+# What the site may import: the choices of hyper.py, the presets and the specs of this module.
 __all__ = [
+    "LOSSES",
+    "PRESETS",
+    "STRATEGIES",
     "Augmentation",
     "Features",
     "Hyper",
     "Loss",
     "Optimizer",
     "Precision",
+    "Preset",
     "Schedule",
     "SpecError",
     "Strategy",
     "Task",
     "applicable",
+    "check",
     "defaults_for",
+    "preset_of",
+    "search_space",
 ]
 
 FORMAT = 1
+MAX_TRIALS = 200
 
 # The files of a run directory.
 SPEC_FILE = "spec.json"
@@ -62,6 +75,12 @@ CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 KERAS_FILE = "model.keras"
 GOLDEN_FILE = "golden.safetensors"
+ONNX_FILE = "model.onnx"
+# What text models carry beside them: the tokenizer, and how sentence-transformers pools and cuts.
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
+POOLING_FILE = "1_Pooling/config.json"
+LENGTH_FILE = "sentence_bert_config.json"
+RECEIPT_FILE = "receipt.json"  # what an evaluation was made from, signed where a key is given
 
 
 class Verb(StrEnum):
@@ -69,8 +88,11 @@ class Verb(StrEnum):
     VERIFY = "verify"
     CONVERT = "convert"
     ZOO = "zoo"
+    EXAMPLES = "examples"
     TRAIN = "train"
+    SEARCH = "search"
     EVALUATE = "evaluate"
+    EXPORT = "export"
     SERVE = "serve"
 
 
@@ -79,6 +101,22 @@ class Framework(StrEnum):
     TIMM = "timm"
     TRANSFORMERS = "transformers"
     KERAS = "keras"
+
+
+_SEEING = (Task.IMAGE_CLASSIFICATION, Task.OBJECT_DETECTION, Task.SEMANTIC_SEGMENTATION)
+# What bought weights of (task, framework) can be tuned to do: timm's classifiers are the backbones of every
+# vision task; the others keep to what they do.
+TARGETS: dict[tuple[Task, Framework], tuple[Task, ...]] = {
+    (Task.IMAGE_CLASSIFICATION, Framework.TIMM): _SEEING,
+    (Task.IMAGE_CLASSIFICATION, Framework.TORCHVISION): (Task.IMAGE_CLASSIFICATION,),
+    (Task.IMAGE_CLASSIFICATION, Framework.TRANSFORMERS): (Task.IMAGE_CLASSIFICATION,),
+    (Task.IMAGE_CLASSIFICATION, Framework.KERAS): (Task.IMAGE_CLASSIFICATION,),
+    (Task.OBJECT_DETECTION, Framework.TIMM): (Task.OBJECT_DETECTION,),
+    (Task.OBJECT_DETECTION, Framework.TORCHVISION): (Task.OBJECT_DETECTION,),
+    (Task.SEMANTIC_SEGMENTATION, Framework.TIMM): (Task.SEMANTIC_SEGMENTATION,),
+    (Task.SEMANTIC_SEGMENTATION, Framework.TORCHVISION): (Task.SEMANTIC_SEGMENTATION,),
+    (Task.TEXT_CLASSIFICATION, Framework.TRANSFORMERS): (Task.TEXT_CLASSIFICATION,),
+}
 
 
 def weights_file(framework: str) -> str:
@@ -187,6 +225,24 @@ class ZooSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ExamplesSpec:
+    """Build a data set to try each task with. `catalogs` holds `LANGUAGE/*.mo`, compiled message catalogues;
+    `snippets` is the source distribution of vaderSentiment 3.3.1. What needs one of them that is not there is
+    left out, and said."""
+
+    scenes: int = 500
+    texts: int = 2000  # of the rated snippets
+    catalogs: str = "inputs/catalogs"
+    snippets: str = "inputs/snippets.tar.gz"
+    # Those of Latin letters, beside the English that the catalogues translate: spelling must tell them apart.
+    languages: tuple[str, ...] = ("de", "es", "fr", "it", "nl", "pl", "pt")
+
+    def __post_init__(self) -> None:
+        if self.scenes < 20 or self.texts < 20:
+            raise SpecError("An example needs at least 20 scenes or texts.", "scenes")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrainSpec:
     """Fine-tune on a pack that holds the training and validation items only: the trainer never has the
     test items. `task` is what to learn where that is not what the weights were bought for: a classifier can
@@ -212,6 +268,65 @@ class TrainSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SearchSpec:
+    """Try `trials` combinations of strategy and hyper-parameters, judged on the validation items alone. One
+    strategy: a search through `space`, choices of `Hyper` by name. Several: a race, each with its defaults and,
+    where `trials` leaves room, with drawn values. `fixed` sets other choices for all; `budget_seconds` (0: none)
+    ends it after the epoch in which it runs out."""
+
+    weights: WeightsSpec
+    strategies: tuple[Strategy, ...]
+    task: Task | None = None
+    space: tuple[str, ...] = ("learning_rate", "weight_decay")
+    fixed: dict[str, Any] = dataclasses.field(default_factory=dict)
+    trials: int = 20
+    budget_seconds: float = 0.0
+    labels: tuple[str, ...] = ()
+    pack: str = "inputs/train.pack"
+    device: str = "auto"
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.strategies or len(set(self.strategies)) < len(self.strategies):
+            raise SpecError("Name one strategy to search or several to race, each once.", "strategies")
+        if not len(self.strategies) <= self.trials <= MAX_TRIALS:
+            raise SpecError(f"Trials must be at least one for each strategy and at most {MAX_TRIALS}.", "trials")
+        if not 0 <= self.budget_seconds < math.inf:
+            raise SpecError("The budget must be seconds, 0 for none.", "budget_seconds")
+        known = {name for strategy in self.strategies for name in search_space(self.target, strategy)}
+        if unknown := [name for name in self.space if name not in known]:
+            raise SpecError(
+                f"{', '.join(unknown)} cannot be searched here; choose among {', '.join(sorted(known)) or 'nothing'}.",
+                "space",
+            )
+        if twice := sorted(set(self.space) & set(self.fixed)):
+            raise SpecError(f"{', '.join(twice)} cannot be both fixed and searched.", "fixed")
+        for strategy in self.strategies:
+            self.order(strategy, {})
+
+    @property
+    def target(self) -> Task:
+        return self.task or self.weights.task
+
+    @property
+    def seed(self) -> int:
+        return int(self.fixed.get("seed", 0))
+
+    def order(self, strategy: Strategy, chosen: dict[str, Any]) -> TrainSpec:
+        """Returns the training that a trial of these values is."""
+        return TrainSpec(
+            weights=self.weights,
+            strategy=strategy,
+            task=self.task,
+            hyper=hyper_from({**self.fixed, **chosen}, task=self.target, strategy=strategy),
+            labels=self.labels,
+            pack=self.pack,
+            device=self.device,
+            threads=self.threads,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluateSpec:
     """Score a train run's outputs on the test pack. `train_outputs` is the `outputs` of the train run, `leaked`
     the test items that the inspection also found among the training items, `signing_key` an Ed25519 key (PEM)
@@ -231,6 +346,25 @@ class EvaluateSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ExportSpec:
+    """Write a release as one ONNX file and compare the two on the test pack. `license_note` (the terms, in a few
+    words) and `lineage` (the models it was made from, nearest first) become part of the file; `max_items` bounds
+    the comparison, whose items are drawn from the seed."""
+
+    weights: WeightsSpec
+    pack: str = "inputs/test.pack"
+    license_note: str = ""
+    lineage: tuple[str, ...] = ()
+    max_items: int = 1_000
+    seed: int = 0
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        if self.max_items < 1:
+            raise SpecError("Compare at least one item.", "max_items")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServeSpec:
     """Answer predictions on a Unix socket for the releases laid out below `releases`."""
 
@@ -245,11 +379,25 @@ type_of_verb: dict[Verb, type[Any]] = {
     Verb.VERIFY: VerifySpec,
     Verb.CONVERT: ConvertSpec,
     Verb.ZOO: ZooSpec,
+    Verb.EXAMPLES: ExamplesSpec,
     Verb.TRAIN: TrainSpec,
+    Verb.SEARCH: SearchSpec,
     Verb.EVALUATE: EvaluateSpec,
+    Verb.EXPORT: ExportSpec,
     Verb.SERVE: ServeSpec,
 }
-Spec = InspectSpec | VerifySpec | ConvertSpec | ZooSpec | TrainSpec | EvaluateSpec | ServeSpec
+Spec = (
+    InspectSpec
+    | VerifySpec
+    | ConvertSpec
+    | ZooSpec
+    | ExamplesSpec
+    | TrainSpec
+    | SearchSpec
+    | EvaluateSpec
+    | ExportSpec
+    | ServeSpec
+)
 
 
 def to_json(spec: Spec) -> dict[str, Any]:
@@ -296,6 +444,10 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
         if not isinstance(value, list | tuple):
             raise SpecError(f"{path} must be a list.", path)
         return tuple(_convert(typing.get_args(hint)[0], item, path) for item in value)
+    if typing.get_origin(hint) is dict:
+        if not isinstance(value, dict):
+            raise SpecError(f"{path} must be an object.", path)
+        return dict(value)
     if dataclasses.is_dataclass(hint):
         if not isinstance(value, dict):
             raise SpecError(f"{path} must be an object.", path)
@@ -336,6 +488,9 @@ def canonical(document: Any) -> bytes:
     return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def hyper_from(values: dict[str, Any]) -> Hyper:
-    """Builds `Hyper` from untrusted values. Raises SpecError with the field's name."""
-    return typing.cast("Hyper", build(Hyper, values))
+def hyper_from(values: dict[str, Any], *, task: Task, strategy: Strategy) -> Hyper:
+    """Builds `Hyper` from untrusted values over the defaults of the task and strategy. Raises SpecError with the
+    field's name, also for a strategy or loss that the task does not have."""
+    hyper = typing.cast("Hyper", build(Hyper, {**defaults_for(task, strategy), **values}))
+    check(task, strategy, hyper)
+    return hyper

@@ -5,8 +5,10 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from finetuning.engine.problems import reject
 from finetuning.engine.spec import Split
@@ -59,6 +61,52 @@ def read_table(content: bytes, name: str, *, max_rows: int) -> list[Row] | None:
             [name],
         ) from error
     return rows
+
+
+def read_metadata(content: bytes, name: str, *, max_rows: int) -> list[Row] | None:
+    """Returns the rows of an image folder's `metadata.jsonl`: a JSON object a line, its columns named as a table's;
+    None where no line names a file and a label. Raises Rejected: `encoding`, `bad_json`, `too_many_rows`."""
+    rows: list[Row] = []
+    faults: list[str] = []
+    has_label = False
+    for line, raw in enumerate(decode_text(content, name).split("\n"), start=1):
+        if not raw.strip():
+            continue
+        try:
+            entries = json.loads(raw, object_pairs_hook=unique_names)
+            if not isinstance(entries, dict):
+                raise TypeError("not an object")
+        except (TypeError, ValueError, RecursionError) as error:
+            faults.append(f"{name} line {line}: {error}")
+            continue
+        keys = {key.strip().casefold(): key for key in entries}
+        file, label, split = (
+            next((_plain(entries[keys[one]]) for one in names if one in keys), None)
+            for names in (_FILE_COLUMNS, LABEL_COLUMNS, SPLIT_COLUMNS)
+        )
+        has_label = has_label or label is not None
+        rows.append(Row(line, file or "", label or "", split or ""))
+        if len(rows) > max_rows:
+            raise reject("too_many_rows", f"The table has more than {max_rows:,} rows. Upload fewer images.", [name])
+    if faults:
+        message = f"{len(faults):,} lines are not a JSON object each. Write one object a line."
+        raise reject("bad_json", message, faults)
+    return rows if has_label else None
+
+
+def unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Returns a JSON object's entries. Raises ValueError where a name occurs twice: readers differ in which counts."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name occurs twice in one object")
+    return found
+
+
+def _plain(value: Any) -> str:
+    """Returns a text or a whole number as text; nothing for what cannot name a class or a file."""
+    if isinstance(value, str):
+        return value.strip()
+    return str(value) if type(value) is int else ""
 
 
 def _rows(reader: Iterator[list[str]], file: int, label: int, split: int | None) -> Iterator[Row]:

@@ -34,7 +34,7 @@ class TextReader:
         limit = max_tokens or min(max_tokens_of(loaded) or MAX_TOKENS, MAX_TOKENS)
         positions = int(loaded.config.get("max_position_embeddings", 512)) - _RESERVED_POSITIONS
         self.max_tokens = max(1, min(limit, positions))
-        self._padding = int(loaded.config.get("pad_token_id") or 0)
+        self.padding = int(loaded.config.get("pad_token_id") or 0)
         self._tokenizer = tokenizer_of(loaded)
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(self.max_tokens)
@@ -47,7 +47,7 @@ class TextReader:
     def batch(self, rows: Rows) -> tuple[Tensor, Tensor]:
         """Returns token numbers and mask, (N, L) int64 each, padded on the right to the longest row."""
         length = max(len(row) for row in rows)
-        ids = torch.full((len(rows), length), self._padding, dtype=torch.int64)
+        ids = torch.full((len(rows), length), self.padding, dtype=torch.int64)
         mask = torch.zeros(len(rows), length, dtype=torch.int64)
         for at, row in enumerate(rows):
             ids[at, : len(row)] = torch.tensor(row, dtype=torch.int64)

@@ -10,7 +10,7 @@ from typing import Any
 from finetuning.engine import receipts, results, runtime, tasks
 from finetuning.engine.events import EventWriter
 from finetuning.engine.failures import UserFault
-from finetuning.engine.spec import OUTPUTS_DIR, EvaluateSpec, SpecError, from_json
+from finetuning.engine.spec import OUTPUTS_DIR, RECEIPT_FILE, EvaluateSpec, SpecError, from_json
 
 # Other versions, threads and devices round in another order: a handful of items near a boundary change sides.
 TOLERANCE = 0.005  # in every metric's own unit
@@ -28,7 +28,7 @@ def run(run_dir: Path) -> dict[str, Any]:
     metrics. Equal bits are asked for on the same device, threads and versions; else `TOLERANCE` is.
 
     Raises what `receipts.read` raises and UserFault `receipt_invalid`."""
-    receipt, public_key = receipts.read(run_dir / OUTPUTS_DIR / receipts.RECEIPT_FILE)
+    receipt, public_key = receipts.read(run_dir / OUTPUTS_DIR / RECEIPT_FILE)
     spec = _spec_of(receipt)
     answer: dict[str, Any] = {"public_key": public_key, "tolerance": TOLERANCE, "differences": {}}
     found = receipts.inputs_of(spec, run_dir)

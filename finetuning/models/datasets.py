@@ -71,7 +71,7 @@ class DatasetVersion(models.Model):
     digest = models.CharField(max_length=64)
     report = models.JSONField()
     labels = models.JSONField()
-    images = models.PositiveIntegerField()
+    images = models.PositiveIntegerField()  # or texts: how many items it has
     train_pack_sha256 = models.CharField(max_length=64)
     test_pack_sha256 = models.CharField(max_length=64)
     thumbnails_sha256 = models.CharField(max_length=64)

@@ -9,7 +9,8 @@ from django.contrib.auth.models import AnonymousUser
 from django.db import models
 from django.db.models import Q
 
-from finetuning.engine.spec import Strategy
+from finetuning.engine.headlines import Measured, headline
+from finetuning.engine.spec import Strategy, Task
 from finetuning.models.datasets import DatasetVersion
 from marketplace.accounts.models import Namespace, User
 from models_catalog.models import Grant, LicenseTerms, Release
@@ -99,6 +100,16 @@ class Run(models.Model):
     @property
     def is_terminal(self) -> bool:
         return self.status in TERMINAL
+
+    @property
+    def task(self) -> Task:
+        """What the run learns: the dataset says it, because a classifier can become the backbone of a detector."""
+        return Task(self.dataset_version.dataset.task)
+
+    @property
+    def headline(self) -> Measured | None:
+        """The one metric that the evaluation is summed up by; None before there is one."""
+        return headline(self.task, self.evaluation.get("metrics", {}))
 
 
 class RunEvent(models.Model):

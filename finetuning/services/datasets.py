@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import uuid
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -23,15 +23,17 @@ from marketplace.errors import Conflict, Invalid
 from marketplace.queue import Job, enqueue
 
 CHECK_FAILED = "check_failed"  # the problem of a dataset that the server could not inspect
-SUPPORTED_TASKS = (engine.Task.IMAGE_CLASSIFICATION,)
+# Pixels of a thumbnail's longer side: boxes and masks are about details, which classes of whole images are not.
+DETAILED_THUMBNAIL = 224
+DETAILED = (engine.Task.OBJECT_DETECTION, engine.Task.SEMANTIC_SEGMENTATION)
 
 
 def receive(*, user: User, owner: Namespace, name: str, task: str, stream: storage.Readable, filename: str) -> Dataset:
     """Stores the upload and queues its inspection. Raises Invalid (`task_not_supported`, `empty_file`),
     Conflict (`name_taken`, `quota_exceeded`), TooLarge; nothing is kept then but the unreferenced blob."""
     require(policies.may_change(user, owner))
-    if task not in SUPPORTED_TASKS:
-        raise Invalid("task_not_supported", "This site takes image-classification datasets so far.", field="task")
+    if task not in tuple(engine.Task):
+        raise Invalid("task_not_supported", f"Choose a task: {', '.join(engine.Task)}.", field="task")
     _require_room(owner)
     if Dataset.objects.filter(owner=owner, name=name, deleted_at__isnull=True).exists():
         raise Conflict("name_taken", "You have a dataset of this name. Choose another name.", field="name")
@@ -62,7 +64,8 @@ def _require_room(owner: Namespace) -> None:
 
 def inspect_spec(dataset: Dataset) -> engine.InspectSpec:
     # The salt keeps a split the same when the dataset grows or is uploaded again under its name.
-    return engine.InspectSpec(task=engine.Task(dataset.task), salt=f"{dataset.owner.name}/{dataset.name}")
+    spec = engine.InspectSpec(task=engine.Task(dataset.task), salt=f"{dataset.owner.name}/{dataset.name}")
+    return replace(spec, thumbnail_size=DETAILED_THUMBNAIL) if spec.task in DETAILED else spec
 
 
 def record_inspection(
@@ -85,7 +88,7 @@ def record_inspection(
             digest=report["digest"],
             report=report,
             labels=report["labels"],
-            images=report["images"],
+            images=report["images"] if "images" in report else report["texts"],
             train_pack_sha256=files["train.pack"]["sha256"],
             test_pack_sha256=files["test.pack"]["sha256"],
             thumbnails_sha256=files["thumbnails.pack"]["sha256"],
@@ -140,12 +143,6 @@ def delete(*, user: User, dataset: Dataset, now: datetime) -> None:
     with transaction.atomic():
         Dataset.objects.filter(pk=dataset.pk).update(deleted_at=now)
         audit.record("dataset.delete", actor=user, namespace=dataset.owner, subject=dataset)
-
-
-def items(version: DatasetVersion) -> list[dict[str, Any]]:
-    """Returns the index of the version: one entry an image, as docs/engine.md describes it."""
-    with storage.open_blob(version.index_sha256) as file:
-        return [json.loads(line) for line in file if line.strip()]
 
 
 def parse_uid(value: str) -> uuid.UUID | None:

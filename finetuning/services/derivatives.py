@@ -10,7 +10,10 @@ from django.db import transaction
 
 from finetuning import policies
 from finetuning.engine import spec as engine
+from finetuning.engine import titles
+from finetuning.engine.headlines import HEADLINES, headline
 from finetuning.models import Run
+from finetuning.services.runs import receipt_of
 from marketplace import storage
 from marketplace.accounts.models import Namespace, User
 from marketplace.accounts.services import audit
@@ -25,6 +28,26 @@ from models_catalog.services import licensing, lineage, publishing
 from models_catalog.terms import Terms
 
 _RELEASE_PREFIX = "release/"
+SIGNED_RECEIPT = "evaluation-receipt.json"  # beside receipt.json, which says how to do the run again
+_PUBLIC_PARTS = (
+    "split",
+    "items",
+    "groups",
+    "effective_items",
+    "boxes",
+    "labels",
+    "palette",
+    "metrics",
+    "by_size",
+    "per_class",
+    "confusion",
+    "errors",
+    "baseline",
+    "comparison",
+    "without_leaked",
+)
+# What the hub's clients call a task where it is not what we call it.
+_PIPELINES = {engine.Task.SEMANTIC_SEGMENTATION: "image-segmentation"}
 
 
 def default_terms(run: Run) -> Terms:
@@ -106,7 +129,7 @@ def _listing(*, user: User, run: Run, namespace: Namespace, name: str, title: st
         name=name,
         title=title,
         summary=summary,
-        task=run.release.listing.task,
+        task=run.task.value,
         framework=run.release.listing.framework,
         architecture=run.release.listing.architecture,
     )
@@ -122,9 +145,8 @@ def _is_refused(listing: Listing, run: Run) -> bool:
 def metrics_of(run: Run) -> dict[str, Any]:
     """What the catalog shows of the evaluation; images and per-item results stay with the run."""
     evaluation = run.evaluation
-    shown = ("split", "items", "metrics", "per_class", "confusion", "labels", "baseline", "comparison")
     return {
-        **{key: evaluation[key] for key in shown if key in evaluation},
+        **{key: evaluation[key] for key in _PUBLIC_PARTS if key in evaluation},
         "verdict": evaluation.get("verdict", ""),
         "verdict_code": evaluation.get("verdict_code", ""),
         "dataset_digest": run.dataset_version.digest,
@@ -141,10 +163,12 @@ def _files(run: Run, text: str) -> dict[str, storage.Blob]:
         for path, entry in run.artifacts.items()
         if path.startswith(_RELEASE_PREFIX)
     }
+    signed = receipt_of(run)
     return {
         **trained,
+        **({SIGNED_RECEIPT: signed} if signed else {}),
         engine.CARD_FILE: storage.put_bytes(text.encode()),
-        "receipt.json": storage.put_bytes(engine.canonical(receipt(run))),
+        engine.RECEIPT_FILE: storage.put_bytes(engine.canonical(receipt(run))),
     }
 
 
@@ -167,17 +191,21 @@ def receipt(run: Run) -> dict[str, Any]:
 
 def card(run: Run, *, title: str, summary: str, terms: Terms) -> str:
     """Returns the model card, written from the run."""
-    evaluation = run.evaluation
-    accuracy, baseline = evaluation["metrics"]["accuracy"], evaluation["baseline"]
-    parent = run.release
+    evaluation, parent, noun = run.evaluation, run.release, f"{titles.ITEMS[run.task]}s"
+    rows = [("This model", evaluation["metrics"]), (evaluation["baseline"]["title"], evaluation["baseline"])]
+    measured = [(title, found) for title, figures in rows if (found := headline(run.task, figures))]
+    key, name = HEADLINES[run.task]
+    table = "\n".join(
+        f"| {title} | {found.value:.1%} | {found.low:.1%} to {found.high:.1%} |" for title, found in measured
+    )
     front = {
         "license": terms.license_id,
         "license_name": terms.name,
         "library_name": parent.listing.framework,
-        "pipeline_tag": parent.listing.task,
+        "pipeline_tag": _PIPELINES.get(run.task, run.task.value),
         "base_model": str(parent.listing),
         "base_model_relation": "finetune",
-        "metrics": ["accuracy"],
+        "metrics": [key],
     }
     body = f"""
 # {title}
@@ -186,17 +214,16 @@ def card(run: Run, *, title: str, summary: str, terms: Terms) -> str:
 
 ## Evaluation
 
-| Measured on {evaluation["items"]} held-out test images | Accuracy | 95% interval |
+| Measured on {evaluation["items"]} held-out test {noun} | {name} | 95% interval |
 | --- | --- | --- |
-| This model | {accuracy["value"]:.1%} | {accuracy["low"]:.1%} to {accuracy["high"]:.1%} |
-| {baseline["title"]} | {baseline["accuracy"]["value"]:.1%} | {_interval(baseline["accuracy"])} |
+{table}
 
 {evaluation["verdict"]}
 
 ## How it was made
 
 Fine-tuned from **{parent.listing}** {parent.version} with the strategy `{run.strategy}` on
-{run.dataset_version.images} images in {len(run.dataset_version.labels)} classes. `receipt.json` has every setting
+{run.dataset_version.images} {noun} in {len(run.dataset_version.labels)} classes. `receipt.json` has every setting
 and digest.
 
 ## License
@@ -204,7 +231,3 @@ and digest.
 {terms.name}. {terms.attribution_text}
 """
     return cards.write(front, body)
-
-
-def _interval(metric: dict[str, float]) -> str:
-    return f"{metric['low']:.1%} to {metric['high']:.1%}"

@@ -14,7 +14,8 @@ from finetuning import policies
 from finetuning.engine import spec as engine
 from finetuning.models import Attempt, Dataset, DatasetVersion, Run
 from finetuning.models.runs import RunStatus
-from finetuning.services import leases
+from finetuning.services import leases, signing, workspaces
+from marketplace import storage
 from marketplace.accounts.models import User
 from marketplace.accounts.services import audit
 from marketplace.decisions import require
@@ -26,29 +27,32 @@ from models_catalog.models import Release
 from models_catalog.services import lineage
 
 MAX_FAILURES = 3
+EVALUATION_FOLDER = "evaluation"  # of a run's artifacts: the evaluation's outputs, its receipt among them
 # A failure of the server is tried again after 10, 40 s; a failure of the input never is.
 BACKOFF = timedelta(seconds=10)
 
 
 def launch(
-    *, user: User, release: Release, dataset: Dataset, strategy: str, hyper: dict[str, Any], now: datetime
+    *,
+    user: User,
+    release: Release,
+    dataset: Dataset,
+    hyper: dict[str, Any],
+    now: datetime,
+    strategy: str = "",
+    preset: str = "",
 ) -> Run:
     """Queues a fine-tune of the release on the dataset's newest version, under the license that the dataset's
-    owner holds; the run keeps it.
+    owner holds; the run keeps it. What to learn is the dataset's task.
 
-    Raises Denied (all that `may_launch` says), Invalid (`bad_hyper`, `bad_strategy`), Conflict
-    (`duplicate_run`) where the very same run is queued or running."""
+    Raises Denied (all that `may_launch` says), Invalid (as `settings_of`), Conflict (`duplicate_run`) where the
+    very same run is queued or running."""
     require(policies.may_launch(user, release, dataset, now=now))
     version = dataset.versions.first()
     if version is None:
         raise Conflict("dataset_not_ready", "This dataset has no checked version yet.")
-    if strategy not in tuple(engine.Strategy):
-        raise Invalid("bad_strategy", f"Choose a strategy: {', '.join(engine.Strategy)}.", field="strategy")
-    try:
-        values = engine.hyper_from(hyper)
-    except engine.SpecError as error:
-        raise Invalid("bad_hyper", str(error), field=error.field) from error
-    document = engine.to_json(train_spec(release, version, engine.Strategy(strategy), values))
+    chosen, values = settings_of(engine.Task(dataset.task), strategy=strategy, preset=preset, hyper=hyper)
+    document = engine.to_json(train_spec(release, version, chosen, values))
     identity = [document, release.manifest_sha256, version.digest]
     digest = hashlib.sha256(engine.canonical(identity)).hexdigest()
     try:
@@ -63,7 +67,7 @@ def launch(
                 grant=catalog.covering_grant(dataset.owner, release, now=now),
                 terms=release.terms,
                 dataset_version=version,
-                strategy=strategy,
+                strategy=chosen.value,
                 hyper=document["hyper"],
                 spec_sha256=digest,
                 poked_at=now,
@@ -78,19 +82,63 @@ def launch(
     return run
 
 
+def settings_of(
+    task: engine.Task, *, strategy: str, preset: str, hyper: dict[str, Any]
+) -> tuple[engine.Strategy, engine.Hyper]:
+    """Returns the strategy and every setting: the defaults of the task and strategy, over them the preset's, over
+    them those that were given. Without strategy and preset: head only.
+
+    Raises Invalid (`bad_preset`, `bad_strategy`, `bad_hyper`) with the field."""
+    try:
+        chosen = engine.preset_of(task, preset) if preset else None
+    except engine.SpecError as error:
+        raise Invalid("bad_preset", str(error), field="preset") from error
+    strategy = strategy or (chosen.strategy.value if chosen else engine.Strategy.HEAD.value)
+    if strategy not in engine.STRATEGIES[task]:
+        names = ", ".join(engine.STRATEGIES[task])
+        message = f"Choose a strategy for {task.replace('-', ' ')}: {names}."
+        raise Invalid("bad_strategy", message, field="strategy")
+    if chosen and strategy != chosen.strategy:
+        message = f"The preset {preset} is of the strategy {chosen.strategy}. Leave out one of the two."
+        raise Invalid("bad_strategy", message, field="strategy")
+    given = {**(chosen.hyper if chosen else {}), **hyper}
+    try:
+        return engine.Strategy(strategy), engine.hyper_from(given, task=task, strategy=engine.Strategy(strategy))
+    except engine.SpecError as error:
+        raise Invalid("bad_hyper", str(error), field=error.field) from error
+
+
 def train_spec(
     release: Release, version: DatasetVersion, strategy: engine.Strategy, hyper: engine.Hyper
 ) -> engine.TrainSpec:
     return engine.TrainSpec(
-        weights=engine.WeightsSpec(
-            task=engine.Task(release.listing.task),
-            framework=engine.Framework(release.listing.framework),
-            architecture=release.listing.architecture,
-        ),
+        weights=workspaces.weights_spec(release),
+        task=engine.Task(version.dataset.task),
         strategy=strategy,
         hyper=hyper,
         labels=tuple(version.labels),
     )
+
+
+def evaluate_spec(run: Run) -> engine.EvaluateSpec:
+    """Returns what the evaluation of the run's tuned weights is asked to do; the key that signs its receipt is
+    laid out with its inputs."""
+    report = run.dataset_version.report
+    return engine.EvaluateSpec(
+        strategy=engine.Strategy(run.strategy),
+        base=workspaces.weights_spec(run.release, "base"),
+        tuned=workspaces.weights_spec(run.release, "train/release", task=run.task),
+        labels=tuple(run.dataset_version.labels),
+        leaked=tuple(sorted({int(pair["test"]) for pair in report.get("leakage", [])})),
+        signing_key=f"{engine.INPUTS_DIR}/{signing.KEY_FILE}",
+        seed=int(run.hyper["seed"]),
+    )
+
+
+def receipt_of(run: Run) -> storage.Blob | None:
+    """Returns the receipt of the run's evaluation; runs of earlier versions of this site have none."""
+    file = run.artifacts.get(f"{EVALUATION_FOLDER}/{engine.RECEIPT_FILE}")
+    return storage.Blob(file["sha256"], file["bytes"]) if file else None
 
 
 def claim(run_id: int) -> tuple[Run, Attempt] | None:

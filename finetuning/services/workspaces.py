@@ -19,17 +19,19 @@ from models_catalog.models.listings import ReleaseStatus
 
 WEIGHTS_DOCUMENT = "weights.json"  # what `serve` is told of a release; written last
 LAYING_OUT = ".laying-out-"  # prefix of a serving directory that is not whole yet
-_FILES_BESIDE = frozenset(
+# What models carry beside config and weights: tokenizers, and how images are prepared.
+_READ_BY_NAME = frozenset(
     {
+        engine.CONFIG_FILE,
+        engine.KERAS_FILE,
+        engine.POOLING_FILE,
+        engine.LENGTH_FILE,
+        *engine.TOKENIZER_FILES,
         "merges.txt",
         "preprocessor_config.json",
         "sentencepiece.bpe.model",
-        "special_tokens_map.json",
         "spiece.model",
-        "tokenizer.json",
-        "tokenizer_config.json",
         "vocab.json",
-        "vocab.txt",
     }
 )
 
@@ -61,9 +63,7 @@ def prepare(path: Path, spec: engine.Spec, inputs: dict[str, str]) -> Path:
 def is_read(path: str) -> bool:
     """Whether the engine reads this file of a release. What a vendor adds beside it, in folders or under names
     of ours, never reaches a directory of ours."""
-    return path in _FILES_BESIDE | {engine.CONFIG_FILE, engine.KERAS_FILE} or (
-        "/" not in path and path.endswith(".safetensors")
-    )
+    return path in _READ_BY_NAME or ("/" not in path and path.endswith(".safetensors"))
 
 
 def _files_of(release: Release) -> list[Artifact]:
@@ -74,9 +74,10 @@ def release_inputs(release: Release, folder: str = "release") -> dict[str, str]:
     return {f"{folder}/{file.path}": file.sha256 for file in _files_of(release)}
 
 
-def weights_spec(release: Release, folder: str = "release") -> engine.WeightsSpec:
+def weights_spec(release: Release, folder: str = "release", *, task: engine.Task | None = None) -> engine.WeightsSpec:
+    """Describes the release's weights; with `task`, those that were tuned from them to do it."""
     return engine.WeightsSpec(
-        task=engine.Task(release.listing.task),
+        task=task or engine.Task(release.listing.task),
         framework=engine.Framework(release.listing.framework),
         architecture=release.listing.architecture,
         directory=f"{engine.INPUTS_DIR}/{folder}",

@@ -8,7 +8,7 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth.decorators import login_required
 from django.core.paginator import Paginator
-from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.http import FileResponse, Http404, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils import timezone
@@ -16,16 +16,18 @@ from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_POST
 
 from finetuning import selectors
-from finetuning.forms import DatasetForm
-from finetuning.models import Dataset
+from finetuning.engine.spec import Split, Task
+from finetuning.forms import UPLOADS, DatasetForm
+from finetuning.models import Dataset, DatasetVersion
+from finetuning.models.datasets import DatasetStatus
 from finetuning.services import datasets as services
-from finetuning.services import thumbnails
+from finetuning.services import examples, thumbnails
+from finetuning.web import dataset_reports, samples
 from marketplace.accounts.services import people
 from marketplace.errors import DomainError
 from marketplace.html import add_error, form_errors, wants_json
 from marketplace.templatetags.market import filesize
 
-SHOWN_THUMBNAILS = 60
 PAGE_SIZE = 25
 
 
@@ -59,35 +61,80 @@ def new(request: HttpRequest) -> HttpResponse:
             add_error(form, error)
     if request.method == "POST" and wants_json(request):
         return form_errors(form)
-    context = {"form": form, "max_size": filesize(settings.MAX_UPLOAD_BYTES)}
+    endings = {ending for upload in UPLOADS.values() for ending in upload.accept.split(",")}
+    context = {
+        "form": form,
+        "max_size": filesize(settings.MAX_UPLOAD_BYTES),
+        "accept": ",".join(sorted(endings)),
+        "examples": examples.available(),
+    }
     return render(request, "finetuning/dataset_new.html", context)
 
 
 @login_required
+def example(_request: HttpRequest, name: str) -> HttpResponseBase:
+    """Serves a file that can be uploaded as it is."""
+    found = examples.find(name)
+    if found is None:
+        raise Http404
+    return FileResponse(found.path.open("rb"), as_attachment=True, filename=found.file)
+
+
+@login_required
 def detail(request: HttpRequest, uid: uuid.UUID) -> HttpResponse:
+    """`?class=`, `?split=`, `?q=` and `?page=` choose what is shown of the items."""
     dataset = find(request, uid)
     version = next(iter(dataset.versions.all()), None)
-    fragment = request.headers.get("HX-Request") == "true"
-    context = {"dataset": dataset, "version": version, "report": version.report if version else None}
-    if version and not fragment:
-        context["images"] = _sample(services.items(version), version.labels)
-    if fragment and dataset.status != "checking":
-        return HttpResponse(headers={"HX-Refresh": "true"})
-    return render(request, "finetuning/_dataset_state.html" if fragment else "finetuning/dataset.html", context)
+    context: dict[str, Any] = {
+        "dataset": dataset,
+        "version": version,
+        "lead": f"{dataset.get_task_display()} · {dataset.upload_name}",
+        "is_text": dataset.task == Task.TEXT_CLASSIFICATION,
+    }
+    if request.headers.get("HX-Request") == "true":
+        if dataset.status != DatasetStatus.CHECKING:
+            return HttpResponse(headers={"HX-Refresh": "true"})
+        return render(request, "finetuning/_dataset_state.html", context)
+    if version:
+        context |= _overview(version, dataset.task) | _items(request, version, dataset.task)
+    return render(request, "finetuning/dataset.html", context)
 
 
-def _sample(items: list[dict[str, Any]], labels: list[str]) -> list[dict[str, Any]]:
-    """Returns images spread evenly over the upload, with the name of their class."""
-    step = max(1, len(items) // SHOWN_THUMBNAILS)
-    return [{**item, "class": labels[item["label"]]} for item in items[::step][:SHOWN_THUMBNAILS]]
+def _overview(version: DatasetVersion, task: str) -> dict[str, Any]:
+    report = version.report
+    return {
+        "report": report,
+        "noun": dataset_reports.noun(task),
+        "counts": dataset_reports.counts(report, task),
+        "balance": dataset_reports.balance(report, task),
+        "measures": dataset_reports.measures(report),
+        "left_out": report.get("corrupt") or report.get("left_out") or [],
+        "copies": samples.copies_of(version),
+    }
+
+
+def _items(request: HttpRequest, version: DatasetVersion, task: str) -> dict[str, Any]:
+    search = samples.search_of(request.GET, version.labels)
+    run = selectors.newest_audit_of(request.user, version)
+    return {
+        "search": search,
+        "page": samples.page_of(version, task, search, request.GET.get("page")),
+        # Masks are not in the index, so there is nothing to look their classes up in.
+        "classes": [] if task == Task.SEMANTIC_SEGMENTATION else list(enumerate(version.labels)),
+        "splits": list(Split),
+        "has_masks": "thumbnails" in version.report,
+        "detailed": task in services.DETAILED,
+        "audit_run": run,
+        "suspects": samples.suspects_of(version, run),
+    }
 
 
 @login_required
 @cache_control(private=True, max_age=86_400, immutable=True)
-def thumbnail(request: HttpRequest, uid: uuid.UUID, number: int) -> HttpResponse:
-    """Serves a re-encoded thumbnail; originals are never shown."""
+def thumbnail(request: HttpRequest, uid: uuid.UUID, number: int, suffix: str = thumbnails.PLAIN) -> HttpResponse:
+    """Serves a re-encoded thumbnail, plain or under its mask; originals are never shown."""
     pack = selectors.thumbnails_of(request.user, uid)
-    content = thumbnails.read(pack, number) if pack else None
+    content = thumbnails.read(pack, number, suffix=suffix) if pack else None
     if content is None:
         raise Http404
     return HttpResponse(content, content_type="image/jpeg")

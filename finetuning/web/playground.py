@@ -1,48 +1,90 @@
-"""Try a model: drop an image, see the likeliest classes. And the staff's button that fetches weights."""
+"""Try a model: show it an image or a text, see what it says. And the staff's button that fetches weights."""
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_POST
 
+from finetuning.engine.spec import Task
 from finetuning.services import playground
 from marketplace.errors import DomainError
 from models_catalog import policies
 from models_catalog.services import publishing
 from models_catalog.web.catalog import find
 
+LEADS = {
+    Task.IMAGE_CLASSIFICATION: "Show it an image and see the likeliest classes. The image is not stored.",
+    Task.OBJECT_DETECTION: "Show it an image and see what it finds, and where. The image is not stored.",
+    Task.SEMANTIC_SEGMENTATION: "Show it an image and see the class of every pixel. The image is not stored.",
+    Task.TEXT_CLASSIFICATION: "Give it a text and see the likeliest classes. The text is not stored.",
+}
+IMAGE_TYPES = ("image/jpeg", "image/png", "image/webp")
+# A page that carries its picture grows by a third of it; a script shows the picture that it has anyway.
+MAX_SHOWN_BYTES = 4 * 2**20
+LETTERS_ACROSS = 24  # of the names that are drawn beside boxes, along the picture's longer side
+
 
 @login_required
 def page(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
-    """The page; its form also works without a script and then answers with the page again."""
+    """The page, or for its script the answer alone."""
     release = find(request, namespace, name)
     allowed = policies.may_predict(request.user, release, now=timezone.now())
-    context: dict[str, Any] = {"release": release, "listing": release.listing, "allowed": allowed}
+    fragment = request.headers.get("HX-Request") == "true"
+    context: dict[str, Any] = {
+        "release": release,
+        "listing": release.listing,
+        "allowed": allowed,
+        "lead": LEADS[Task(release.listing.task)],
+        "is_text": playground.is_text(release),
+        "text": request.POST.get("text", ""),
+    }
+    status = 200
     if request.method == "POST":
+        upload = request.FILES.get("image")
         try:
-            content = playground.read_image(request.FILES.get("image"))
-            context["result"] = playground.predict(user=request.user, release=release, content=content)
+            given = playground.read_given(release, upload=upload, text=request.POST.get("text"))
+            answer = playground.predict(user=request.user, release=release, given=given)
+            picture = "" if fragment else _picture(upload, given)
+            context["result"] = {**_placed(answer), "picture": picture}
         except DomainError as error:
-            context["error"] = error
-    return render(request, "finetuning/try.html", context)
+            context["error"], status = error, error.status
+    template = "finetuning/_prediction.html" if fragment else "finetuning/try.html"
+    return render(request, template, context, status=status if fragment else 200)
 
 
-@login_required
-@require_POST
-def predict(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
-    """Answers JSON for the page's script; errors have a code and a sentence."""
-    release = find(request, namespace, name)
-    try:
-        content = playground.read_image(request.FILES.get("image"))
-        return JsonResponse(playground.predict(user=request.user, release=release, content=content))
-    except DomainError as error:
-        return JsonResponse({"code": error.code, "message": error.message}, status=error.status)
+def _placed(answer: dict[str, Any]) -> dict[str, Any]:
+    """Returns the answer with what is drawn of it: each box with its size, and whether it counts as found; the
+    classes that a mask shows, the largest first."""
+    threshold = answer.get("threshold", 0.0)
+    boxes = [
+        {
+            **found,
+            "width": found["box"]["right"] - found["box"]["left"],
+            "height": found["box"]["bottom"] - found["box"]["top"],
+            "is_found": found["confidence"] >= threshold,
+        }
+        for found in answer.get("predictions", [])
+        if "box" in found
+    ]
+    seen = sorted((entry for entry in answer.get("classes", []) if entry["share"]), key=lambda entry: -entry["share"])
+    letters = max(answer.get("width", 0), answer.get("height", 0)) / LETTERS_ACROSS
+    found = sum(box["is_found"] for box in boxes)
+    return {**answer, "boxes": boxes, "found": found, "seen": seen, "letters": letters}
+
+
+def _picture(upload: Any, given: bytes | str) -> str:
+    """Returns the uploaded picture as an address of its own, or nothing where it is none or too large for a page."""
+    if isinstance(given, str) or len(given) > MAX_SHOWN_BYTES:
+        return ""
+    kind = upload.content_type
+    return f"data:{kind};base64,{base64.b64encode(given).decode()}" if kind in IMAGE_TYPES else ""
 
 
 @login_required

@@ -124,6 +124,12 @@ def lookup(mapping: Any, key: Any) -> Any:
 
 
 @register.filter
+def unlocalized(value: float) -> str:
+    """0.5 -> 0.5 in every language: for attributes, which programs read."""
+    return f"{value:.6g}"
+
+
+@register.filter
 def heat(value: float | str | None) -> str:
     """0..1 -> the CSS class of a heat cell."""
     return f"heat-{min(9, int(10 * (value or 0)))}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import reduce
+from operator import or_
 from typing import Any
 
 from django.contrib.auth.models import AnonymousUser
@@ -9,7 +11,7 @@ from django.db import models
 from django.db.models import Exists, OuterRef, Q
 from django.db.models.functions import Lower
 
-from finetuning.engine.spec import Framework, Task
+from finetuning.engine.spec import TARGETS, Framework, Task
 from marketplace.accounts.models import Namespace, User
 from marketplace.accounts.models.people import validate_name
 from models_catalog.models.licensing import Grant, LicenseTerms
@@ -26,6 +28,11 @@ FRAMEWORKS = [
 class ListingQuerySet(models.QuerySet["Listing"]):
     def live(self) -> ListingQuerySet:
         return self.filter(latest_release__isnull=False)
+
+    def tunable(self, task: Task | None = None) -> ListingQuerySet:
+        """Those whose releases can be tuned, to do `task` where one is given."""
+        kinds = (kind for kind, targets in TARGETS.items() if task is None or task in targets)
+        return self.filter(reduce(or_, (Q(task=made_for, framework=framework) for made_for, framework in kinds)))
 
     def managed_by(self, user: User | AnonymousUser) -> ListingQuerySet:
         return self.filter(namespace__in=Namespace.objects.writable_by(user))
@@ -73,6 +80,11 @@ class Listing(models.Model):
 
     def __str__(self) -> str:
         return f"{self.namespace.name}/{self.name}"
+
+    @property
+    def targets(self) -> tuple[Task, ...]:
+        """What its releases can be tuned to do; nothing where the engine cannot tune them."""
+        return TARGETS.get((Task(self.task), Framework(self.framework)), ())
 
 
 class ReleaseStatus(models.TextChoices):

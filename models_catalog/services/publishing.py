@@ -16,6 +16,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from finetuning.engine import spec as engine
+from finetuning.engine.headlines import headline
 from marketplace import storage
 from marketplace.accounts.models import Namespace, User
 from marketplace.accounts.models.people import RESERVED_NAMES, validate_name
@@ -268,8 +269,9 @@ def _offer(release: Release | None, *, listing: Listing, now: datetime) -> None:
     before = listing.latest_release
     figures: dict[str, Any] = {}
     if release is not None and release.is_measured:
-        accuracy = release.metrics.get("metrics", {}).get("accuracy", {}).get("value")
-        figures = {"accuracy": accuracy, "accuracy_metric": "accuracy on its held-out test split"}
+        measured = headline(engine.Task(listing.task), release.metrics.get("metrics", {}))
+        metric = f"{measured.title} on its held-out test split" if measured else ""
+        figures = {"accuracy": measured.value if measured else None, "accuracy_metric": metric}
     elif before is not None and before.is_measured:
         figures = {"accuracy": None, "accuracy_metric": ""}
     Listing.objects.filter(pk=listing.pk).update(latest_release=release, updated_at=now, **figures)

@@ -11,7 +11,9 @@ from django.shortcuts import get_object_or_404, render
 from django.utils import timezone
 from django.utils.safestring import SafeString, mark_safe
 
-from finetuning.engine.spec import CARD_FILE
+from finetuning.engine import titles
+from finetuning.engine.headlines import headline
+from finetuning.engine.spec import CARD_FILE, Task
 from marketplace import downloads, storage
 from marketplace.decisions import require
 from marketplace.templatetags.market import count, price
@@ -90,6 +92,7 @@ def _rows(releases: list[Release]) -> list[tuple[str, list[Any], bool]]:
 def listing(request: HttpRequest, namespace: str, name: str, version: str = "") -> HttpResponse:
     release = find(request, namespace, name, version)
     versions = Release.objects.visible_to(request.user).filter(listing=release.listing)
+    task = Task(release.listing.task)
     context = {
         "release": release,
         "listing": release.listing,
@@ -98,7 +101,9 @@ def listing(request: HttpRequest, namespace: str, name: str, version: str = "") 
         "actions": policies.actions(request.user, release, now=timezone.now()),
         "versions": versions,
         "lineage": selectors.lineage(release, request.user),
-        "accuracy": release.metrics.get("metrics", {}).get("accuracy"),
+        "headline": headline(task, release.metrics.get("metrics", {})),
+        "baseline": headline(task, release.metrics.get("baseline", {})),
+        "items": f"{titles.ITEMS[task]}s",
         "origin": request.build_absolute_uri("/").rstrip("/"),
     }
     return render(request, "models_catalog/listing.html", context)

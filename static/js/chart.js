@@ -70,6 +70,7 @@ export function chart(figure) {
       if (series.has(point.step)) SPLITS.forEach((split) => points[split].clear());
       series.set(point.step, point.value);
       changed = true;
+      figure.hidden = false; // it waits for its first point where not every run has such a curve
     },
     draw() {
       if (!changed || !window.uPlot) return;

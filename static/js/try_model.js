@@ -1,9 +1,27 @@
-// Sends one image to the model and shows the likeliest classes. Without this the form posts and the page answers.
+// Sends an image or a text to the model and shows the answer that the server has drawn, over the picture that is here.
+// Without this the form posts and the page answers.
 export function startTry(root) {
-  const part = (name) => root.querySelector(`[data-try-${name}]`);
+  const form = root.querySelector("form");
+  const answer = root.querySelector("[data-try-answer]");
+  const preview = root.querySelector("[data-try-preview]");
   const zone = root.querySelector(".dropzone");
-  const input = root.querySelector("input[type=file]");
-  input.addEventListener("change", () => input.files[0] && send(input.files[0]));
+
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    send(new FormData(form));
+  });
+  answer.addEventListener("input", (event) => adjust(answer, event.target));
+  if (!zone) return;
+  const show = (file) => {
+    if (preview.src) URL.revokeObjectURL(preview.src);
+    preview.src = URL.createObjectURL(file);
+    preview.hidden = false;
+    const body = new FormData(form);
+    body.set("image", file);
+    send(body);
+  };
+  const input = form.querySelector("input[type=file]");
+  input.addEventListener("change", () => input.files[0] && show(input.files[0]));
   root.addEventListener("dragover", (event) => {
     event.preventDefault();
     zone.dataset.over = "";
@@ -12,41 +30,32 @@ export function startTry(root) {
   root.addEventListener("drop", (event) => {
     event.preventDefault();
     delete zone.dataset.over;
-    if (event.dataTransfer.files[0]) send(event.dataTransfer.files[0]);
+    if (event.dataTransfer.files[0]) show(event.dataTransfer.files[0]);
   });
 
-  async function send(file) {
-    part("error").hidden = true;
-    part("results").replaceChildren();
-    part("time").textContent = "Looking…";
-    part("preview").src = URL.createObjectURL(file);
-    part("preview").hidden = false;
-    const body = new FormData(root.querySelector("form"));
-    body.set("image", file);
+  async function send(body) {
+    answer.textContent = "Looking…";
     try {
-      const answer = await fetch(root.dataset.predictUrl, { method: "POST", body });
-      const document_ = await answer.json();
-      if (!answer.ok) throw new Error(document_.message);
-      part("results").replaceChildren(...document_.predictions.map(row));
-      part("time").textContent = `${document_.milliseconds} ms${document_.warm ? "" : ", after the model was loaded"}`;
-    } catch (error) {
-      part("time").textContent = "";
-      part("error").textContent = error.message || "The server did not answer. Try again.";
-      part("error").hidden = false;
+      const response = await fetch(window.location.href, { method: "POST", body, headers: { "HX-Request": "true" } });
+      answer.innerHTML = await response.text();
+    } catch {
+      answer.textContent = "The server did not answer. Try again.";
     }
+    const picture = answer.querySelector("[data-try-picture]");
+    if (!picture) return;
+    picture.src = preview.src;
+    picture.hidden = false;
+    preview.hidden = true; // it is under the answer now
+    const slider = answer.querySelector("[data-try-opacity]");
+    if (slider) adjust(answer, slider);
   }
 }
 
-function row(prediction) {
-  const item = document.createElement("li");
-  item.className = "meter";
-  const label = document.createElement("span");
-  label.textContent = prediction.label;
-  const share = document.createElement("b");
-  share.textContent = `${(100 * prediction.confidence).toFixed(1)}%`;
-  const meter = document.createElement("meter");
-  meter.value = prediction.confidence;
-  meter.setAttribute("aria-label", prediction.label);
-  item.append(label, share, meter);
-  return item;
+function adjust(answer, slider) {
+  if ("tryOpacity" in slider.dataset) answer.querySelector("[data-try-mask]").style.opacity = slider.value;
+  if (!("tryThreshold" in slider.dataset)) return;
+  answer.querySelectorAll("[data-score]").forEach((found) => {
+    found.toggleAttribute("data-below", Number(found.dataset.score) < Number(slider.value));
+  });
+  answer.querySelector("[data-try-threshold-shown]").textContent = `${Math.round(100 * slider.value)}%`;
 }

@@ -1,5 +1,6 @@
 // Sends a form with its files by XHR, because fetch cannot report progress; several files go one after another.
-// Without it the form just posts. `data-refusal` says what is wrong with a file of another kind than `accept` names.
+// Without it the form just posts. `data-refusal` says what is wrong with a file of another kind than `accept` names; a
+// chosen option that has its own `data-accept` and `data-refusal` decides instead.
 const MIB = 1048576;
 
 export function startUpload(form) {
@@ -17,9 +18,10 @@ export function startUpload(form) {
     submit.disabled = false;
   };
   const refused = () => {
-    const endings = (input.accept || "").split(",").filter(Boolean);
+    const rules = form.querySelector("[data-accept]:has(:checked)")?.dataset ?? { accept: input.accept, ...form.dataset };
+    const endings = (rules.accept || "").split(",").filter(Boolean);
     const bad = [...input.files].find((file) => endings.length && !endings.some((end) => file.name.toLowerCase().endsWith(end)));
-    return bad && `“${bad.name}” is refused. ${form.dataset.refusal}`;
+    return bad && `“${bad.name}” is refused. ${rules.refusal}`;
   };
   const send = (file, title) =>
     new Promise((resolve, reject) => {

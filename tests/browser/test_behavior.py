@@ -13,6 +13,7 @@ from visits import World
 
 pytestmark = pytest.mark.stack
 MODEL = "northlight/efficientnet-lite0"
+ENCODER = "quillworks/all-minilm-l6-v2"
 
 
 def test_filters_keep_their_place_in_the_address_and_come_off_again(page: Page, stack: Stack) -> None:
@@ -50,6 +51,23 @@ def test_a_run_form_shows_the_settings_of_its_strategy(signed_in: Callable[[str]
     expect(page.get_by_label("Epochs")).to_be_hidden()
 
 
+def test_untouched_settings_follow_the_strategy_and_a_preset_fills_the_form(
+    signed_in: Callable[[str], Page], world: World
+) -> None:
+    page = signed_in("tourist")
+    page.goto(f"{world.stack.url}/runs/new/?model={ENCODER}")
+    page.get_by_role("radio", name="LoRA").check()
+    expect(page.get_by_label("Epochs")).to_have_value("5")
+    page.get_by_label("Learning rate").fill("0.01")
+    page.get_by_role("radio", name="Full").check()
+    expect(page.get_by_label("Epochs")).to_have_value("3")
+    expect(page.get_by_label("Learning rate")).to_have_value("0.01")
+
+    page.get_by_role("link", name="Best").click()
+    expect(page.get_by_role("radio", name="Full")).to_be_checked()
+    expect(page.get_by_label("Epochs")).to_have_value("6")
+
+
 def test_a_dataset_of_another_kind_is_refused_before_it_is_sent(
     signed_in: Callable[[str], Page], world: World, tmp_path: Any
 ) -> None:
@@ -57,10 +75,16 @@ def test_a_dataset_of_another_kind_is_refused_before_it_is_sent(
     notes.write_text("no zip")
     page = signed_in("tourist")
     page.goto(f"{world.stack.url}/datasets/new/")
-    page.get_by_label("Zip file").set_input_files(notes)
-    expect(page.get_by_label("Name")).to_have_value("notes")
+    page.get_by_label("Dataset file").set_input_files(notes)
+    expect(page.get_by_role("textbox", name="Name", exact=True)).to_have_value("notes")
     page.get_by_role("button", name="Upload").click()
-    expect(page.get_by_role("alert")).to_contain_text("A dataset is one .zip file")
+    expect(page.get_by_role("alert")).to_contain_text("A dataset of images is one .zip file")
+
+    page.get_by_label("Text classification").check()
+    expect(page.get_by_role("heading", name="A table of texts")).to_be_visible()
+    expect(page.get_by_role("heading", name="One folder a class")).to_be_hidden()
+    page.get_by_role("button", name="Upload").click()
+    expect(page.get_by_role("alert")).to_contain_text("A dataset of texts is a .csv, .tsv or .jsonl file")
 
 
 def test_a_menu_closes_by_escape_and_gives_the_focus_back(signed_in: Callable[[str], Page], world: World) -> None:

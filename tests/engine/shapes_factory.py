@@ -12,12 +12,14 @@ from PIL import Image, ImageDraw
 
 from finetuning.engine import frameworks
 from finetuning.engine.frameworks.timm_models import build
-from finetuning.engine.packs import Item, PackWriter
+from finetuning.engine.packs import Item, PackReader, PackWriter
 from finetuning.engine.spec import Framework, Split, Task, WeightsSpec
 
 ARCHITECTURE = "test_efficientnet"
 LABELS = ("disc", "square", "stripe")
 SIDE = 64
+# Width and height: smaller and larger than the input, upright, square and odd.
+SIZES = ((64, 64), (97, 63), (40, 121), (33, 33), (200, 151), (64, 65))
 
 
 def shape(label: str, seed: int) -> Image.Image:
@@ -68,6 +70,37 @@ def write_pack(path: Path, counts: dict[Split, int], *, copies: int = 1, flipped
         for item, content in zip(items, contents, strict=True):
             pack.add(item, content)
     return items
+
+
+def pack_of(path: Path, images: list[Image.Image]) -> PackReader:
+    """Writes a pack of test items without labels."""
+    items = [
+        Item(
+            index=index,
+            file=f"{index:06d}.png",
+            name=f"{index}.png",
+            label=0,
+            split=Split.TEST,
+            width=image.width,
+            height=image.height,
+            sha256="",
+            pixel_sha256="",
+            phash="",
+        )
+        for index, image in enumerate(images, 1)
+    ]
+    with PackWriter(path, items) as writer:
+        for item, image in zip(items, images, strict=True):
+            writer.add(item, encoded(image))
+    return PackReader(path)
+
+
+def scenes(count: int = 36) -> list[Image.Image]:
+    """Returns shapes in `SIZES`, in turns."""
+    return [
+        shape(LABELS[seed % len(LABELS)], seed).resize(SIZES[seed % len(SIZES)], Image.Resampling.BICUBIC)
+        for seed in range(count)
+    ]
 
 
 def write_release(directory: Path, *, seed: int = 0) -> Path:

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from archives_factory import encoded
 from shapes_factory import LABELS, shape, weights_at, write_pack, write_release
 
 from finetuning.engine import evaluate, frameworks, runtime, train
@@ -114,7 +113,14 @@ def test_train_stores_it_evaluate_and_serve_apply_it(tmp_path: Path) -> None:
         path = tmp_path / "outputs/release/config.json"
         config = {**json.loads(path.read_text()), "calibration": {"temperature": temperature}}
         path.write_text(json.dumps(config))
-        answer = Models(tmp_path, 1).predict(name, encoded(shape("disc", 1)), 3)
+        answer = Models(tmp_path, 1).predict(name, shape("disc", 1), 3)
         served[temperature] = {row["label"]: row["confidence"] for row in answer["predictions"]}
     odds = {at: np.log(shares["disc"] / shares["square"]) for at, shares in served.items()}
     assert odds[1.0] == pytest.approx(2 * odds[2.0], rel=1e-4)
+
+
+def test_items_without_a_mistake_leave_the_confidences_as_they_are() -> None:
+    labels = torch.arange(40) % 4
+    logits = 2.0 * torch.nn.functional.one_hot(labels, 4).double()
+
+    assert calibration.temperature(logits, labels) == 1.0

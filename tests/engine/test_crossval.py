@@ -8,7 +8,7 @@ import torch
 from sklearn.datasets import load_digits
 from sklearn.linear_model import Ridge
 
-from finetuning.engine.evaluation import audit, crossval, ridge
+from finetuning.engine.evaluation import audit, crossval, folds, ridge
 from finetuning.engine.evaluation.crossval import FrozenFeatures
 from finetuning.engine.failures import AppFault
 
@@ -146,3 +146,23 @@ def test_planted_wrong_labels_are_found(seed: int) -> None:
     assert len(hits) >= 0.6 * 40
     assert len(hits) >= 0.85 * report["flagged"]
     assert np.mean([entry["suggested"] == names[labels[entry["index"]]] for entry in hits]) >= 0.9
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_folds_without_groups_hold_every_class_evenly(seed: int) -> None:
+    labels = np.random.default_rng(seed).choice(4, 103, p=[0.6, 0.25, 0.1, 0.05])
+
+    fold = folds.stratified(labels, np.arange(103), count=5, seed=seed)
+
+    by_fold = np.array([np.bincount(labels[fold == number], minlength=4) for number in range(5)])
+    assert np.ptp(by_fold, axis=0).max() <= 1
+    assert np.ptp(by_fold.sum(axis=1)) <= 2
+
+
+def test_folds_change_with_the_seed_alone() -> None:
+    labels, groups = np.arange(60) % 3, np.arange(60) // 2
+
+    first, again, other = (folds.stratified(labels, groups, count=5, seed=seed) for seed in (0, 0, 1))
+
+    assert (first == again).all()
+    assert (first != other).any()

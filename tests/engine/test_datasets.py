@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from finetuning.engine import splits
 from finetuning.engine.events import EventTail, Kind
 from finetuning.engine.packs import PackReader
-from finetuning.engine.spec import ArchiveLimits, Split, Task
+from finetuning.engine.spec import ArchiveLimits, Split
 
 RECIPE = splits.Recipe(salt="salt", test=0.15, validation=0.15)
 
@@ -117,6 +117,71 @@ def test_table_may_give_splits_and_bare_or_windows_names(tmp_path: Path) -> None
     assert report["splits"] == {"train": 2, "validation": 1, "test": 1}
 
 
+def metadata(**labels: str | int) -> bytes:
+    """An image folder's metadata.jsonl: `file_name` and `label` in each line."""
+    rows = [{"file_name": f"{name}.png", "label": label, "caption": "x"} for name, label in labels.items()]
+    return "\n".join(json.dumps(row) for row in rows).encode()
+
+
+def test_an_image_folder_with_metadata_is_read(tmp_path: Path) -> None:
+    content = metadata(**{"img/1": "cat", "img/2": "cat", "img/3": 7, "img/4": 7})
+
+    report = inspected(tmp_path, {**IMAGES, "metadata.jsonl": content})["report"]
+
+    assert report["labels"] == ["7", "cat"]
+    assert report["split_source"] == "ours"
+
+
+@pytest.mark.parametrize("wrapper", ["", "data/"])
+def test_metadata_in_each_splits_folder_says_the_split(tmp_path: Path, wrapper: str) -> None:
+    files: dict[str, bytes] = {}
+    for seed, split in enumerate(("train", "validation", "test")):
+        files |= {f"{wrapper}{split}/{at}.png": encoded(picture(100 * seed + at)) for at in range(4)}
+        files[f"{wrapper}{split}/metadata.jsonl"] = metadata(**{str(at): "ab"[at % 2] for at in range(4)})
+
+    result = inspected(tmp_path, files)
+
+    assert result["problems"] == []
+    assert result["report"]["split_source"] == "uploaded"
+    assert result["report"]["splits"] == {"train": 4, "validation": 4, "test": 4}
+
+
+BAD_METADATA = {
+    "no such image": (metadata(**{"img/1": "a", "img/9": "b"}), "missing_image", "line 2: img/9.png"),
+    "an image that no line names": (metadata(**{"img/1": "a", "img/2": "b"}), "unlabelled", "img/3.png"),
+    "no label": (metadata(**{"img/1": "a", "img/2": ""}), "unlabelled", "line 2: img/2.png"),
+    "two labels": (metadata(**{"img/1": "a"}) + b"\n" + metadata(**{"img/1": "b"}), "label_conflict", "line 2"),
+    "a list for a label": (b'{"file_name": "img/1.png", "label": ["a"]}', "unlabelled", "line 1: img/1.png"),
+    "cut off": (metadata(**{"img/1": "a"}) + b'\n{"file_na', "bad_json", "metadata.jsonl line 2"),
+    "a name twice": (b'{"file_name": "a", "file_name": "b", "label": 1}', "bad_json", "metadata.jsonl line 1: a name"),
+    "deep": (b'{"label": ' + b"[" * 10_000 + b"]" * 10_000 + b"}", "bad_json", "metadata.jsonl line 1"),
+    "latin-1": ('{"label": "\u00e9"}'.encode("latin-1"), "encoding", "metadata.jsonl: line 1"),
+    "a path outside": (b'{"file_name": "../../etc/passwd", "label": "a"}', "missing_image", "../../etc/passwd"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_METADATA)
+def test_bad_metadata_is_refused_with_its_line(tmp_path: Path, case: str) -> None:
+    content, code, place = BAD_METADATA[case]
+
+    result = inspected(tmp_path, {**IMAGES, "metadata.jsonl": content})
+
+    assert codes(result) == [code]
+    assert any(place in item for item in result["problems"][0]["items"]), result["problems"]
+
+
+def test_metadata_beside_a_table_is_one_too_many(tmp_path: Path) -> None:
+    files = {**IMAGES, "metadata.jsonl": metadata(**{"img/1": "a"}), "labels.csv": b"file,label\nimg/1.png,a"}
+
+    assert codes(inspected(tmp_path, files)) == ["several_tables"]
+
+
+def test_counts_say_what_went_in_and_what_was_left_out(tmp_path: Path) -> None:
+    files = {**class_folders(images=60), "cats/broken.png": b"\x89PNG\r\n\x1a\nbroken"}
+
+    assert inspected(tmp_path, files)["report"]["counts"] == {"given": 121, "used": 120, "left_out": 1}
+
+
 BAD_TABLES = {
     "missing image": ("file,label\nimg/1.png,a\nimg/9.png,b", "missing_image"),
     "image not named": ("file,label\nimg/1.png,a\nimg/2.png,b", "unlabelled"),
@@ -181,10 +246,6 @@ def test_too_small_sets_are_refused_with_advice(tmp_path: Path) -> None:
     assert one_image["problems"][0]["items"] == ("birds: 1",)
     assert codes(loose) == ["unlabelled"]
     assert "folder" in loose["problems"][0]["message"]
-
-
-def test_other_tasks_are_refused_not_guessed(tmp_path: Path) -> None:
-    assert codes(inspected(tmp_path, class_folders(), task=Task.OBJECT_DETECTION)) == ["task_unsupported"]
 
 
 def test_one_bad_image_is_skipped_and_listed_but_two_of_sixteen_are_not(tmp_path: Path) -> None:

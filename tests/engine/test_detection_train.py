@@ -157,7 +157,7 @@ def test_served_boxes_are_in_pixels_of_the_picture(tmp_path: Path, tuned: tuple[
     file = io.BytesIO()
     image.resize((3 * SIDE, 3 * SIDE)).save(file, "PNG")
 
-    answer = serve.Models(tmp_path, 1).predict("a" * 40, file.getvalue(), None)
+    answer = serve.Models(tmp_path, 1).predict("a" * 40, serve.read_image(file.getvalue()), None)
 
     assert (answer["width"], answer["height"]) == (3 * SIDE, 3 * SIDE)
     assert 0 <= answer["threshold"] <= 1
@@ -203,9 +203,14 @@ def test_lora_is_refused_in_words(tmp_path: Path, bought: Path, packs: Path) -> 
 
 @pytest.mark.parametrize("architecture", torchvision_detectors.ARCHITECTURES)
 def test_each_torchvision_detector_trains_answers_and_is_cut_exactly(architecture: str) -> None:
-    config = {"num_classes": 4, "label_names": list("abcd"), "pretrained_cfg": {"input_size": [3, SIDE, SIDE]}}
+    config = {
+        "task": Task.OBJECT_DETECTION.value,
+        "num_classes": 4,
+        "label_names": list("abcd"),
+        "pretrained_cfg": {"input_size": [3, SIDE, SIDE]},
+    }
     torch.manual_seed(0)
-    vendor = frameworks.build(Framework.TORCHVISION, architecture, config, task=Task.OBJECT_DETECTION)
+    vendor = frameworks.build(Framework.TORCHVISION, architecture, config)
     loaded = frameworks.detector(vendor, LABELS, size=SIDE)
     images = torch.rand(2, 3, SIDE, SIDE)
     stages = frameworks.stages(loaded)
@@ -253,10 +258,10 @@ def test_a_cut_timm_trunk_gives_what_the_whole_gives(boundary: int) -> None:
 def test_other_names_and_heads_are_refused(
     framework: Framework, architecture: str, config: dict[str, Any], code: str
 ) -> None:
-    document = {**config, "num_classes": 2, "label_names": list(LABELS)}
+    document = {**config, "task": Task.OBJECT_DETECTION.value, "num_classes": 2, "label_names": list(LABELS)}
 
     with pytest.raises(Rejected) as refused:
-        frameworks.build(framework, architecture, document, task=Task.OBJECT_DETECTION)
+        frameworks.build(framework, architecture, document)
 
     assert refused.value.problems[0].code == code
 

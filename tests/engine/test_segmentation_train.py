@@ -232,7 +232,7 @@ def test_a_prediction_is_a_palette_image_with_shares(tmp_path: Path, head_run: P
     (head_run / "outputs/release/weights.json").write_text(json.dumps(document))
     image, _ = shapes(1)
 
-    answer = serve.Models(tmp_path, 1).predict(name, encoded(image.resize((90, 60))), 5)
+    answer = serve.Models(tmp_path, 1).predict(name, serve.read_image(encoded(image.resize((90, 60)))), 5)
 
     with Image.open(io.BytesIO(base64.b64decode(answer["mask"]["png"]))) as mask:
         assert mask.mode == "P"
@@ -248,10 +248,11 @@ def test_the_loss_follows_the_rarest_class_and_says_so(head_run: Path) -> None:
 
 
 def test_losses_and_strategies_that_do_not_fit_are_refused(tmp_path: Path, bought: Path, packs: Path) -> None:
-    with pytest.raises(UserFault, match="class_balanced"):
+    with pytest.raises(UserFault, match="class_balanced") as loss:
         trained(tmp_path / "a", bought, packs, Strategy.HEAD, loss=spec.Loss.CLASS_BALANCED)
-    with pytest.raises(UserFault, match="tuned by"):
+    with pytest.raises(UserFault, match="lora") as strategy:
         trained(tmp_path / "b", bought, packs, Strategy.LORA)
+    assert [caught.value.code for caught in (loss, strategy)] == ["loss_unsupported", "strategy_unsupported"]
 
 
 def test_a_head_run_of_a_segmentation_reads_epochs_and_no_stages() -> None:

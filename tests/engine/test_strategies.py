@@ -14,7 +14,7 @@ from torch.nn import functional
 from finetuning.engine import boundary, frameworks, loop, lora, runtime, strategies, train, weights
 from finetuning.engine.events import EventWriter
 from finetuning.engine.frameworks import Loaded
-from finetuning.engine.hyper import Augmentation, Hyper, Strategy
+from finetuning.engine.hyper import Augmentation, Features, Hyper, Strategy
 from finetuning.engine.packs import PackReader
 from finetuning.engine.spec import Split, TrainSpec
 from finetuning.engine.tasks import classification
@@ -49,22 +49,26 @@ def order(strategy: Strategy, **hyper: object) -> TrainSpec:
 
 
 def trained(run_dir: Path, inputs: Path, spec: TrainSpec) -> dict[str, torch.Tensor]:
-    """Runs the verb in this process; returns the tuned weights."""
+    """Runs the verb in this process; returns the tuned weights by the names of the bought ones."""
     run_dir.mkdir()
     (run_dir / "inputs").symlink_to(inputs)
     with EventWriter(run_dir / "events.jsonl") as events:
         train.run(spec, run_dir, events)
-    return weights.load_tensors(run_dir / "outputs/release/model.safetensors")
+    after = weights.load_tensors(run_dir / "outputs/release/model.safetensors")
+    return {name.removeprefix("backbone."): tensor for name, tensor in after.items()}
 
 
 def log_of(run_dir: Path) -> str:
     return (run_dir / "events.jsonl").read_text()
 
 
-def tuned(inputs: Path) -> Loaded:
+def tuned(inputs: Path, features: Features = Features.LAST) -> Loaded:
     torch.manual_seed(7)
     bought = frameworks.load(weights_at("release"), inputs)
-    return frameworks.replace_head(bought, LABELS, torch.randn(len(LABELS), 256) / 16, torch.zeros(len(LABELS)))
+    if features is Features.STAGES:
+        bought = frameworks.with_stage_head(bought)
+    width = frameworks.head_of(bought).in_features
+    return frameworks.replace_head(bought, LABELS, torch.randn(len(LABELS), width) / 16, torch.zeros(len(LABELS)))
 
 
 def pictures(inputs: Path, count: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -119,9 +123,12 @@ def test_last_without_a_cache_leaves_the_frozen_stages_and_their_statistics_byte
     assert any(name.startswith("blocks.4.") and name.endswith("running_var") for name in changed)
 
 
+@pytest.mark.parametrize("features", list(Features))
 @pytest.mark.parametrize("stages", [1, 2, 5])
-def test_the_loss_behind_the_boundary_is_the_loss_of_the_whole_network(inputs: Path, stages: int) -> None:
-    loaded = tuned(inputs)
+def test_the_loss_behind_the_boundary_is_the_loss_of_the_whole_network(
+    inputs: Path, stages: int, features: Features
+) -> None:
+    loaded = tuned(inputs, features)
     parts = frameworks.stages(loaded)
     plan = strategies.plan(loaded.module, parts, Strategy.LAST, Hyper(stages=stages), fresh_head=False)
     images, labels = pictures(inputs, 16)

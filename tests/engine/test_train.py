@@ -148,6 +148,10 @@ def test_a_head_over_stages_is_verified_loaded_and_tuned_further(tmp_path: Path,
     trained(tmp_path / "b", child, packs, Strategy.FULL, epochs=1)
     evaluation = evaluated(tmp_path / "c", child, packs, tmp_path / "b", Strategy.FULL)
     assert evaluation["baseline"]["kind"] == "bought_with_probe"
+    others = {row["kind"]: row for row in evaluation["other_baselines"]}
+    own = evaluated(tmp_path / "d", bought, packs, tmp_path / "a", Strategy.HEAD)["metrics"]["accuracy"]["value"]
+    assert others["parent"]["accuracy"]["value"] == own  # the parent knows these classes: it is measured as it is
+    assert set(others) == {"parent", "majority"}
 
 
 @pytest.mark.parametrize("stages", [None, [], ["nonesuch"], "blocks.1", [1]])

@@ -10,10 +10,10 @@ import pytest
 import scenarios
 from django.db import connection
 from django.utils import timezone
+from worlds import dataset_of
 
 from finetuning import policies
-from finetuning.models import Dataset, DatasetVersion, Run
-from finetuning.models.datasets import DatasetStatus
+from finetuning.models import Dataset, Run
 from finetuning.services import derivatives, runs
 from marketplace.accounts.models import AuditEvent, Namespace, Role, User
 from marketplace.accounts.services import people
@@ -32,33 +32,6 @@ EVALUATION = {
     "baseline": {"title": "Always guessing", "accuracy": ACCURACY},
     "verdict": "Better.",
 }
-
-
-def dataset_of(owner: Namespace) -> Dataset:
-    """A dataset that has passed inspection."""
-    blob = scenarios.blob(b"a pack").sha256
-    dataset = Dataset.objects.create(
-        owner=owner,
-        name="shapes",
-        task="image-classification",
-        status=DatasetStatus.VALID,
-        upload_sha256=blob,
-        upload_bytes=6,
-        upload_name="shapes.zip",
-    )
-    DatasetVersion.objects.create(
-        dataset=dataset,
-        number=1,
-        digest="d" * 64,
-        report={},
-        labels=["a", "b"],
-        images=16,
-        train_pack_sha256=blob,
-        test_pack_sha256=blob,
-        thumbnails_sha256=blob,
-        index_sha256=blob,
-    )
-    return dataset
 
 
 def launched(user: User, release: Release, *, owner: Namespace | None = None) -> Run:

@@ -86,7 +86,7 @@ def test_a_queued_run_is_canceled_at_once_and_canceling_again_is_refused(world: 
 
     assert run.status == RunStatus.CANCELED
     assert runs.claim(run.pk) is None
-    with pytest.raises(Denied) as caught:
+    with pytest.raises(Conflict) as caught:
         runs.request_cancel(user=world["buyer"], run=run, now=timezone.now())
     assert caught.value.code == "already_finished"
 

@@ -21,6 +21,7 @@ from models_catalog.presets import PRESETS
 from models_catalog.services import licensing, publishing
 
 pytestmark = pytest.mark.django_db(transaction=True)
+TEXTS = {"task": "text-classification", "framework": "transformers", "architecture": "BertModel"}
 
 
 @pytest.fixture(autouse=True)
@@ -117,6 +118,57 @@ def test_a_number_of_classes_that_cannot_be_is_refused(client: Client, top: str)
 
 
 def test_the_largest_number_of_classes_is_taken() -> None:
-    assert playground.read_top("20") == 20
+    assert playground.read_top("20", "image-classification") == 20
+    assert playground.read_top("100", "object-detection") == 100
+    assert playground.read_top(None, "object-detection") is None
     with pytest.raises(Invalid):
-        playground.read_top("")
+        playground.read_top("", "image-classification")
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "content_type", "code"),
+    [
+        ({}, b"", "image/png", "image_missing"),
+        ({}, b'{"text": "a"}', "application/json", "image_missing"),
+        (TEXTS, b"\x89PNG", "image/png", "text_missing"),
+        (TEXTS, b'{"text": " "}', "application/json", "text_missing"),
+        (TEXTS, b'{"text": ["a"]}', "application/json", "text_missing"),
+        (TEXTS, b'["a"]', "application/json", "text_missing"),
+    ],
+)
+def test_what_a_model_does_not_take_is_refused_with_what_it_does(
+    client: Client, kind: dict[str, str], body: bytes, content_type: str, code: str
+) -> None:
+    vendor = scenarios.person("vera")
+    scenarios.published_release(vendor, **kind)
+    client.force_login(vendor)
+
+    answer = client.post("/api/v1/predict/vera/net/", body, content_type=content_type)
+
+    assert (answer.status_code, answer.json()["code"]) == (422, code)
+    assert answer.json()["detail"].startswith(("Send a", "The image is empty"))
+
+
+def test_a_model_without_classes_says_what_to_do_on_its_page_and_in_the_api(client: Client) -> None:
+    vendor = scenarios.person("vera")
+    release = scenarios.published_release(vendor, **TEXTS)
+    Release.objects.filter(pk=release.pk).update(labels=[])
+    client.force_login(vendor)
+
+    answer = client.post("/api/v1/predict/vera/net/", b'{"text": "a"}', content_type="application/json")
+
+    assert (answer.status_code, answer.json()["code"]) == (403, "no_classes")
+    assert "fine-tune it first" in client.get("/models/vera/net/try/").content.decode()
+
+
+def test_what_a_text_model_is_made_of_is_served_and_no_other_folder() -> None:
+    release = scenarios.published_release(scenarios.person("vera"), **TEXTS)
+    blob = scenarios.blob(b"{}")
+    for path in ("vocab.txt", "1_Pooling/config.json", "sentence_bert_config.json", "2_Dense/config.json"):
+        release.artifacts.create(path=path, sha256=blob.sha256, bytes=2)
+
+    name = workspaces.lay_out(Release.objects.get(pk=release.pk))
+
+    files = {path.removeprefix(f"{name}/") for path in served()}
+    assert files >= {"vocab.txt", "1_Pooling/config.json", "sentence_bert_config.json"}
+    assert not any(path.startswith("2_Dense") for path in files)

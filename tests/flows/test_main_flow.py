@@ -55,8 +55,8 @@ def test_a_buyer_licenses_tunes_publishes_and_tries_a_model_in_the_browser(
     expect(page.get_by_role("heading", name="You hold a license")).to_be_visible()
 
     page.goto(f"{stack.url}/datasets/new/")
-    page.get_by_label("Name").fill("digits by api")
-    page.get_by_label("Zip file").set_input_files(digits)
+    page.get_by_role("textbox", name="Name", exact=True).fill("digits by api")
+    page.get_by_label("Dataset file").set_input_files(digits)
     page.get_by_role("button", name="Upload").click()
     expect(page.locator("[data-dataset-status=valid]")).to_be_visible(timeout=CHECK_SECONDS * 1000)
     expect(page.get_by_role("heading", name="Class balance")).to_be_visible()
@@ -69,7 +69,7 @@ def test_a_buyer_licenses_tunes_publishes_and_tries_a_model_in_the_browser(
     assert float(accuracy.get_attribute("data-accuracy") or 0) >= 0.95
 
     page.get_by_role("link", name="Publish the result").click()
-    page.get_by_label("Name").fill("digits-reader")
+    page.get_by_role("textbox", name="Name", exact=True).fill("digits-reader")
     page.get_by_role("button", name="Publish").click()
     page.get_by_role("link", name="See it in the catalog").click(timeout=CHECK_SECONDS * 1000)
     expect(page.locator("#lineage").get_by_role("link", name=MODEL)).to_be_visible()

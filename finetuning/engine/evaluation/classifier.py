@@ -14,6 +14,7 @@ from finetuning.engine.evaluation.metrics import Predictions
 BASELINES = {
     "majority": "Always guessing the most frequent class",
     "bought_with_probe": "The model as bought, with a linear probe",
+    "parent": "The model as bought, which knows these classes",
     "tfidf": "Word and character counts (TF-IDF) with a linear head",
 }
 Rights = npt.NDArray[np.bool_]

@@ -13,17 +13,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.stats import t as student
-from sklearn.model_selection import StratifiedGroupKFold
+from scipy.special import stdtrit
 from torch import Tensor, nn
 
 from finetuning.engine import heads, runtime
-from finetuning.engine.evaluation import intervals, ridge
+from finetuning.engine.evaluation import folds, intervals, ridge
 from finetuning.engine.evaluation.intervals import CONFIDENCE, Estimate, Floats, Ints
 from finetuning.engine.failures import AppFault
 
 FEW_ITEMS, FOLDS, FOLDS_OF_FEW = 300, 5, 10
-MAX_DECOMPOSITION = 2e11  # multiplications of the SVD: about half a minute on one core
+# 32 MB of float64, of which leave-one-out needs several copies. Of more items the folds are judgement enough.
+MAX_ENTRIES = 4_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,19 +65,18 @@ def out_of_fold(features: FrozenFeatures, *, classes: int, regularization: float
     as many as the smallest class has groups. None where that is fewer than two."""
     labels, groups = features.labels.numpy(), features.groups
     smallest = min(len(np.unique(groups[labels == label])) for label in np.unique(labels))
-    folds = min(FOLDS_OF_FEW if len(labels) < FEW_ITEMS else FOLDS, smallest)
-    if folds < 2:
+    count = min(FOLDS_OF_FEW if len(labels) < FEW_ITEMS else FOLDS, smallest)
+    if count < 2:
         return None
-    logits, fold = np.zeros((len(labels), classes)), np.zeros(len(labels), np.int64)
-    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    for number, (fitted, held) in enumerate(splitter.split(np.zeros(len(labels)), labels, groups)):
+    logits, fold = np.zeros((len(labels), classes)), folds.stratified(labels, groups, count=count, seed=seed)
+    for number in range(count):
         runtime.check_stop()
-        rows = torch.from_numpy(fitted)
-        samples = heads.Samples(features.table[rows], features.labels[rows])
-        head = heads.fit(samples, classes, regularization)
-        logits[held] = head.logits(features.table[torch.from_numpy(held)]).double().numpy()
-        fold[held] = number
-    return OutOfFold(logits, fold, folds)
+        held = torch.from_numpy(fold == number)
+        # From nothing, not from the head of all items: a start that has seen the fold would leak into it.
+        samples = heads.Samples(features.table[~held], features.labels[~held])
+        head = heads.fit(samples, classes, regularization, dtype=torch.float32)
+        logits[held.numpy()] = head.logits(features.table[held]).double().numpy()
+    return OutOfFold(logits, fold, count)
 
 
 def summary(found: OutOfFold, features: FrozenFeatures) -> dict[str, Any]:
@@ -102,16 +101,15 @@ def corrected_interval(accuracies: list[float]) -> Estimate:
     of 1 / k, for lack of any measured spread."""
     folds, mean = len(accuracies), float(np.mean(accuracies))
     spread = float(np.std(accuracies, ddof=1))
-    half = float(student.ppf((1 + CONFIDENCE) / 2, folds - 1)) * spread * (1 / folds + 1 / (folds - 1)) ** 0.5
+    half = float(stdtrit(folds - 1, (1 + CONFIDENCE) / 2)) * spread * (1 / folds + 1 / (folds - 1)) ** 0.5
     plain = Estimate(mean, max(0.0, mean - half), min(1.0, mean + half))
     return intervals.never_of_zero_width(plain, count=folds, bounds=(0.0, 1.0))
 
 
 def leave_one_out(features: FrozenFeatures, *, classes: int) -> dict[str, Any] | None:
-    """Returns the part `leave_one_out` of the result, or None where the decomposition would take too long. The
-    penalty is chosen by the same left-out errors: nine values leave little room for luck."""
+    """Returns the part `leave_one_out` of the result, or None for more than `MAX_ENTRIES` numbers. The penalty is chosen by the same left-out errors: nine values leave little room for luck."""
     items, width = features.table.shape
-    if items * width * min(items, width) > MAX_DECOMPOSITION:
+    if items * width > MAX_ENTRIES:
         return None
     labels = features.labels.numpy()
     rows = ridge.standardized(features.table.double().numpy())

@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import rankdata
 
 from finetuning.engine.evaluation.intervals import Estimate, Floats, Ints, never_of_zero_width, quantile
 
@@ -35,14 +34,21 @@ def auroc(truth: Ints, scores: Floats, groups: Ints, *, count: float) -> Estimat
 def _area(positive: npt.NDArray[np.bool_], scores: Floats) -> tuple[float, Floats]:
     """Returns the area and each item's influence on it (N,): DeLong's structural components, ties one half."""
     positives, negatives = int(positive.sum()), int((~positive).sum())
-    ranks = rankdata(scores)
+    ranks = _ranks(scores)
     within = np.empty(len(scores))
-    within[positive], within[~positive] = rankdata(scores[positive]), rankdata(scores[~positive])
+    within[positive], within[~positive] = _ranks(scores[positive]), _ranks(scores[~positive])
     # How many items of the other kind lie below.
     below = ranks - within
     area = float(below[positive].sum() / (positives * negatives))
     influence = np.where(positive, (below / negatives - area) / positives, (1 - below / positives - area) / negatives)
     return area, influence
+
+
+def _ranks(scores: Floats) -> Floats:
+    """Returns the places (N,) in ascending order from 1; equal scores share the mean of theirs."""
+    _, position, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    means: Floats = np.cumsum(counts) - (counts - 1) / 2
+    return means[position]
 
 
 def _on_logit_scale(value: float, error: float) -> Estimate:

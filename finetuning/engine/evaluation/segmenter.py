@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import norm
 
 from finetuning.engine.evaluation import pixels
 from finetuning.engine.evaluation.comparison import SIGNIFICANCE, Verdict
-from finetuning.engine.evaluation.metrics import CONFIDENCE, Estimate, Floats, Ints, percentile_interval
+from finetuning.engine.evaluation.intervals import quantile
+from finetuning.engine.evaluation.metrics import Estimate, Floats, Ints, percentile_interval
 from finetuning.engine.evaluation.pixels import Tally
 
 BASELINES = {
@@ -118,7 +118,7 @@ def compare(value: float, resampled: Floats, gains: Sequence[float]) -> Comparis
     """Compares two segmenters by the differences (B,) of their mIoU on the same resampled images. The p-value
     is twice the share of resamples on the other side of zero, at least 1 / B."""
     tail = min(float((resampled <= 0).mean()), float((resampled >= 0).mean()))
-    z = float(norm.ppf((1 + CONFIDENCE) / 2))
+    z = quantile()
     return Comparison(
         better=sum(gain > 0 for gain in gains),
         worse=sum(gain < 0 for gain in gains),

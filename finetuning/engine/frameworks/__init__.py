@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from finetuning.engine import weights
 from finetuning.engine.failures import UserFault
 from finetuning.engine.frameworks import stage_head
-from finetuning.engine.frameworks.loaded import Loaded, temperature_in
+from finetuning.engine.frameworks.loaded import Loaded, names_in, temperature_in
 from finetuning.engine.hyper import Task
 from finetuning.engine.problems import reject
 from finetuning.engine.spec import CONFIG_FILE, WEIGHTS_FILE, Framework, Preprocessing, WeightsSpec
@@ -31,6 +31,7 @@ __all__ = [
     "headless",
     "load",
     "module_of",
+    "names_in",
     "reinitialized",
     "replace_head",
     "stages",

@@ -55,6 +55,14 @@ def labels_in(config: dict[str, Any]) -> tuple[str, ...]:
     return tuple(labels)
 
 
+def names_in(config: dict[str, Any]) -> tuple[str, ...]:
+    """Returns the classes that a config of any framework names, in their order; empty where it names none."""
+    names, numbered = config.get("label_names"), config.get("id2label")
+    if isinstance(numbered, dict):
+        names = [numbered[number] for number in sorted(numbered, key=lambda number: (len(number), number))]
+    return tuple(names) if isinstance(names, list) and all(isinstance(name, str) for name in names) else ()
+
+
 def temperature_in(config: dict[str, Any]) -> float:
     """Returns `calibration.temperature` of a release's config, 1 without one. Rejects (`config_invalid`)."""
     entry = config.get("calibration") or {}

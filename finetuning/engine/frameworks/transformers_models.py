@@ -13,7 +13,7 @@ from finetuning.engine.frameworks import transformers_configs
 from finetuning.engine.frameworks.loaded import Loaded
 from finetuning.engine.frameworks.tokenizer import tokenizer_of
 from finetuning.engine.problems import reject
-from finetuning.engine.spec import Framework, Task
+from finetuning.engine.spec import LENGTH_FILE, POOLING_FILE, TOKENIZER_FILES, Framework, Task
 
 ENCODERS = frozenset({"bert", "distilbert", "roberta", "electra", "mpnet", "albert", "deberta-v2", "xlm-roberta"})
 # Constant position numbers that older versions of the library saved with the weights.
@@ -21,9 +21,6 @@ FORMER_BUFFERS = (
     "embeddings.position_ids",
     *(f"{prefix}.embeddings.position_ids" for prefix in ("bert", "roberta", "electra", "albert", "mpnet")),
 )
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
-POOLING_FILE = "1_Pooling/config.json"  # where sentence-transformers says how it pools
-LENGTH_FILE = "sentence_bert_config.json"
 # What a release carries beside its config and weights.
 FILES = (*TOKENIZER_FILES, POOLING_FILE, LENGTH_FILE)
 NATIVE_SUFFIX = "ForSequenceClassification"

@@ -15,7 +15,7 @@ import numpy as np
 from finetuning.engine.archives import Archive
 from finetuning.engine.problems import Problem, Rejected, reject
 from finetuning.engine.spec import Split
-from finetuning.engine.tables import SPLIT_OF_WORD
+from finetuning.engine.tables import SPLIT_OF_WORD, unique_names
 from finetuning.engine.zip_directory import Entry
 
 MAX_JSON_BYTES = 48 * 2**20  # takes about ten times its size once it is parsed
@@ -136,14 +136,22 @@ def read_json(archive: Archive, entry: Entry) -> Any:
     """Returns the document. Raises Rejected (`bad_json`) before parsing what is too large or nested too deep."""
     if entry.size > MAX_JSON_BYTES:
         limit = MAX_JSON_BYTES >> 20
-        raise reject("bad_json", f"An annotation file is over {limit} MiB. Export it without polygons.", [entry.name])
+        message = f"An annotation file is over {limit} MiB. Upload fewer images, or for boxes leave polygons out."
+        raise reject("bad_json", message, [entry.name])
     content = archive.read(entry)
     if _depth(content) > MAX_DEPTH:
-        raise reject("bad_json", f"An annotation file nests over {MAX_DEPTH} levels deep.", [entry.name])
+        message = f"An annotation file nests over {MAX_DEPTH} levels deep. COCO needs five: export it again."
+        raise reject("bad_json", message, [entry.name])
     try:
-        return json.loads(content.decode("utf-8-sig"), object_pairs_hook=_unique)
+        return json.loads(content.decode("utf-8-sig"), object_pairs_hook=unique_names)
+    except json.JSONDecodeError as error:
+        place, reason = f"{entry.name} line {error.lineno}", error.msg
+    except UnicodeDecodeError as error:
+        line = 1 + content[: error.start].count(b"\n")
+        place, reason = f"{entry.name} line {line}", "it is not UTF-8 text"
     except (ValueError, RecursionError) as error:
-        raise reject("bad_json", f"An annotation file is not JSON: {error}.", [entry.name]) from None
+        place, reason = entry.name, str(error)
+    raise reject("bad_json", f"An annotation file is not JSON ({reason}). Export it again.", [place])
 
 
 def _depth(content: bytes) -> int:
@@ -153,13 +161,6 @@ def _depth(content: bytes) -> int:
     closed = (brackets == ord("]")) | (brackets == ord("}"))
     marks = np.flatnonzero(opened | closed)
     return int(np.cumsum(np.where(opened[marks], 1, -1)).max(initial=0))
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    document = dict(pairs)
-    if len(document) != len(pairs):
-        raise ValueError("a name occurs twice in one object")
-    return document
 
 
 def read_text(archive: Archive, entry: Entry) -> str | None:

@@ -1,23 +1,28 @@
-"""Uploads of classified images: class folders, or images with a table."""
+"""Uploads of classified images: class folders, images with a table, CIFAR or MNIST as downloaded."""
 
 from __future__ import annotations
 
 import tempfile
 import warnings
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from finetuning.engine import splits
-from finetuning.engine.archives import Archive
-from finetuning.engine.datasets import Layout, Sample, arrange, few_per_class
+from finetuning.engine.archives import GZIP_MAGIC, Archive, sort_out_arrays
+from finetuning.engine.datasets import Layout, Sample, arrange, check_labels, few_per_class
 from finetuning.engine.duplicates import connected, exact_groups
 from finetuning.engine.events import EventWriter
-from finetuning.engine.gathering import Gathered, gather
+from finetuning.engine.gathering import Gathered, Source, gather
 from finetuning.engine.health import Survey, report
+from finetuning.engine.intake import cifar, idx
+from finetuning.engine.intake.arrays import Arrays
 from finetuning.engine.intake.packing import corrupt, near_of, unreadable, write_packs
 from finetuning.engine.packs import Item
-from finetuning.engine.problems import Rejected
+from finetuning.engine.problems import Rejected, reject
 from finetuning.engine.spec import OUTPUTS_DIR, InspectSpec, Split
 
 
@@ -26,21 +31,46 @@ def inspect(spec: InspectSpec, run_dir: Path, events: EventWriter) -> dict[str, 
     events.stage("archive", "Checking the archive")
     # Unlinked at once: a killed run leaves nothing behind.
     with (
-        Archive(run_dir / spec.archive, spec.limits) as archive,
+        _opened(run_dir, spec) as (source, layout),
         tempfile.TemporaryFile(dir=run_dir) as spool,
     ):
-        layout = arrange(archive, spec.limits)
         events.stage("images", "Reading the images")
         gathered = Gathered(spool)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's remarks on odd files; what matters is raised
-            gather(archive, layout, gathered, spec, events)
+            gather(source, layout, gathered, spec, events)
         _check_faults(gathered, len(layout.samples), spec)
         events.stage("duplicates", "Looking for duplicates and splitting")
         survey = _survey(gathered, layout, spec)
         events.stage("packs", "Writing the packs")
         write_packs(gathered, survey.items, run_dir / OUTPUTS_DIR)
     return report(survey)
+
+
+@contextmanager
+def _opened(run_dir: Path, spec: InspectSpec) -> Iterator[tuple[Source, Layout]]:
+    """Yields what gives the images' bytes, and their layout. Raises Rejected."""
+    path = run_dir / spec.archive
+    with path.open("rb") as file:
+        start = file.read(4)
+    if start in idx.MAGIC:
+        raise reject("file_type", "This is one IDX file. Put the images and labels of both parts into one zip.")
+    if start.startswith(GZIP_MAGIC):
+        arrays = cifar.read(path, run_dir)
+        yield arrays, _of_arrays(arrays, spec)
+        return
+    sort = partial(sort_out_arrays, is_array=idx.NAME.fullmatch)
+    with Archive(path, spec.limits, sort=sort) as archive:
+        if archive.contents.arrays:
+            arrays = idx.read(archive)
+            yield arrays, _of_arrays(arrays, spec)
+        else:
+            yield archive, arrange(archive, spec.limits)
+
+
+def _of_arrays(arrays: Arrays, spec: InspectSpec) -> Layout:
+    check_labels((sample.label for sample in arrays.samples), spec.limits, advice="Is the download whole?")
+    return Layout(tuple(arrays.samples), arrays.skipped)
 
 
 def _check_faults(gathered: Gathered, total: int, spec: InspectSpec) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections import Counter
@@ -11,6 +10,7 @@ from typing import Any, TypeGuard
 
 from finetuning.engine.archives import DOCUMENTS, Archive
 from finetuning.engine.datasets import Names, Sample, is_label
+from finetuning.engine.intake.annotations import read_json
 from finetuning.engine.intake.class_lists import ClassList
 from finetuning.engine.intake.mask_pairs import Layout
 from finetuning.engine.intake.masks import Drawing, Polygon
@@ -27,9 +27,9 @@ _SLACK = 1.0  # pixels that an outline may lie outside, as tools round
 _WORDS = re.compile(r"[a-z]+")
 _MESSAGES = {
     "missing_image": "annotated images are not in the zip. Add the images or remove their entries",
-    "bad_class": "annotations name a category that the file does not define",
-    "bad_polygon": "annotations are no outline: each needs lists of at least three points of finite numbers",
-    "polygon_outside": "outlines lie outside of their image",
+    "bad_class": "annotations name a category that the file does not define. Add it to categories, or mend the annotations",
+    "bad_polygon": "annotations are no outline. Give each lists of at least three points of finite numbers",
+    "polygon_outside": "outlines lie outside of their image. Cut them at its edges, or annotate the images as uploaded",
     "rle_unsupported": "annotations are run-length encoded. Export them as polygons, or as mask files",
     "unlabelled": "images are in no annotation file. List them, with no annotations where all is background",
     "duplicate_image": "images are listed twice. Keep one entry for each",
@@ -49,32 +49,12 @@ class _Found:
 
 def documents_in(archive: Archive) -> list[tuple[Entry, dict[str, Any]]]:
     """Returns the archive's COCO files, parsed. Raises Rejected (`bad_json`)."""
-    read = [(entry, _parsed(archive.read(entry), entry)) for entry in archive.contents.documents if _is_json(entry)]
+    read = [(entry, read_json(archive, entry)) for entry in archive.contents.documents if entry.suffix == ".json"]
     return [
         (entry, document)
         for entry, document in read
         if isinstance(document, dict) and {"images", "annotations", "categories"} <= set(document)
     ]
-
-
-def _is_json(entry: Entry) -> bool:
-    return entry.suffix == ".json"
-
-
-def _parsed(content: bytes, entry: Entry) -> Any:
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) != len(pairs):
-            raise ValueError("a key is given twice")
-        return found
-
-    try:
-        return json.loads(content.decode("utf-8-sig"), object_pairs_hook=unique)
-    except RecursionError:
-        reason = "it is nested too deeply"
-    except ValueError as error:
-        reason = str(error)
-    raise reject("bad_json", f"The annotations are not readable JSON: {reason}.", [entry.name])
 
 
 def arrange(archive: Archive, documents: list[tuple[Entry, dict[str, Any]]], limits: ArchiveLimits) -> Layout:
@@ -125,7 +105,8 @@ def _number(documents: list[tuple[Entry, dict[str, Any]]], found: _Found, limits
 def _list(document: dict[str, Any], key: str, entry: Entry) -> list[dict[str, Any]]:
     rows = document[key]
     if not isinstance(rows, list) or len(rows) > _MAX_ENTRIES or not all(isinstance(row, dict) for row in rows):
-        raise reject("bad_json", f"{key} must be a list of at most {_MAX_ENTRIES:,} objects.", [entry.name])
+        advice = f"{key} must be a list of at most {_MAX_ENTRIES:,} objects. Export the annotations as COCO again."
+        raise reject("bad_json", advice, [entry.name])
     return rows
 
 

@@ -33,8 +33,11 @@ def report(survey: Survey, annotations: Annotations) -> dict[str, Any]:
         *health.about_missing(classes),
         *_findings(survey.items, classes, boxes, annotations),
     ]
+    unlisted = boxes["unlisted_images"]
+    counts = about["counts"]
     return {
         **about,
+        "counts": {**counts, "given": counts["given"] + unlisted, "left_out": counts["left_out"] + unlisted},
         "classes": classes,
         "imbalance_ratio": health.imbalance_ratio(classes),
         "findings": [asdict(finding) for finding in health.gravest_first(found)],

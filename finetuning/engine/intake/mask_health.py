@@ -23,7 +23,7 @@ THUMBNAILS = {"image": "{index:06d}.jpg", "overlay": "{index:06d}-overlay.jpg"}
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MaskSurvey:
     """`pixels` (N, C) counts each class in each item, `ignored` (N,) what counts nowhere. `mask_modes` is how
-    the masks were given; `unannotated` counts images that are all background; `given` what the zip held."""
+    the masks were given; `unannotated` counts images that are all background."""
 
     survey: Survey
     pixels: npt.NDArray[np.int64]
@@ -31,7 +31,6 @@ class MaskSurvey:
     mask_sha256: Sequence[str]
     mask_modes: dict[str, int]
     unannotated: int
-    given: int
 
 
 def report(masks: MaskSurvey) -> dict[str, Any]:
@@ -42,11 +41,6 @@ def report(masks: MaskSurvey) -> dict[str, Any]:
     return {
         **about,
         "classes": classes,
-        "counts": {
-            "given": masks.given,
-            "used": len(masks.survey.items),
-            "left_out": masks.given - len(masks.survey.items),
-        },
         "mask_modes": masks.mask_modes,
         "ignored_share": round(int(masks.ignored.sum()) / max(1, total), 6),
         "unannotated": masks.unannotated,

@@ -87,7 +87,8 @@ def _by_kind(images: tuple[Entry, ...]) -> tuple[dict[Key, Entry], dict[Key, Ent
         table = pictures if kind in _IMAGE_FOLDERS else found
         if not kind:
             unplaced.append(entry.name)
-        elif key in table:
+            continue
+        if key in table:
             twice += [table[key].name, entry.name]
         table.setdefault(key, entry)
     if twice:

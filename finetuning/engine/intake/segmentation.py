@@ -208,7 +208,6 @@ def _survey(
         mask_sha256=(),
         mask_modes=dict(sorted(found.modes.items())),
         unannotated=layout.unannotated,
-        given=len(layout.samples),
     )
 
 

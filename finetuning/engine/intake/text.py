@@ -29,8 +29,8 @@ _LEFT_OUT = {
 }
 _FAULTS = {
     "bad_json": "lines are not a JSON object each. Write one object a line",
-    "duplicate_key": "lines name a key twice. Keep one",
-    "bad_text": "lines hold something else than text and a label",
+    "duplicate_key": "lines name a key twice. Keep one of the two",
+    "bad_text": "lines hold something else than text and a label. Give each a plain text and a plain label",
     "bad_row": "rows have another number of cells than the header. Put texts with commas into quotation marks",
     "missing_columns": f"lines have no text or no label. {COLUMN_ADVICE}",
     "unlabelled": "rows have no label. Fill them in or remove them",

@@ -1,6 +1,7 @@
 """What each task makes of items, heads, losses and scores. One module a task, the same functions in each:
 `train(spec, run_dir, events, device)` and `evaluate(spec, run_dir, events, device)` return their verb's part
-of the result; `answering(loaded)` returns the function from one input to its logits that `serve` asks."""
+of the result; `answering(loaded)` returns the function from one input to its logits that `serve` asks; where a
+search is possible, `prepare(spec, run_dir, events, device)` returns a `search.Prepared`."""
 
 from __future__ import annotations
 

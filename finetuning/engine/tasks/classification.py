@@ -37,9 +37,9 @@ from finetuning.engine.events import EventWriter
 from finetuning.engine.failures import AppFault, UserFault
 from finetuning.engine.frameworks import Loaded
 from finetuning.engine.hyper import Augmentation, Features, Hyper, Strategy
-from finetuning.engine.loop import Validation
 from finetuning.engine.packs import Item, PackReader
 from finetuning.engine.spec import OUTPUTS_DIR, EvaluateSpec, Preprocessing, Split, TrainSpec, canonical, to_json
+from finetuning.engine.trainee import Validation, shares
 
 PROBE_FILE = "probe.safetensors"
 CHECKPOINTS_DIR = "checkpoints"
@@ -92,8 +92,30 @@ def labels_of(items: list[Item]) -> Tensor:
     return torch.tensor([item.label for item in items], dtype=torch.int64)
 
 
-def train(spec: TrainSpec, run_dir: Path, events: EventWriter, device: torch.device) -> dict[str, Any]:
-    started = time.perf_counter()
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What is computed once, whatever is then trained. `shelf` keeps frozen activations from one training to
+    the next."""
+
+    base: Loaded
+    data: Data
+    probe: probes.Probe
+    device: torch.device
+    shelf: boundary.Shelf
+
+    @property
+    def validation_items(self) -> int:
+        return len(self.data.validation)
+
+    def begin(self, spec: TrainSpec, run_dir: Path, events: EventWriter) -> loop.Run | Validation:
+        """Returns the training that `spec` asks for, not yet begun; of a head its score, as it needs no epochs."""
+        if spec.strategy is Strategy.HEAD:
+            return self.probe.validation
+        tuned = start(spec, self.base, self.probe)
+        return begin(spec, tuned, self.data, run_dir, device=self.device, events=events, shelf=self.shelf)
+
+
+def prepare(spec: TrainSpec, run_dir: Path, events: EventWriter, device: torch.device) -> Prepared:
     events.stage("load", "Loading the model as bought")
     base = frameworks.load(spec.weights, run_dir)
     frameworks.head_of(base)  # refuses an architecture whose head cannot be replaced, before any work
@@ -101,10 +123,17 @@ def train(spec: TrainSpec, run_dir: Path, events: EventWriter, device: torch.dev
         base = frameworks.with_stage_head(base)
     data = read(spec, run_dir, base)
     probe = fit_probe(base, data, device=device, events=events)
+    return Prepared(base, data, probe, device, boundary.Shelf(MAX_CACHE_BYTES))
+
+
+def train(spec: TrainSpec, run_dir: Path, events: EventWriter, device: torch.device) -> dict[str, Any]:
+    started = time.perf_counter()
+    prepared = prepare(spec, run_dir, events, device)
+    base, data, probe = prepared.base, prepared.data, prepared.probe
     directory = run_dir / OUTPUTS_DIR
     weights.save_tensors(directory / PROBE_FILE, probes.saved(probe, data.class_counts))
     best: dict[str, Any] = {"epoch": 0}
-    validation = {"accuracy": probe.point.validation_accuracy, "loss": probe.point.validation_loss}
+    validation = {**probe.validation.metrics, "loss": probe.validation.loss}
     if spec.strategy is Strategy.HEAD:
         tuned = frameworks.replace_head(base, spec.labels, probe.head.weight, probe.head.bias)
         # The head that is saved has seen the validation items; the one that has not stands in for it.
@@ -112,7 +141,7 @@ def train(spec: TrainSpec, run_dir: Path, events: EventWriter, device: torch.dev
     else:
         tuned = start(spec, base, probe)
         fitted = tune(spec, tuned, data, run_dir, device=device, events=events)
-        best = {"epoch": fitted.best_epoch, "epochs": fitted.epochs}
+        best = fitted.best
         validation = {**fitted.validation.metrics, "loss": fitted.validation.loss}
         events.stage("calibrate", "Fitting the temperature on the validation images")
         logits = validation_logits(tuned, data, device=device, events=events)
@@ -182,6 +211,29 @@ def tune(
     spec: TrainSpec, tuned: Loaded, data: Data, run_dir: Path, *, device: torch.device, events: EventWriter
 ) -> loop.Fitted:
     """Trains `tuned` in place and leaves its best epoch's weights in it, on the processor."""
+    return finished(begin(spec, tuned, data, run_dir, device=device, events=events), spec, tuned)
+
+
+def finished(run: loop.Run, spec: TrainSpec, tuned: Loaded) -> loop.Fitted:
+    """Trains to the end, and leaves a plain network on the processor."""
+    fitted = run.fit()
+    if spec.strategy is Strategy.LORA:
+        lora.merge(tuned.module)
+    tuned.module.to("cpu").eval()
+    return fitted
+
+
+def begin(
+    spec: TrainSpec,
+    tuned: Loaded,
+    data: Data,
+    run_dir: Path,
+    *,
+    device: torch.device,
+    events: EventWriter,
+    shelf: boundary.Shelf | None = None,
+) -> loop.Run:
+    """Returns the training of `tuned`, in place, not yet begun."""
     hyper, module = spec.hyper, tuned.module.to(device).to(memory_format=torch.channels_last)
     stages = frameworks.stages(tuned)
     fresh_head = spec.strategy is Strategy.SCRATCH or not hyper.start_from_probe
@@ -193,9 +245,9 @@ def tune(
     plan = strategies.plan(module, stages, spec.strategy, hyper, fresh_head=fresh_head)
     trainee: Classifier = Classifier(module, data, hyper, device)
     if plan.boundary:
-        trainee = _cut_off(trainee, stages, plan.boundary, run_dir, events) or trainee
+        trainee = _cut_off(trainee, stages, plan.boundary, run_dir, events, shelf) or trainee
     checkpoints = Checkpoints(run_dir / CHECKPOINTS_DIR, identity=hashlib.sha256(canonical(to_json(spec))).hexdigest())
-    fitted = loop.fit(
+    return loop.Run(
         trainee,
         plan,
         hyper,
@@ -204,10 +256,6 @@ def tune(
         checkpoints=checkpoints,
         keep_initial=spec.strategy is not Strategy.SCRATCH and hyper.start_from_probe,
     )
-    if spec.strategy is Strategy.LORA:
-        lora.merge(module)
-    module.to("cpu").eval()
-    return fitted
 
 
 class Classifier:
@@ -221,20 +269,18 @@ class Classifier:
         full, rest = divmod(self.items, hyper.batch_size)
         self.steps = full + (rest > 1 or not full)  # batch statistics of one image are no statistics
         self._criterion = losses.classification(hyper, torch.tensor(data.class_counts))
-
-    def order(self, epoch: int) -> list[int]:
-        return torch.randperm(self.items, generator=augment.generator(self.hyper.seed, epoch, 0)).tolist()
+        self._class_weights = losses.class_weights(hyper.loss, torch.tensor(data.class_counts))
 
     def groups(self, epoch: int, *, start: int) -> list[list[int]]:
         """Returns the positions of the training items of each batch from number `start` on."""
-        order, size = self.order(epoch), self.hyper.batch_size
-        return [order[at * size : (at + 1) * size] for at in range(start, self.steps)]
+        hyper, numbers = self.hyper, range(start, self.steps)
+        return shares(self.items, hyper.batch_size, seed=hyper.seed, epoch=epoch, batches=numbers)
 
-    def batches(self, epoch: int, *, start: int) -> Iterator[tuple[Tensor, Tensor]]:
-        items = [self.data.train[at] for group in self.groups(epoch, start=start) for at in group]
+    def batches(self, epoch: int, *, start: int) -> Iterator[tuple[Tensor, Tensor] | None]:
+        groups = [[self.data.train[at] for at in group] for group in self.groups(epoch, start=start)]
         transform = self.data.training_transform(self.hyper, epoch=epoch)
-        for group, images in features.batches(self.data.pack, items, transform, self.hyper.batch_size):
-            yield images, labels_of(group)
+        for group, images in features.grouped(self.data.pack, groups, transform):
+            yield (images, labels_of(group)) if group else None
 
     def loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         images, labels = (part.to(self.device) for part in batch)
@@ -247,6 +293,9 @@ class Classifier:
         partner = torch.randperm(len(images), device=images.device)
         logits = self._logits(share * images + (1 - share) * images[partner])
         return share * self._criterion(logits, labels) + (1 - share) * self._criterion(logits, labels[partner])
+
+    def weight(self, batch: tuple[Tensor, Tensor]) -> float:
+        return losses.weight_of(batch[1], self._class_weights)
 
     def _logits(self, images: Tensor) -> Tensor:
         output = self.module(images)
@@ -278,10 +327,11 @@ class CachedClassifier(Classifier):
         super().__init__(suffix, whole.data, whole.hyper, whole.device)
         self._training, self._views, self._validation = training, views, validation
 
-    def batches(self, epoch: int, *, start: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, epoch: int, *, start: int) -> Iterator[tuple[Tensor, Tensor] | None]:
         view = (epoch - 1) % self._views
         for group in self.groups(epoch, start=start):
-            yield self._training.get(view, group), labels_of([self.data.train[at] for at in group])
+            labels = labels_of([self.data.train[at] for at in group])
+            yield (self._training.get(view, group), labels) if group else None
 
     def _validation_batches(self) -> Iterator[tuple[Any, Tensor]]:
         for activations in self._validation.split(features.BATCH):
@@ -289,7 +339,12 @@ class CachedClassifier(Classifier):
 
 
 def _cut_off(
-    whole: Classifier, stages: strategies.Stages, boundary_at: int, run_dir: Path, events: EventWriter
+    whole: Classifier,
+    stages: strategies.Stages,
+    boundary_at: int,
+    run_dir: Path,
+    events: EventWriter,
+    shelf: boundary.Shelf | None = None,
 ) -> CachedClassifier | None:
     """Computes the frozen prefix for every item and view, or returns None where it cannot be cut off or its
     activations would take more disk than `MAX_CACHE_BYTES`."""
@@ -300,6 +355,9 @@ def _cut_off(
     if halves is None:
         events.log("The frozen stages of this architecture cannot be cut off: they are computed in every epoch.")
         return None
+    key = (boundary_at, views, hyper.augmentation, hyper.horizontal_flip, hyper.seed)
+    if shelf is not None and (kept := shelf.get(key)):
+        return CachedClassifier(whole, halves.suffix, kept[0], views, kept[1])
     forward = features.ready(halves.prefix, sample, device=whole.device)
     shape = forward.run(sample).shape[1:]
     size = shape.numel() * forward.dtype.itemsize * (len(data.train) * views)
@@ -323,6 +381,8 @@ def _cut_off(
         [forward.run(images) for _, images in features.batches(data.pack, data.validation, data.evaluation_transform)]
     )
     (run_dir / CACHE_FILE).unlink()  # the mapping keeps it; a killed run leaves nothing behind
+    if shelf is not None:
+        shelf.put(key, cache, validation)
     return CachedClassifier(whole, halves.suffix, cache, views, validation)
 
 
@@ -337,6 +397,9 @@ def evaluate(spec: EvaluateSpec, run_dir: Path, events: EventWriter, device: tor
     predictions = _predict(tuned, pack, device, events, "evaluate")
     probe = weights.load_tensors(run_dir / spec.train_outputs / PROBE_FILE)
     baseline = None
+    rights: dict[str, classifier.Rights] = {}
+    if frameworks.names_in(frameworks.read_config(run_dir / spec.base.directory)) == spec.labels:
+        rights["parent"] = _predict(frameworks.load(spec.base, run_dir), pack, device, events, "parent").is_right
     if spec.strategy is not Strategy.HEAD:
         bought = frameworks.load(spec.base, run_dir)
         if frameworks.head_of(bought).in_features != probe["weight"].shape[1]:
@@ -344,6 +407,8 @@ def evaluate(spec: EvaluateSpec, run_dir: Path, events: EventWriter, device: tor
         probed = frameworks.replace_head(bought, spec.labels, probe["weight"], probe["bias"])
         baseline = _predict(probed, pack, device, events, "baseline")
     majority = int(probe["class_counts"].argmax())
+    if baseline is not None:
+        rights["majority"] = predictions.truth == majority
     report = classifier.report(
         predictions,
         baseline,
@@ -353,6 +418,7 @@ def evaluate(spec: EvaluateSpec, run_dir: Path, events: EventWriter, device: tor
         temperature=tuned.temperature,
         leaked=spec.leaked,
     )
+    report["other_baselines"] = classifier.others(predictions, rights, seed=spec.seed, noun="test images")
     return {"evaluation": report, "predictions_sha256": predictions.sha256}
 
 

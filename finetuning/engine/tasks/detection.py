@@ -68,8 +68,6 @@ def read(spec: TrainSpec, run_dir: Path, base: Loaded) -> Data:
 
 def train(spec: TrainSpec, run_dir: Path, events: EventWriter, device: torch.device) -> dict[str, Any]:
     started = time.perf_counter()
-    if spec.strategy is Strategy.LORA:
-        raise UserFault("strategy_unsupported", "LoRA does not tune detectors. Choose head, last, full or scratch.")
     events.stage("load", "Loading the model as bought")
     base = frameworks.load(spec.weights, run_dir)
     data = read(spec, run_dir, base)
@@ -89,7 +87,7 @@ def train(spec: TrainSpec, run_dir: Path, events: EventWriter, device: torch.dev
     frameworks.write_release(directory / "release", tuned)
     return {
         "validation": {**fitted.validation.metrics, "loss": fitted.validation.loss},
-        "best": {"epoch": fitted.best_epoch, "epochs": fitted.epochs},
+        "best": fitted.best,
         "probe": {"validation_map": probe.validation.metrics["map"]} if probe else {},
         "class_counts": _class_counts(data),
         "confidence": tuned.config["detector"]["confidence"],

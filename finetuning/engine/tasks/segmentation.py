@@ -31,7 +31,6 @@ from finetuning.engine.tasks.segmentation_training import Data, Segmenting, chos
 PROBE_FILE = "probe.safetensors"
 CHECKPOINTS_DIR = "checkpoints"
 OVERLAYS_DIR = "overlays"
-_SUPPORTED = (Strategy.HEAD, Strategy.LAST, Strategy.FULL, Strategy.SCRATCH)
 _HEAD_PREFIX = "head."
 PROBE_EPOCHS = 8
 _MAX_WORST = 24
@@ -39,8 +38,6 @@ _OVERLAY_SIDE = 512  # pixels
 
 
 def train(spec: TrainSpec, run_dir: Path, events: EventWriter, device: torch.device) -> dict[str, Any]:
-    if spec.strategy not in _SUPPORTED:
-        raise UserFault("strategy_unsupported", f"A segmentation is tuned by {', '.join(_SUPPORTED)}.")
     started = time.perf_counter()
     events.stage("load", "Loading the model as bought")
     bought = frameworks.load(spec.weights, run_dir)
@@ -63,7 +60,7 @@ def train(spec: TrainSpec, run_dir: Path, events: EventWriter, device: torch.dev
     frameworks.write_release(directory / "release", tuned)
     return {
         "validation": {**fitted.validation.metrics, "loss": fitted.validation.loss},
-        "best": {"epoch": fitted.best_epoch, "epochs": fitted.epochs},
+        "best": fitted.best,
         **part,
         "loss": loss.value,
         "pixel_shares": (data.pixel_counts / data.pixel_counts.sum()).tolist(),

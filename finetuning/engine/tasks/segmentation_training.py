@@ -13,25 +13,24 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from finetuning.engine import augment, canvas, features, losses, runtime
+from finetuning.engine import canvas, features, losses, runtime
 from finetuning.engine.boundary import ActivationCache
 from finetuning.engine.evaluation import pixels
 from finetuning.engine.events import EventWriter
 from finetuning.engine.failures import UserFault
 from finetuning.engine.frameworks import Loaded, segmenters
 from finetuning.engine.hyper import Augmentation, Hyper, Loss
-from finetuning.engine.loop import Validation
 from finetuning.engine.packs import Item, PackReader
 from finetuning.engine.palettes import IGNORED
 from finetuning.engine.spec import Preprocessing, Split, TrainSpec
 from finetuning.engine.strategies import Stages
+from finetuning.engine.trainee import Validation, shares
 
 AUX_WEIGHT = 0.5  # of the auxiliary head's loss, as in torchvision's references
 RARE_SHARE = 0.02  # a class with fewer of the pixels is drowned by plain cross-entropy
 NORM_MIN_BATCH = 8
 MAX_CACHE_BYTES = 20 * 2**30
 _CACHE_FILE = "activations.cache"
-_UNFIT = (Loss.CLASS_BALANCED,)  # the effective number of samples is of items, and saturates for pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +47,17 @@ class Data:
     def batches(
         self, items: list[Item], size: int, *, hyper: Hyper | None = None, epoch: int = 0
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yields (images (B, 3, S, S) float32, classes (B, S, S) uint8): the epoch's random views with `hyper`,
-        else the whole images."""
+        """Yields `grouped` for the items in their order, `size` at a time."""
+        groups = [items[start : start + size] for start in range(0, len(items), size)]
+        for batch in self.grouped(groups, hyper=hyper, epoch=epoch):
+            if batch is not None:
+                yield batch
+
+    def grouped(
+        self, groups: list[list[Item]], *, hyper: Hyper | None, epoch: int
+    ) -> Iterator[tuple[Tensor, Tensor] | None]:
+        """Yields (images (B, 3, S, S) float32, classes (B, S, S) uint8) for each group, None for an empty one: the
+        epoch's random views with `hyper`, else the whole images."""
         random_view = canvas.training_view(self.preprocessing, hyper, epoch=epoch) if hyper else None
 
         def view(item: Item, image: Any) -> canvas.Pair:
@@ -58,8 +66,8 @@ class Data:
                 return random_view(item, image, mask)
             return canvas.evaluation_view(image, mask, self.preprocessing)
 
-        for _, (images, classes) in features.batches(self.pack, items, view, size):
-            yield images, classes
+        for _, views in features.grouped(self.pack, groups, view):
+            yield views and (views[0], views[1])
 
 
 def read(spec: TrainSpec, run_dir: Path, preprocessing: Preprocessing) -> Data:
@@ -81,9 +89,7 @@ def read(spec: TrainSpec, run_dir: Path, preprocessing: Preprocessing) -> Data:
 
 
 def chosen_loss(hyper: Hyper, data: Data, events: EventWriter) -> Loss:
-    """Returns the loss that `auto` stands for, and tells why. Raises UserFault (`loss_unsupported`)."""
-    if hyper.loss in _UNFIT:
-        raise UserFault("loss_unsupported", f"The loss {hyper.loss} does not fit a segmentation. Choose another.")
+    """Returns the loss that `auto` stands for, and tells why."""
     if hyper.loss is not Loss.AUTO:
         return hyper.loss
     shares = (data.pixel_counts / data.pixel_counts.sum()).tolist()
@@ -107,22 +113,25 @@ class Segmenting:
         full, rest = divmod(self.items, hyper.batch_size)
         self.steps = full + (rest > 1 or not full)  # a pooled norm cannot train on one image
         self._criterion = losses.segmentation(loss, data.pixel_counts, ignore_index=IGNORED)
+        self._class_weights = losses.class_weights(loss, data.pixel_counts)
 
     def groups(self, epoch: int, *, start: int) -> list[list[int]]:
         """Returns the positions of the training items of each batch from number `start` on."""
-        generator = augment.generator(self.hyper.seed, epoch, 0)
-        order, size = torch.randperm(self.items, generator=generator).tolist(), self.hyper.batch_size
-        return [order[at * size : (at + 1) * size] for at in range(start, self.steps)]
+        hyper, numbers = self.hyper, range(start, self.steps)
+        return shares(self.items, hyper.batch_size, seed=hyper.seed, epoch=epoch, batches=numbers)
 
-    def batches(self, epoch: int, *, start: int) -> Iterator[tuple[Tensor, Tensor]]:
-        items = [self.data.train[at] for group in self.groups(epoch, start=start) for at in group]
-        return self.data.batches(items, self.hyper.batch_size, hyper=self.hyper, epoch=epoch)
+    def batches(self, epoch: int, *, start: int) -> Iterator[tuple[Tensor, Tensor] | None]:
+        groups = [[self.data.train[at] for at in group] for group in self.groups(epoch, start=start)]
+        return self.data.grouped(groups, hyper=self.hyper, epoch=epoch)
 
     def loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         inputs, classes = _on(self.device, batch[0]), batch[1].to(self.device).long()
         outputs = self.module(inputs)
         loss = self._criterion(outputs["out"], classes)
         return loss + AUX_WEIGHT * self._criterion(outputs["aux"], classes) if "aux" in outputs else loss
+
+    def weight(self, batch: tuple[Tensor, Tensor]) -> float:
+        return losses.weight_of(batch[1], self._class_weights, ignore_index=IGNORED)
 
     @torch.inference_mode()
     def validate(self, module: nn.Module) -> Validation:
@@ -161,9 +170,9 @@ class CachedSegmenting(Segmenting):
         super().__init__(suffix, whole.data, whole.hyper, whole.loss_kind, whole.device)
         self._train, self._validation, self._views = train, validation, views
 
-    def batches(self, epoch: int, *, start: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, epoch: int, *, start: int) -> Iterator[tuple[Tensor, Tensor] | None]:
         for group in self.groups(epoch, start=start):
-            yield self._train.get((epoch - 1) % self._views, group)
+            yield self._train.get((epoch - 1) % self._views, group) if group else None
 
     def _validation_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         places = range(len(self.data.validation))

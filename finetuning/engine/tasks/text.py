@@ -14,7 +14,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from finetuning.engine import augment, features, frameworks, loop, lora, losses, probes, strategies, tfidf, weights
+from finetuning.engine import (
+    augment,
+    collective,
+    features,
+    frameworks,
+    loop,
+    lora,
+    losses,
+    probes,
+    strategies,
+    tfidf,
+    weights,
+)
 from finetuning.engine.answers import Answer, ranked
 from finetuning.engine.checkpoints import Checkpoints
 from finetuning.engine.evaluation import calibration, classifier, crossval, intervals
@@ -24,11 +36,11 @@ from finetuning.engine.failures import AppFault, UserFault
 from finetuning.engine.frameworks import Loaded
 from finetuning.engine.frameworks.transformers_models import with_head
 from finetuning.engine.hyper import Hyper, Strategy
-from finetuning.engine.loop import Validation
 from finetuning.engine.packs import Item, PackReader
 from finetuning.engine.spec import OUTPUTS_DIR, EvaluateSpec, Split, TrainSpec, WeightsSpec, canonical, to_json
-from finetuning.engine.tasks.classification import CHECKPOINTS_DIR, PROBE_FILE, labels_of, start
+from finetuning.engine.tasks.classification import CHECKPOINTS_DIR, PROBE_FILE, finished, labels_of, start
 from finetuning.engine.tokens import Rows, TextReader, fitted_length, logits_of, outputs, shuffled
+from finetuning.engine.trainee import Validation
 
 # Hu et al. 2021 (section 7.1) update the projections of query and value; each family's names for them.
 LORA_NAMES = frozenset({"query", "value", "q_lin", "v_lin", "q", "v", "query_proj", "value_proj"})
@@ -82,12 +94,42 @@ def load(spec: WeightsSpec, run_dir: Path, *, classes: int) -> Loaded:
     return with_head(frameworks.load(spec, run_dir), classes)
 
 
-def train(spec: TrainSpec, run_dir: Path, events: EventWriter, device: torch.device) -> dict[str, Any]:
-    started = time.perf_counter()
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What is computed once, whatever is then trained."""
+
+    base: Loaded
+    data: Data
+    probe: probes.Probe
+    device: torch.device
+
+    @property
+    def validation_items(self) -> int:
+        return len(self.data.validation.items)
+
+    def begin(self, spec: TrainSpec, run_dir: Path, events: EventWriter) -> loop.Run | Validation:
+        """Returns the training that `spec` asks for, not yet begun; of a head its score, as it needs no epochs."""
+        if spec.strategy is Strategy.HEAD:
+            return self.probe.validation
+        return begin(spec, start(spec, self.base, self.probe), self.data, run_dir, device=self.device, events=events)
+
+
+def prepare(spec: TrainSpec, run_dir: Path, events: EventWriter, device: torch.device) -> Prepared:
+    base, data = _read_in(spec, run_dir, events)
+    return Prepared(base, data, fit_probe(base, data, device=device, events=events), device)
+
+
+def _read_in(spec: TrainSpec, run_dir: Path, events: EventWriter) -> tuple[Loaded, Data]:
     events.stage("load", "Loading the model as bought")
     base = load(spec.weights, run_dir, classes=len(spec.labels))
     data = read(spec, run_dir, base)
     base.config["max_tokens"] = data.reader.max_tokens  # the tuned weights are used at the length of their training
+    return base, data
+
+
+def train(spec: TrainSpec, run_dir: Path, events: EventWriter, device: torch.device) -> dict[str, Any]:
+    started = time.perf_counter()
+    base, data = _read_in(spec, run_dir, events)
     directory = run_dir / OUTPUTS_DIR
     events.stage("baseline", "Fitting word and character counts, the baseline to beat")
     fit_counts(data).save(directory)
@@ -95,7 +137,7 @@ def train(spec: TrainSpec, run_dir: Path, events: EventWriter, device: torch.dev
     probe = fit_probe(base, data, device=device, events=events)
     weights.save_tensors(directory / PROBE_FILE, probes.saved(probe, data.class_counts))
     best: dict[str, Any] = {"epoch": 0}
-    validation = {"accuracy": probe.point.validation_accuracy, "loss": probe.point.validation_loss}
+    validation = {**probe.validation.metrics, "loss": probe.validation.loss}
     if spec.strategy is Strategy.HEAD:
         tuned = frameworks.replace_head(base, spec.labels, probe.head.weight, probe.head.bias)
         # The head that is saved has seen the validation items; the one that has not stands in for it.
@@ -103,7 +145,7 @@ def train(spec: TrainSpec, run_dir: Path, events: EventWriter, device: torch.dev
     else:
         tuned = start(spec, base, probe)
         fitted = tune(spec, tuned, data, run_dir, device=device, events=events)
-        best = {"epoch": fitted.best_epoch, "epochs": fitted.epochs}
+        best = fitted.best
         validation = {**fitted.validation.metrics, "loss": fitted.validation.loss}
         dtype = features.precision(device)
         logits = outputs(tuned.module, data.reader, data.validation.rows, device=device, dtype=dtype)
@@ -162,13 +204,20 @@ def tune(
     spec: TrainSpec, tuned: Loaded, data: Data, run_dir: Path, *, device: torch.device, events: EventWriter
 ) -> loop.Fitted:
     """Trains `tuned` in place and leaves its best epoch's weights in it, on the processor."""
+    return finished(begin(spec, tuned, data, run_dir, device=device, events=events), spec, tuned)
+
+
+def begin(
+    spec: TrainSpec, tuned: Loaded, data: Data, run_dir: Path, *, device: torch.device, events: EventWriter
+) -> loop.Run:
+    """Returns the training of `tuned`, in place, not yet begun."""
     hyper, module = spec.hyper, tuned.module.to(device)
     stages = frameworks.stages(tuned)
     if spec.strategy is Strategy.LORA:
         torch.manual_seed(hyper.seed)
         lora.attach(module, rank=hyper.lora_rank, skip=stages[-1][1], only=LORA_NAMES)
     fresh_head = spec.strategy is Strategy.SCRATCH or not hyper.start_from_probe
-    fitted = loop.fit(
+    return loop.Run(
         TextClassifier(module, data, hyper, device),
         strategies.plan(module, stages, spec.strategy, hyper, fresh_head=fresh_head),
         hyper,
@@ -179,10 +228,6 @@ def tune(
         ),
         keep_initial=not fresh_head,
     )
-    if spec.strategy is Strategy.LORA:
-        lora.merge(module)
-    module.to("cpu").eval()
-    return fitted
 
 
 class TextClassifier:
@@ -196,16 +241,23 @@ class TextClassifier:
         self.steps = -(-self.items // hyper.batch_size)
         self._labels = data.train.labels
         self._criterion = losses.classification(hyper, torch.tensor(data.class_counts))
+        self._class_weights = losses.class_weights(hyper.loss, torch.tensor(data.class_counts))
 
-    def batches(self, epoch: int, *, start: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    def batches(self, epoch: int, *, start: int) -> Iterator[tuple[Tensor, Tensor, Tensor] | None]:
         rows = self.data.train.rows
         order = list(shuffled(rows, self.hyper.batch_size, augment.generator(self.hyper.seed, epoch, 0)))
-        for positions in order[start:]:
-            yield *self.data.reader.batch([rows[at] for at in positions]), self._labels[positions]
+        for positions in map(collective.share, order[start:]):
+            if positions:
+                yield *self.data.reader.batch([rows[at] for at in positions]), self._labels[positions]
+            else:
+                yield None
 
     def loss(self, batch: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         ids, mask, labels = (part.to(self.device) for part in batch)
         return self._criterion(logits_of(self.module, ids, mask), labels)
+
+    def weight(self, batch: tuple[Tensor, Tensor, Tensor]) -> float:
+        return losses.weight_of(batch[2], self._class_weights)
 
     def validate(self, module: nn.Module) -> Validation:
         validation = self.data.validation
@@ -234,6 +286,8 @@ def evaluate(spec: EvaluateSpec, run_dir: Path, events: EventWriter, device: tor
     baseline = None
     if spec.strategy is not Strategy.HEAD:
         bought = load(spec.base, run_dir, classes=len(spec.labels))
+        if bought.labels == spec.labels:
+            rights["parent"] = _predict(bought, reader, texts, device=device, events=events, stage="parent").is_right
         probed = frameworks.replace_head(bought, spec.labels, probe["weight"], probe["bias"])
         baseline = _predict(probed, reader, texts, device=device, events=events, stage="baseline")
         rights["majority"] = predictions.truth == majority

@@ -1,0 +1,117 @@
+"""The way to a run: which model, what to learn, which settings."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlencode
+
+from django.contrib.auth.decorators import login_required
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils import timezone
+
+from finetuning import selectors
+from finetuning.engine.spec import PRESETS, Preset, SpecError, Task, preset_of
+from finetuning.forms import RunForm, ready_datasets
+from finetuning.models import Dataset
+from finetuning.services import runs as services
+from finetuning.services.datasets import parse_uid
+from marketplace.errors import DomainError
+from marketplace.html import add_error
+from models_catalog import policies
+from models_catalog.models import Listing, Release
+from models_catalog.models.listings import TASKS
+from models_catalog.selectors import licenses_of
+from models_catalog.web.catalog import find as find_release
+
+MAX_CHOICES = 25
+_OF_THE_PAGE = ("model", "version", "dataset")  # what a link to another task or preset keeps
+
+
+@login_required
+def new(request: HttpRequest) -> HttpResponse:
+    """`?model=namespace/name`, `task`, `preset` and any field of the form; without a model, those that the person
+    may tune."""
+    namespace, _, name = request.GET.get("model", "").partition("/")
+    if not name:
+        return render(request, "finetuning/run_choose.html", _choice(request))
+    release = find_release(request, namespace, name, request.GET.get("version", ""))
+    task = _task(request, release)
+    preset, problem = _preset(request, task)
+    form = RunForm(request.POST or None, user=request.user, task=task, initial=_initial(request, preset))
+    if request.method == "POST" and form.is_valid():
+        try:
+            run = services.launch(
+                user=request.user,
+                release=release,
+                dataset=form.cleaned_data["dataset"],
+                strategy=form.cleaned_data["strategy"],
+                hyper=form.hyper,
+                now=timezone.now(),
+            )
+            return redirect("run", run.uid)
+        except DomainError as error:
+            add_error(form, error)
+    context = {
+        "form": form,
+        "release": release,
+        "listing": release.listing,
+        "allowed": policies.may_fine_tune_for_some(request.user, release, now=timezone.now()),
+        "task": task,
+        "tasks": [(target, dict(TASKS)[target], _link(request, task=target)) for target in release.listing.targets],
+        "preset": preset,
+        "preset_problem": problem,
+        "presets": [(item, _link(request, task=task, preset=item.name)) for item in PRESETS[task]],
+    }
+    return render(request, "finetuning/run_new.html", context)
+
+
+def _choice(request: HttpRequest) -> dict[str, Any]:
+    """Returns the models that the person may tune, on the dataset that the address names where it does."""
+    dataset = _named_dataset(request)
+    tunable = Listing.objects.tunable(Task(dataset.task) if dataset else None)
+    own = tunable.managed_by(request.user).live().filter(latest_release__remote_url="")
+    return {
+        "grants": licenses_of(request.user).active(timezone.now()).filter(listing__in=tunable),
+        "own": own.select_related("namespace", "latest_release__terms").order_by("-updated_at")[:MAX_CHOICES],
+        "dataset": dataset,
+    }
+
+
+def _named_dataset(request: HttpRequest) -> Dataset | None:
+    uid = parse_uid(request.GET.get("dataset", ""))
+    return selectors.datasets_of(request.user).filter(uid=uid).first() if uid else None
+
+
+def _task(request: HttpRequest, release: Release) -> Task:
+    """Returns what is to be learned: as asked, else as the named dataset says, else the first that the person
+    has data for."""
+    targets = release.listing.targets or (Task(release.listing.task),)
+    dataset = _named_dataset(request)
+    for asked in (request.POST.get("task"), request.GET.get("task"), dataset.task if dataset else None):
+        if asked in targets:
+            return Task(asked)
+    return next((target for target in targets if ready_datasets(request.user, target).exists()), targets[0])
+
+
+def _preset(request: HttpRequest, task: Task) -> tuple[Preset | None, str]:
+    """Returns the preset that the address names, or what is wrong with the name."""
+    name = request.GET.get("preset", "")
+    try:
+        return (preset_of(task, name) if name else None), ""
+    except SpecError as error:
+        return None, str(error)
+
+
+def _initial(request: HttpRequest, preset: Preset | None) -> dict[str, Any]:
+    """Returns what the address says of the form, such as the settings of a run that is to be repeated, over what
+    the preset says."""
+    # A box that was not ticked is written out: the text "False" would tick it.
+    asked = {name: False if value == "False" else value for name, value in request.GET.dict().items()}
+    return {**preset.hyper, **asked, "strategy": preset.strategy.value} if preset else asked
+
+
+def _link(request: HttpRequest, **changes: str) -> str:
+    """Returns this page's address for another task or preset."""
+    kept = {name: request.GET[name] for name in _OF_THE_PAGE if request.GET.get(name)}
+    return f"?{urlencode({**kept, **changes})}"

@@ -1,0 +1,258 @@
+"""What a run's page says of its evaluation, for each task, with results of the real engine."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from typing import Any
+
+import pytest
+import scenarios
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from engine_runs import EngineRun
+from worlds import evaluated_run, recorded
+
+from finetuning.engine.spec import Task
+from finetuning.models import Run
+from finetuning.web import evaluations, metrics
+from marketplace.accounts.models import User
+from models_catalog.models import Release
+
+pytestmark = pytest.mark.django_db(transaction=True)
+Made = dict[Task, EngineRun]
+HEADLINES = {Task.OBJECT_DETECTION: "map", Task.SEMANTIC_SEGMENTATION: "miou"}
+
+
+@pytest.fixture
+def release() -> Release:
+    return scenarios.published_release(scenarios.person("vera"))
+
+
+@pytest.fixture
+def buyer(client: Client, release: Release) -> User:
+    user = scenarios.person("bo")
+    scenarios.licensed(user, release)
+    client.force_login(user)
+    return user
+
+
+def percent(value: float) -> str:
+    return f"{100 * value:.1f}%"
+
+
+def finished(buyer: User, release: Release, made: EngineRun) -> Run:
+    return evaluated_run(buyer, release, recorded(buyer, made), made)
+
+
+def shown(client: Client, run: Run) -> str:
+    """Returns the page as plain words and tags, white space joined."""
+    answer = client.get(f"/runs/{run.uid}/")
+    assert answer.status_code == 200
+    return html.unescape(re.sub(r"\s+", " ", answer.content.decode()))
+
+
+def part(page: str, name: str) -> str:
+    """Returns what stands between the section's id and the next section."""
+    return page.partition(f'id="{name}"')[2].partition("<section")[0]
+
+
+@pytest.mark.parametrize("task", list(Task))
+def test_the_verdict_every_metric_and_every_class_are_shown_with_intervals(
+    client: Client, buyer: User, release: Release, made: Made, task: Task
+) -> None:
+    page = shown(client, finished(buyer, release, made[task]))
+
+    evaluation = made[task].evaluation
+    name = HEADLINES.get(task, "accuracy")
+    headline, baseline = evaluation["metrics"][name], evaluation["baseline"][name]
+    assert evaluation["verdict"] in page
+    assert f'data-headline="{name}"' in page
+    for estimate in (headline, baseline):
+        assert f"{percent(estimate['low'])} to {percent(estimate['high'])}" in part(page, "evaluation")
+    every = part(page, "metrics")
+    for key, estimate in evaluation["metrics"].items():
+        assert metrics.METRICS[key].title in every
+        assert metrics.METRICS[key].meaning in every
+        assert metrics.figure(key, estimate).low in every
+    for row in evaluation["per_class"]:
+        assert f">{row['label']}</th>" in part(page, "classes")
+
+
+def test_no_metric_of_the_engine_is_without_its_words(made: Made) -> None:
+    measured = {name for run in made.values() for name in run.evaluation["metrics"]}
+
+    assert measured <= set(metrics.METRICS)
+
+
+def test_texts_are_compared_with_every_baseline_and_read_in_the_mistakes(
+    client: Client, buyer: User, release: Release, made: Made
+) -> None:
+    run = made[Task.TEXT_CLASSIFICATION]
+    page = shown(client, finished(buyer, release, run))
+
+    for row in run.evaluation["other_baselines"]:
+        assert row["title"] in part(page, "baselines")
+        assert percent(row["accuracy"]["value"]) in part(page, "baselines")
+    for mistake in run.evaluation["worst"]:
+        assert mistake["text"] in part(page, "mistakes")
+    assert "held-out test texts" in page
+
+
+def test_confidence_before_and_after_the_temperature_is_drawn_and_tabled(
+    client: Client, buyer: User, release: Release, made: Made
+) -> None:
+    run = made[Task.TEXT_CLASSIFICATION]
+    reliability = part(shown(client, finished(buyer, release, run)), "reliability")
+
+    calibration = run.evaluation["calibration"]
+    assert f"Temperature {calibration['temperature']:.2f}" in reliability
+    assert reliability.count("Reliability diagram: ") == 2
+    bins = [row for name in ("before", "after") for row in calibration["reliability"][name]]
+    assert reliability.count('class="plot-bar"') == len(bins) > 0
+    for row in bins:
+        assert f'y="{round(100 - 100 * row["accuracy"], 2)}"' in reliability
+        assert f'<td class="num">{percent(row["confidence"])}</td>' in reliability
+
+
+def test_folds_weak_spots_and_leaks_are_told(client: Client, buyer: User, release: Release, made: Made) -> None:
+    run = made[Task.IMAGE_CLASSIFICATION]
+    page = shown(client, finished(buyer, release, run))
+
+    folds = run.training["cross_validation"]
+    estimates = part(page, "estimates")
+    assert f"{folds['k']}-fold cross-validation" in estimates
+    assert percent(folds["mean"]["value"]) in estimates
+    assert percent(run.training["leave_one_out"]["accuracy"]["low"]) in estimates
+    leaked = run.evaluation["without_leaked"]
+    assert "Some test images are also among the training ones" in page
+    assert f"on the other {leaked['remaining']} {percent(leaked['rest']['value'])}" in page
+    for row in run.evaluation["slices"]["listed"]:
+        assert f"{percent(row['accuracy']['low'])} to {percent(row['accuracy']['high'])}" in part(page, "slices")
+    assert "No class has enough test images" in page
+
+
+def test_the_weakest_class_is_named(client: Client, buyer: User, release: Release, made: Made) -> None:
+    run = made[Task.TEXT_CLASSIFICATION]
+    worst = run.evaluation["slices"]["worst"]
+
+    page = shown(client, finished(buyer, release, run))
+
+    assert f"Weakest: the class <b>{worst['name']}</b>, {percent(worst['accuracy']['value'])}" in page
+
+
+def test_a_detector_has_curves_kinds_of_mistakes_and_the_true_boxes(
+    client: Client, buyer: User, release: Release, made: Made
+) -> None:
+    run = made[Task.OBJECT_DETECTION]
+    page = shown(client, finished(buyer, release, run))
+
+    rows = run.evaluation["per_class"]
+    curves = part(page, "curves")
+    assert "Precision over recall: Mean of the classes" in curves
+    for row in rows:
+        assert f"Precision over recall: {row['label']}" in curves
+        first = row["curve"]["precision"][0]
+        assert f'points="0.0,{100 - 100 * first:.1f} ' in curves
+        assert f'<td class="num">{100 * first:.0f}%</td>' in curves
+    errors = run.evaluation["errors"]
+    assert re.search(rf"Missed: no box comes near</th>.*?>{errors['missed']}</td>", part(page, "errors"))
+    assert '<th scope="row">Large</th><td class="num">–</td>' in part(page, "by-size")
+    worst, mistakes = run.evaluation["worst"][0], part(page, "mistakes")
+    assert f"{worst['right']} right, {worst['wrong']} wrong, {worst['missed']} missed" in mistakes
+    item = next(item for item in run.items() if item["index"] == worst["index"])
+    assert f'x="{item["boxes"][0][1]}" y="{item["boxes"][0][2]}"' in mistakes
+
+
+def test_a_segmenter_has_shares_of_pixels_and_drawings_of_its_mistakes(
+    client: Client, buyer: User, release: Release, made: Made
+) -> None:
+    run, made_run = finished(buyer, release, made[Task.SEMANTIC_SEGMENTATION]), made[Task.SEMANTIC_SEGMENTATION]
+    page = shown(client, run)
+
+    evaluation = made_run.evaluation
+    assert evaluation["palette"][0] in part(page, "classes")
+    matrix = evaluation["confusion"]
+    assert f"<span>{100 * matrix[0][0] / sum(matrix[0]):.0f}%</span>" in part(page, "confusion")
+    drawing = evaluation["worst"][0]["file"]
+    address = f"/runs/{run.uid}/evaluation/{drawing}"
+    assert address in part(page, "mistakes")
+    answer = client.get(address)
+    assert (answer.status_code, answer["Content-Type"]) == (200, "image/png")
+    assert answer.content == made_run.outputs("evaluate")[drawing].read_bytes()
+
+
+def test_files_of_an_evaluation_are_its_readers_alone_and_only_its_own(
+    client: Client, buyer: User, release: Release, made: Made
+) -> None:
+    run = finished(buyer, release, made[Task.SEMANTIC_SEGMENTATION])
+
+    assert "evaluation/receipt.json" in shown(client, run)
+    receipt = client.get(f"/runs/{run.uid}/evaluation/receipt.json")
+    assert json.loads(receipt.content)["receipt"]["inputs"]["test_items"] == run.evaluation["items"]
+    for name in ("overlays/999999.png", "../release/model.safetensors", "release/model.safetensors"):
+        assert client.get(f"/runs/{run.uid}/evaluation/{name}").status_code == 404
+    client.force_login(scenarios.person("cy"))
+    assert client.get(f"/runs/{run.uid}/evaluation/receipt.json").status_code == 404
+
+
+def as_before(evaluation: dict[str, Any]) -> dict[str, Any]:
+    """An evaluation as the engine wrote it before it knew groups, calibration and slices."""
+    kept = ("split", "items", "labels", "per_class", "confusion", "worst", "baseline", "verdict", "verdict_code")
+    comparison = {key: evaluation["comparison"][key] for key in ("test", "better", "worse", "p_value")}
+    measured = {name: evaluation["metrics"][name] for name in ("accuracy", "macro_f1")}
+    return {**{key: evaluation[key] for key in kept}, "comparison": comparison, "metrics": measured}
+
+
+def test_a_run_of_an_earlier_engine_still_has_its_page(
+    client: Client, buyer: User, release: Release, made: Made
+) -> None:
+    run = finished(buyer, release, made[Task.IMAGE_CLASSIFICATION])
+    old = as_before(run.evaluation)
+    Run.objects.filter(pk=run.pk).update(evaluation=old, result={"device": "cpu", "threads": 1}, artifacts={})
+
+    page = shown(client, run)
+
+    assert old["verdict"] in page
+    assert percent(old["metrics"]["macro_f1"]["value"]) in part(page, "metrics")
+    for missing in ("reliability", "slices", "estimates", "baselines", "receipt.json"):
+        assert missing not in page
+
+
+@pytest.mark.parametrize("task", list(Task))
+def test_a_live_page_has_a_chart_for_every_curve_of_the_engine(
+    client: Client, buyer: User, release: Release, made: Made, task: Task
+) -> None:
+    run = finished(buyer, release, made[task])
+    lines = (made[task].directory / "train/events.jsonl").read_text(encoding="utf-8").splitlines()
+    events = [json.loads(line) for line in lines]
+
+    page = shown(client, run)
+
+    for name in {event["name"] for event in events if event["kind"] == "metric"}:
+        assert f'data-chart="{name}"' in page
+    assert 'data-chart="loss" hidden' not in page
+    assert re.search(r'data-chart="probe_loss" hidden', page)
+
+
+def test_every_curve_has_one_chart() -> None:
+    for task in Task:
+        names = [name for name, _, _ in evaluations.curves(task)]
+        assert len(names) == len(set(names))
+
+
+def test_the_number_of_queries_does_not_grow_with_the_mistakes(
+    client: Client, buyer: User, release: Release, made: Made
+) -> None:
+    run = finished(buyer, release, made[Task.OBJECT_DETECTION])
+    counts = []
+    for worst in (run.evaluation["worst"], run.evaluation["worst"][:1]):
+        Run.objects.filter(pk=run.pk).update(evaluation={**run.evaluation, "worst": worst})
+        shown(client, run)
+        with CaptureQueriesContext(connection) as asked:
+            shown(client, run)
+        counts.append(len(asked))
+
+    assert counts[0] == counts[1]
