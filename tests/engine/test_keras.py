@@ -23,7 +23,7 @@ if importlib.util.find_spec("keras") is None:
 import h5py
 from shapes_factory import LABELS, SIDE, write_pack
 
-from finetuning.engine import evaluate, frameworks, golden, preprocessing, strategies, train, verify
+from finetuning.engine import evaluate, export, frameworks, golden, preprocessing, strategies, train, verify
 from finetuning.engine.events import EventWriter
 from finetuning.engine.failures import UserFault
 from finetuning.engine.frameworks import Loaded
@@ -31,7 +31,7 @@ from finetuning.engine.frameworks.keras_library import keras
 from finetuning.engine.hyper import Augmentation, Hyper, Strategy
 from finetuning.engine.packs import PackReader
 from finetuning.engine.problems import Rejected
-from finetuning.engine.spec import EvaluateSpec, Framework, Split, Task, TrainSpec, VerifySpec, WeightsSpec
+from finetuning.engine.spec import EvaluateSpec, ExportSpec, Framework, Split, Task, TrainSpec, VerifySpec, WeightsSpec
 from finetuning.engine.tasks import classification
 
 layers = keras.layers
@@ -261,6 +261,18 @@ def test_a_tuned_release_is_evaluated_against_the_probe_and_answers(tmp_path: Pa
     assert evaluation["baseline"]["kind"] == "bought_with_probe"
     assert sum(map(sum, evaluation["confusion"])) == 15
     assert {row["label"] for row in answer["predictions"]} == set(LABELS)
+
+
+def test_the_onnx_file_agrees_with_the_release(tmp_path: Path, inputs: Path) -> None:
+    (tmp_path / "inputs").symlink_to(inputs)
+    (tmp_path / "outputs").mkdir()
+    order = ExportSpec(weights=weights_at("inputs/release"), pack="inputs/test.pack")
+
+    with EventWriter(tmp_path / "events.jsonl") as events:
+        result = export.run(order, tmp_path, events)
+
+    assert result["status"] == "exported"
+    assert result["parity"]["agreement"] == 1
 
 
 def test_low_rank_updates_are_refused_before_training(tmp_path: Path, inputs: Path) -> None:
