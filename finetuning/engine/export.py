@@ -17,7 +17,7 @@ from finetuning.engine.exporting import graphs, parity
 from finetuning.engine.failures import UserFault
 from finetuning.engine.frameworks import Loaded
 from finetuning.engine.packs import PackReader
-from finetuning.engine.spec import ONNX_FILE, OUTPUTS_DIR, WEIGHTS_FILE, ExportSpec
+from finetuning.engine.spec import ONNX_FILE, OUTPUTS_DIR, ExportSpec, weights_file
 
 EXPORTED, REJECTED = "exported", "rejected"
 
@@ -35,7 +35,8 @@ def run(spec: ExportSpec, run_dir: Path, events: EventWriter) -> dict[str, Any]:
     events.stage("export", "Writing the ONNX file")
     started = time.perf_counter()
     model = exporting.module_of(loaded.task).build(loaded)
-    notes = _notes(spec, loaded, weights_sha256=results.sha256_of(run_dir / spec.weights.directory / WEIGHTS_FILE))
+    weights = run_dir / spec.weights.directory / weights_file(spec.weights.framework)
+    notes = _notes(spec, loaded, weights_sha256=results.sha256_of(weights))
     onnx.helper.set_model_props(model, notes)
     content = _checked(model, loaded)
     seconds = time.perf_counter() - started

@@ -63,13 +63,20 @@ def test_a_draft_is_never_laid_out_over_what_is_served() -> None:
 
 def test_only_flat_files_that_the_engine_reads_are_served() -> None:
     release = scenarios.published_release(scenarios.person("vera"))
-    for path in ("weights.json", "folder/model.safetensors", "tokenizer.json", "notes.txt"):
+    for path in (
+        "weights.json",
+        "folder/model.safetensors",
+        "tokenizer.json",
+        "notes.txt",
+        "model.keras",
+        "other.keras",
+    ):
         release.artifacts.create(path=path, sha256=release.artifacts.get(path="README.md").sha256, bytes=7)
 
     name = workspaces.lay_out(Release.objects.get(pk=release.pk))
 
     files = {path.removeprefix(f"{name}/"): text for path, text in served().items()}
-    assert set(files) == {"config.json", "model.safetensors", "tokenizer.json", "weights.json"}
+    assert set(files) == {"config.json", "model.keras", "model.safetensors", "tokenizer.json", "weights.json"}
     assert json.loads(files["weights.json"])["architecture"] == "test_efficientnet"
 
 

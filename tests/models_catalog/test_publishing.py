@@ -60,6 +60,21 @@ def test_what_is_submitted_can_be_published(missing: str, code: str) -> None:
     assert Release.objects.get().status == "draft"
 
 
+def test_a_keras_release_is_submitted_with_its_own_file() -> None:
+    vendor = scenarios.person("vera")
+    release = scenarios.draft_release(vendor)
+    Listing.objects.update(framework="keras")
+    release.refresh_from_db()
+
+    with pytest.raises(Invalid) as caught:
+        publishing.submit(user=vendor, release=Release.objects.get())
+    publishing.attach_texts(user=vendor, release=release, texts=[("model.keras", "a zip")])
+    publishing.submit(user=vendor, release=Release.objects.get())
+
+    assert (caught.value.code, caught.value.items) == ("files_missing", ["model.keras"])
+    assert Release.objects.get().status == "verifying"
+
+
 def test_a_file_is_not_taken_out_of_a_release_that_was_submitted_meanwhile() -> None:
     vendor = scenarios.person("vera")
     release = scenarios.draft_release(vendor)

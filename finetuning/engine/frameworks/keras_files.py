@@ -57,6 +57,7 @@ _LIMITS = ArchiveLimits(max_files=8, max_total_bytes=4 * 2**30, max_file_bytes=4
 _MAX_JSON_BYTES = 32 * 2**20
 _MAX_OBJECTS = 100_000  # groups and arrays of one HDF5 file
 _MAX_LINK_DEPTH = 32
+_MAX_ARRAY, _MAX_STATE = 2**31, 1024  # numbers of one array of weights, of one random generator
 # gzip, the shuffle before it, the checksum behind it; any other filter is code that the file asks for.
 _FILTERS = frozenset({h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32})
 
@@ -238,5 +239,6 @@ def _check_array(dataset: h5py.Dataset, place: str) -> None:
         raise _invalid(f"holds a {WEIGHTS} with other numbers than float32 and smaller", (place,))
     if dataset.is_virtual or dataset.external or not filters <= _FILTERS:
         raise _invalid(f"holds a {WEIGHTS} with arrays outside of it or packed in an unusual way", (place,))
-    if dataset.shape is None or math.prod(dataset.shape) > 2**31:
+    largest = _MAX_STATE if dataset.dtype.kind in "iu" else _MAX_ARRAY
+    if dataset.shape is None or math.prod(dataset.shape) > largest:
         raise _invalid(f"holds a {WEIGHTS} with an array without a size, or of a size that cannot be", (place,))
