@@ -33,6 +33,7 @@ CHECKPOINTS_DIR = "checkpoints"
 OVERLAYS_DIR = "overlays"
 _HEAD_PREFIX = "head."
 PROBE_EPOCHS = 8
+PROBED_HEAD_FACTOR = 3.0  # a decoder is deep and never solved, not even by the probe: it goes on learning faster
 _MAX_WORST = 24
 _OVERLAY_SIDE = 512  # pixels
 
@@ -106,7 +107,8 @@ class _Run:
         """Trains `tuned` in place and leaves its best epoch's weights in it, on the processor."""
         module = tuned.module.to(self.device).to(memory_format=torch.channels_last)
         stages = frameworks.stages(tuned)
-        plan = strategies.plan(module, stages, strategy, hyper, fresh_head=not keep_initial)
+        head_factor = PROBED_HEAD_FACTOR if keep_initial else strategies.HEAD_FACTOR
+        plan = strategies.plan(module, stages, strategy, hyper, fresh_head=True, head_factor=head_factor)
         trainee: Segmenting = Segmenting(module, self.data, hyper, self.loss, self.device)
         if plan.boundary:
             trainee = cut_off(trainee, tuned, stages, plan.boundary, self.run_dir, self.events) or trainee
