@@ -355,7 +355,7 @@ class ExportSpec:
     pack: str = "inputs/test.pack"
     license_note: str = ""
     lineage: tuple[str, ...] = ()
-    max_items: int = 1_000
+    max_items: int = 250
     seed: int = 0
     threads: int = 0
 

@@ -16,7 +16,7 @@ from finetuning.engine.events import EventWriter
 from finetuning.engine.packs import Item
 
 MIN_AGREEMENT = 0.999  # below it a file is rejected
-# Of boxes: among several that are nearly as sure, a rounded level decides which one suppresses the others.
+# Of boxes: among several that are nearly as sure, rounding decides which one suppresses the others.
 MIN_BOX_AGREEMENT = 0.99
 STAGE = "parity"
 _CHUNK = 32  # items whose torch answers are computed at once
