@@ -66,12 +66,14 @@ def killed_when(reached: Reached, run_dir: Path) -> None:
     deadline = time.monotonic() + DEADLINE_SECONDS
     try:
         while not reached(run_dir):
-            assert engine.poll() is None, "the engine ended before the point was reached"
+            if engine.poll() is not None:  # between two looks
+                assert reached(run_dir), "the engine ended before the point was reached"
+                break
             assert time.monotonic() < deadline
             time.sleep(0.001)
     finally:
         engine.kill()
-    assert engine.wait() == -signal.SIGKILL
+    assert engine.wait() in {-signal.SIGKILL, 0}  # 0: it ended between the last look and the kill
 
 
 def finished(run_dir: Path) -> str:
@@ -114,7 +116,7 @@ def test_a_full_run_killed_at_four_points_ends_with_the_weights_of_one_that_was_
     killed_when(at_step(4), cut)  # in the middle of an epoch, right after a checkpoint
     assert 4 <= max(steps_saved(cut)) < steps
     # In the second epoch, behind a checkpoint that the run itself had gone on from.
-    killed_when(at_event(f'"done": {steps + 3},'), cut)
+    killed_when(at_step(steps + 3), cut)
     assert steps < max(steps_saved(cut)) < 2 * steps
     killed_when(at_event('"name": "save"'), cut)  # after the last epoch
     (cut / "result.json").unlink(missing_ok=True)  # writing it is the last act: the kill may have come too late
