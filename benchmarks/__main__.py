@@ -5,7 +5,22 @@ from __future__ import annotations
 import importlib
 import sys
 
-NAMES = ("floor_detection", "floor_segmentation", "floor_text", "head_only")
+NAMES = (
+    "head_only",
+    "features",
+    "last_stage",
+    "full",
+    "fastai",
+    "trainer",
+    "inspect",
+    "memory",
+    "floors",
+    "floor_digits",
+    "floor_fashion",
+    "floor_text",
+    "floor_detection",
+    "floor_segmentation",
+)
 
 
 def main(arguments: list[str]) -> int:

@@ -45,11 +45,23 @@ def images(train: int, test: int) -> Images:
             *_part(_fashion("train", "images"), _fashion("train", "labels"), train),
             *_part(_fashion("t10k", "images"), _fashion("t10k", "labels"), test),
         )
-    digits = load_digits()
-    pixels = (digits.images * (255 / 16)).round().astype(np.uint8)
-    cut = len(pixels) // 2
+    return digits(train, test)
+
+
+def fashion(train: int, test: int) -> Images:
+    """Returns Fashion-MNIST; ends with a line that says what to install where it is missing."""
+    if not FASHION_DIR.is_dir():
+        raise SystemExit(f"Fashion-MNIST is not in {FASHION_DIR}: install Debian's package dataset-fashion-mnist.")
+    return images(train, test)
+
+
+def digits(train: int, test: int) -> Images:
+    """Returns scikit-learn's digits, 8 x 8 pixels: at most 1,797 in all."""
+    bundle = load_digits()
+    pixels = (bundle.images * (255 / 16)).round().astype(np.uint8)
     order = np.random.default_rng(0).permutation(len(pixels))
-    pixels, labels = pixels[order], digits.target.astype(np.uint8)[order]
+    pixels, labels = pixels[order], bundle.target.astype(np.uint8)[order]
+    cut = max(len(pixels) // 2, len(pixels) - test)
     return Images("digits", *_part(pixels[:cut], labels[:cut], train), *_part(pixels[cut:], labels[cut:], test))
 
 

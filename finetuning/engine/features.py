@@ -18,9 +18,9 @@ from finetuning.engine.events import EventWriter
 from finetuning.engine.packs import Item, PackReader
 
 BATCH = 32
-# Images that a CPU takes through the network at a time: their activations then stay in its cache. EfficientNet-Lite0
-# at 224 px takes 6.1 ms of one Zen 4 core for each image by 8 and 8.8 by 32 (`python -m benchmarks features`).
-_AT_ONCE = 8
+# Images that a CPU takes through the network at a time: their activations then stay in its cache. By 32,
+# EfficientNet-Lite0 takes nearly half as long again (`python -m benchmarks features --at-once 32`).
+AT_ONCE = 8
 _DECODERS = 2
 _CHECKED_IMAGES = 4  # enough to compare a faster form of a network with the original
 
@@ -79,7 +79,7 @@ class Forward:
     is_fused: bool
 
     def run(self, images: Tensor) -> Tensor:
-        parts = images.split(_AT_ONCE) if self.device.type == "cpu" else (images,)
+        parts = images.split(AT_ONCE) if self.device.type == "cpu" else (images,)
         return torch.cat([self._run(part) for part in parts])
 
     def _run(self, images: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """How this process asks the kernel for memory. Before torch is imported; standard library only.
 
 A network's activations are tens of megabytes each. glibc by default maps and unmaps every one of them, and
-the kernel clears each page again: on two Zen 4 cores that is half of the time of EfficientNet-Lite0's
-forward pass (99 against 188 images/s, torch 2.14.1, bf16, batch 32).
+the kernel clears each page again, which takes a large part of the time of a forward pass: see
+`python -m benchmarks features --allocator system`.
 """
 
 from __future__ import annotations

@@ -66,12 +66,14 @@ def killed_when(reached: Reached, run_dir: Path) -> None:
     deadline = time.monotonic() + DEADLINE_SECONDS
     try:
         while not reached(run_dir):
-            assert engine.poll() is None, "the engine ended before the point was reached"
+            if engine.poll() is not None:  # between two looks
+                assert reached(run_dir), "the engine ended before the point was reached"
+                break
             assert time.monotonic() < deadline
             time.sleep(0.001)
     finally:
         engine.kill()
-    assert engine.wait() == -signal.SIGKILL
+    assert engine.wait() in {-signal.SIGKILL, 0}  # 0: it ended between the last look and the kill
 
 
 def finished(run_dir: Path) -> str:

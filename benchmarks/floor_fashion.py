@@ -1,0 +1,35 @@
+"""What a head on EfficientNet-Lite0's frozen stages must reach on Fashion-MNIST with 4,000 training images.
+
+The regularisation is chosen on validation images out of the 4,000; the test images are part of the official test set.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from benchmarks import floors_report, sources
+from finetuning.engine.spec import Hyper, Strategy
+
+FLOOR = 0.905
+
+
+def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="benchmarks floor_fashion", description=__doc__)
+    parser.add_argument("--train", type=int, default=4000, help="training and validation images")
+    parser.add_argument("--test", type=int, default=2000, help="test images")
+    parser.add_argument("--size", type=int, default=224, help="pixels of the network's input")
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory(prefix="floor-fashion-") as name:
+        row = floors_report.measured(
+            Path(name),
+            sources.fashion(options.train, options.test),
+            strategy=Strategy.HEAD,
+            hyper=Hyper(),
+            size=options.size,
+            floor=FLOOR,
+            threads=options.threads,
+        )
+    floors_report.show([row])
