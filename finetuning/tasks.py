@@ -163,13 +163,41 @@ def _train_and_evaluate(run: Run, attempt: Attempt, keeper: leases.Keeper, journ
     if evaluated.ending is not Ending.SUCCEEDED:
         return _settle(run, attempt, evaluated)
     judged = workspaces.collect(workspaces.directory("run", run.pk, engine.Verb.EVALUATE), evaluated.result)
+    exported, files = _export(run, artifacts, work) if run.hyper.get("export_onnx") else (None, {})
+    if exported and exported.ending not in (Ending.SUCCEEDED, Ending.FAILED):
+        return _settle(run, attempt, exported)
     return runs.finish(
         run=run,
         attempt=attempt,
-        result=trained.result,
+        result={**trained.result, **({"export": _told(exported)} if exported else {})},
         evaluation=evaluated.result["evaluation"],
-        artifacts={**artifacts, **{f"{runs.EVALUATION_FOLDER}/{name}": file for name, file in judged.items()}},
+        artifacts={
+            **artifacts,
+            **{f"{runs.EVALUATION_FOLDER}/{name}": file for name, file in judged.items()},
+            **{f"{runs.RELEASE_FOLDER}/{name}": file for name, file in files.items()},
+        },
     )
+
+
+def _export(run: Run, artifacts: Files, work: Callable[[engine.Verb, Path], Outcome]) -> tuple[Outcome, Files]:
+    """Writes the tuned weights as ONNX; returns how that ended, and the file where there is one. The weights are
+    trained and judged by now: what fails here is told and fails nothing else."""
+    path = workspaces.directory("run", run.pk, engine.Verb.EXPORT)
+    inside = f"{runs.RELEASE_FOLDER}/"
+    inputs = {name: str(entry["sha256"]) for name, entry in artifacts.items() if name.startswith(inside)}
+    inputs["test.pack"] = run.dataset_version.test_pack_sha256
+    try:
+        outcome = work(engine.Verb.EXPORT, workspaces.prepare(path, runs.export_spec(run), inputs))
+        return outcome, workspaces.collect(path, outcome.result) if outcome.ending is Ending.SUCCEEDED else {}
+    except _DISK_FAULTS as error:
+        return _disk_fault(error), {}
+
+
+def _told(exported: Outcome) -> dict[str, Any]:
+    """What a run's result says of its export."""
+    if exported.ending is Ending.FAILED:
+        return {"status": "failed", "code": exported.code, "message": exported.message, "items": exported.items}
+    return {name: exported.result[name] for name in ("status", "parity", "file", "opset", "seconds")}
 
 
 def _prepare_training(run: Run) -> Path:

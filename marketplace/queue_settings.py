@@ -16,7 +16,7 @@ def _slots(run_deadline_seconds: int) -> dict[str, dict[str, Any]]:
     retry must exceed timeout, or the broker hands a running message out again; losing or doubling a message
     is harmless all the same, because the rows are the truth (docs/adr/0004)."""
     check = CHECK_DEADLINE_SECONDS + _FILES_SECONDS
-    tune = 2 * run_deadline_seconds + _FILES_SECONDS  # train, then evaluate
+    tune = 3 * run_deadline_seconds + _FILES_SECONDS  # train, evaluate, export
     return {
         FAST: {"workers": 2, "timeout": check, "retry": 3 * check, "queue_limit": 2},
         TRAIN: {"workers": 1, "timeout": tune, "retry": 3 * tune, "queue_limit": 1},

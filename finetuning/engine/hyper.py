@@ -382,6 +382,13 @@ class Hyper:
         tasks=(Task.IMAGE_CLASSIFICATION,),
         advanced=True,
     )
+    export_onnx: bool = hyper_field(
+        False,
+        label="ONNX file too",
+        help_text="After the evaluation, write the result as one ONNX file with its preprocessing inside, and compare "
+        "the two on test items. Where they disagree there is no file; the run succeeds all the same.",
+        advanced=True,
+    )
     seed: int = hyper_field(
         0,
         label="Seed",

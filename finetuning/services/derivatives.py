@@ -13,7 +13,7 @@ from finetuning.engine import spec as engine
 from finetuning.engine import titles
 from finetuning.engine.headlines import HEADLINES, headline
 from finetuning.models import Run
-from finetuning.services.runs import receipt_of
+from finetuning.services.runs import RELEASE_FOLDER, receipt_of
 from marketplace import storage
 from marketplace.accounts.models import Namespace, User
 from marketplace.accounts.services import audit
@@ -27,7 +27,7 @@ from models_catalog.models.listings import ReleaseStatus
 from models_catalog.services import licensing, lineage, publishing
 from models_catalog.terms import Terms
 
-_RELEASE_PREFIX = "release/"
+_RELEASE_PREFIX = f"{RELEASE_FOLDER}/"
 SIGNED_RECEIPT = "evaluation-receipt.json"  # beside receipt.json, which says how to do the run again
 _PUBLIC_PARTS = (
     "split",
@@ -226,8 +226,24 @@ Fine-tuned from **{parent.listing}** {parent.version} with the strategy `{run.st
 {run.dataset_version.images} {noun} in {len(run.dataset_version.labels)} classes. `receipt.json` has every setting
 and digest.
 
-## License
+{_onnx_section(run)}## License
 
 {terms.name}. {terms.attribution_text}
 """
     return cards.write(front, body)
+
+
+def _onnx_section(run: Run) -> str:
+    """Returns what the card says of the ONNX file, or nothing where there is none."""
+    if f"{_RELEASE_PREFIX}{engine.ONNX_FILE}" not in run.artifacts:
+        return ""
+    export = run.result["export"]
+    parity = export["parity"]
+    differences = ", ".join(f"{name} {value:.2g}" for name, value in parity["max_abs_difference"].items())
+    return f"""## ONNX
+
+`{engine.ONNX_FILE}` (opset {export["opset"]}) has preprocessing, labels and license inside. On {parity["items"]} test
+items it agrees with the weights in {parity["agreement"]:.2%} of {parity["compared"]:,} {parity["unit"]}; largest
+differences: {differences}.
+
+"""

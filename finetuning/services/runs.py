@@ -23,10 +23,12 @@ from marketplace.errors import Conflict, Invalid
 from marketplace.queue import Job, enqueue
 from models_catalog import policies as license_policies
 from models_catalog import selectors as catalog
+from models_catalog.derivation import derive
 from models_catalog.models import Release
 from models_catalog.services import lineage
 
 MAX_FAILURES = 3
+RELEASE_FOLDER = "release"  # of a run's artifacts: the files of the tuned weights
 EVALUATION_FOLDER = "evaluation"  # of a run's artifacts: the evaluation's outputs, its receipt among them
 # A failure of the server is tried again after 10, 40 s; a failure of the input never is.
 BACKOFF = timedelta(seconds=10)
@@ -131,6 +133,17 @@ def evaluate_spec(run: Run) -> engine.EvaluateSpec:
         labels=tuple(run.dataset_version.labels),
         leaked=tuple(sorted({int(pair["test"]) for pair in report.get("leakage", [])})),
         signing_key=f"{engine.INPUTS_DIR}/{signing.KEY_FILE}",
+        seed=int(run.hyper["seed"]),
+    )
+
+
+def export_spec(run: Run) -> engine.ExportSpec:
+    """Returns what the export of the run's tuned weights is asked to do: the file names the terms that derive from
+    those of the run, and the model it was made from."""
+    return engine.ExportSpec(
+        weights=workspaces.weights_spec(run.release, "release", task=run.task),
+        license_note=derive(run.terms.value).name,
+        lineage=(f"{run.release.listing} {run.release.version}",),
         seed=int(run.hyper["seed"]),
     )
 

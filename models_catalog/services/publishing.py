@@ -36,7 +36,7 @@ MAX_FILES = 64
 MAX_PATH_CHARACTERS = 200
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+\-_]{0,39}")
 # Files that a release may hold, by ending: text, JSON, safetensors, Keras. Nothing that runs, nothing pickled.
-ALLOWED_SUFFIXES = frozenset({".md", ".txt", ".json", ".safetensors", ".model", ".keras"})
+ALLOWED_SUFFIXES = frozenset({".md", ".txt", ".json", ".safetensors", ".model", ".keras", ".onnx"})
 PICKLES = frozenset({".pt", ".pth", ".pkl", ".pickle", ".joblib", ".bin", ".ckpt", ".h5", ".npy", ".npz"})
 
 
