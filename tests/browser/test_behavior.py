@@ -58,10 +58,10 @@ def test_untouched_settings_follow_the_strategy_and_a_preset_fills_the_form(
     page.goto(f"{world.stack.url}/runs/new/?model={ENCODER}")
     page.get_by_role("radio", name="LoRA").check()
     expect(page.get_by_label("Epochs")).to_have_value("5")
-    page.get_by_label("Learning rate").fill("0.01")
+    page.get_by_role("spinbutton", name="Learning rate").fill("0.01")
     page.get_by_role("radio", name="Full").check()
     expect(page.get_by_label("Epochs")).to_have_value("3")
-    expect(page.get_by_label("Learning rate")).to_have_value("0.01")
+    expect(page.get_by_role("spinbutton", name="Learning rate")).to_have_value("0.01")
 
     page.get_by_role("link", name="Best").click()
     expect(page.get_by_role("radio", name="Full")).to_be_checked()

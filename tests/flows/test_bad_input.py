@@ -116,7 +116,7 @@ UTF8 = 0x800
 ARCHIVES = [
     refused("a page of HTML", b"<!doctype html><p>hello", "not_a_zip"),
     refused("a photo named zip", lambda: encoded(picture(1), "JPEG"), "not_a_zip"),
-    refused("a tar", gzipped_tar, "not_a_zip"),
+    refused("a tar without CIFAR", gzipped_tar, "file_type"),
     refused("half of a zip", GOOD_ZIP[: len(GOOD_ZIP) // 2], "zip_truncated"),
     refused("a zip without its last bytes", GOOD_ZIP[:-30], "zip_truncated"),
     refused("a zip of nothing", lambda: zip_of({}), "zip_empty"),
@@ -759,7 +759,6 @@ BAD_FORMS = [
     pytest.param({"name": "a\0b"}, GOOD_ZIP, "name", id="NUL in the name"),
     pytest.param({"name": "bad input: small"}, GOOD_ZIP, "name", id="a name that is taken"),
     pytest.param({"task": "nonsense"}, GOOD_ZIP, "task", id="an unknown task"),
-    pytest.param({"task": "object-detection"}, GOOD_ZIP, "task", id="a task that is not served"),
     pytest.param(
         {"owner": "nonesuch"},
         GOOD_ZIP,
