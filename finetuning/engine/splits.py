@@ -101,10 +101,9 @@ def _lend(
 def settle(given: Sequence[Split | None], groups: Sequence[str], labels: Sequence[str], recipe: Recipe) -> list[Split]:
     """Returns every item's split: ours where the upload gives none, else the upload's, completed. Rejects
     (`class_not_in_train`) uploaded splits that leave a class without training items."""
-    uploaded = [split for split in given if split is not None]
-    if len(uploaded) < len(given):
-        return assign(groups, labels, recipe)
-    chosen = complete(uploaded, groups, labels, recipe)
+    chosen = kept_or_assigned(given, groups, labels, recipe)
+    if None in given:
+        return chosen
     trained = {label for label, split in zip(labels, chosen, strict=True) if split is Split.TRAIN}
     if missing := sorted(set(labels) - trained):
         raise reject(
@@ -113,6 +112,16 @@ def settle(given: Sequence[Split | None], groups: Sequence[str], labels: Sequenc
             missing,
         )
     return chosen
+
+
+def kept_or_assigned(
+    given: Sequence[Split | None], groups: Sequence[str], labels: Sequence[str], recipe: Recipe
+) -> list[Split]:
+    """Returns every item's split: the upload's, completed, where it names all of them, else ours."""
+    uploaded = [split for split in given if split is not None]
+    if len(uploaded) < len(given):
+        return assign(groups, labels, recipe)
+    return complete(uploaded, groups, labels, recipe)
 
 
 def complete(given: Sequence[Split], groups: Sequence[str], labels: Sequence[str], recipe: Recipe) -> list[Split]:

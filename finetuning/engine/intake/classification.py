@@ -7,20 +7,20 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from finetuning.engine import splits
 from finetuning.engine.archives import GZIP_MAGIC, Archive, sort_out_arrays
-from finetuning.engine.datasets import Layout, Sample, arrange, check_labels, few_per_class
-from finetuning.engine.duplicates import connected, exact_groups
+from finetuning.engine.datasets import Layout, arrange, check_labels, few_per_class
 from finetuning.engine.events import EventWriter
 from finetuning.engine.gathering import Gathered, Source, gather
 from finetuning.engine.health import Survey, report
 from finetuning.engine.intake import cifar, idx
 from finetuning.engine.intake.arrays import Arrays
-from finetuning.engine.intake.packing import corrupt, near_of, unreadable, write_packs
+from finetuning.engine.intake.packing import recipe_of, survey_of, unreadable, write_packs
 from finetuning.engine.packs import Item
 from finetuning.engine.problems import Rejected, reject
 from finetuning.engine.spec import OUTPUTS_DIR, InspectSpec, Split
@@ -84,48 +84,14 @@ def _check_faults(gathered: Gathered, total: int, spec: InspectSpec) -> None:
 
 
 def _survey(gathered: Gathered, layout: Layout, spec: InspectSpec) -> Survey:
-    identities = [prepared.print.pixel_sha256 for prepared in gathered.prepared]
-    near = near_of(gathered, identities)
-    groups = splits.group_ids(identities, near)
-    chosen = _split(gathered.samples, groups, spec)
     labels = sorted({sample.label for sample in gathered.samples})
-    return Survey(
-        items=_items(gathered, labels, chosen, groups),
-        labels=labels,
-        sizes=[prepared.uploaded_size for prepared in gathered.prepared],
-        modes=Counter(prepared.mode for prepared in gathered.prepared),
-        notes=Counter(note for prepared in gathered.prepared for note in prepared.notes),
-        skipped=layout.skipped,
-        corrupt=corrupt(gathered),
-        exact=exact_groups(identities),
-        near=connected(len(identities), near),
-        split_source="uploaded" if gathered.samples[0].split else "ours",
-    )
-
-
-def _split(samples: list[Sample], groups: list[str], spec: InspectSpec) -> list[Split]:
-    labels = [sample.label for sample in samples]
-    recipe = splits.Recipe(salt=spec.salt, test=spec.test_fraction, validation=spec.validation_fraction)
-    return splits.settle([sample.split for sample in samples], groups, labels, recipe)
-
-
-def _items(gathered: Gathered, labels: list[str], chosen: list[Split], groups: list[str]) -> list[Item]:
     position = {label: at for at, label in enumerate(labels)}
-    return [
-        Item(
-            index=index,
-            file=f"{index:06d}.png",
-            name=sample.entry.name,
-            label=position[sample.label],
-            split=split,
-            width=prepared.width,
-            height=prepared.height,
-            sha256=prepared.sha256,
-            pixel_sha256=prepared.print.pixel_sha256,
-            phash=f"{prepared.print.phash:016x}",
-            group=group,
-        )
-        for index, (sample, prepared, split, group) in enumerate(
-            zip(gathered.samples, gathered.prepared, chosen, groups, strict=True), start=1
-        )
-    ]
+
+    def choose(groups: list[str]) -> list[Split]:
+        given = [sample.split for sample in gathered.samples]
+        return splits.settle(given, groups, [sample.label for sample in gathered.samples], recipe_of(spec))
+
+    def labelled(at: int, item: Item) -> Item:
+        return replace(item, label=position[gathered.samples[at].label])
+
+    return survey_of(gathered, labels, layout.skipped, choose, labelled)

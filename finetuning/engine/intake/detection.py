@@ -7,20 +7,19 @@ import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from finetuning.engine import splits
 from finetuning.engine.archives import DOCUMENTS, Archive
 from finetuning.engine.datasets import Layout, Sample
-from finetuning.engine.duplicates import connected, exact_groups
 from finetuning.engine.events import EventWriter
 from finetuning.engine.gathering import Gathered, Prepared, gather
 from finetuning.engine.health import Survey
 from finetuning.engine.intake import coco_boxes, detection_report, voc, yolo
 from finetuning.engine.intake.annotations import Annotations, Box, Faults, split_of
-from finetuning.engine.intake.packing import corrupt, near_of, unreadable, write_packs
-from finetuning.engine.packs import Item
+from finetuning.engine.intake.packing import recipe_of, survey_of, unreadable, write_packs
 from finetuning.engine.problems import Rejected, is_printable, reject
 from finetuning.engine.spec import OUTPUTS_DIR, ArchiveLimits, InspectSpec, Split
 
@@ -155,22 +154,12 @@ def _check_labels(labels: list[str], kept: list[list[tuple[str, tuple[float, ...
 
 
 def _survey(gathered: Gathered, layout: Layout, labels: list[str], boxes: list[Boxes], spec: InspectSpec) -> Survey:
-    identities = [prepared.print.pixel_sha256 for prepared in gathered.prepared]
-    near = near_of(gathered, identities)
-    groups = splits.group_ids(identities, near)
-    chosen = _split(gathered.samples, groups, _rarest(labels, boxes), spec)
-    return Survey(
-        items=_items(gathered, boxes, groups, chosen),
-        labels=labels,
-        sizes=[prepared.uploaded_size for prepared in gathered.prepared],
-        modes=Counter(prepared.mode for prepared in gathered.prepared),
-        notes=Counter(note for prepared in gathered.prepared for note in prepared.notes),
-        skipped=layout.skipped,
-        corrupt=corrupt(gathered),
-        exact=exact_groups(identities),
-        near=connected(len(identities), near),
-        split_source="uploaded" if gathered.samples[0].split else "ours",
-    )
+    def choose(groups: list[str]) -> list[Split]:
+        return splits.kept_or_assigned(
+            [sample.split for sample in gathered.samples], groups, _rarest(labels, boxes), recipe_of(spec)
+        )
+
+    return survey_of(gathered, labels, layout.skipped, choose, lambda at, item: replace(item, boxes=boxes[at]))
 
 
 def _rarest(labels: list[str], boxes: Sequence[Boxes]) -> list[str]:
@@ -178,34 +167,3 @@ def _rarest(labels: list[str], boxes: Sequence[Boxes]) -> list[str]:
     shown = [{int(box[0]) for box in rows} for rows in boxes]
     counts = Counter(label for own in shown for label in own)
     return [labels[min(own, key=lambda label: (counts[label], label))] if own else _NO_BOXES for own in shown]
-
-
-def _split(samples: list[Sample], groups: list[str], labels: list[str], spec: InspectSpec) -> list[Split]:
-    recipe = splits.Recipe(salt=spec.salt, test=spec.test_fraction, validation=spec.validation_fraction)
-    given = [sample.split for sample in samples if sample.split is not None]
-    if len(given) < len(samples):
-        return splits.assign(groups, labels, recipe)
-    return splits.complete(given, groups, labels, recipe)
-
-
-def _items(gathered: Gathered, boxes: list[Boxes], groups: list[str], chosen: list[Split]) -> list[Item]:
-    sizes = Counter(groups)
-    return [
-        Item(
-            index=index,
-            file=f"{index:06d}.png",
-            name=sample.entry.name,
-            label=-1,
-            split=split,
-            width=prepared.width,
-            height=prepared.height,
-            sha256=prepared.sha256,
-            pixel_sha256=prepared.print.pixel_sha256,
-            phash=f"{prepared.print.phash:016x}",
-            group=group if sizes[group] > 1 else "",
-            boxes=rows,
-        )
-        for index, (sample, prepared, split, group, rows) in enumerate(
-            zip(gathered.samples, gathered.prepared, chosen, groups, boxes, strict=True), start=1
-        )
-    ]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from finetuning.engine.duplicates import near_pairs
+from finetuning.engine import splits
+from finetuning.engine.duplicates import connected, exact_groups, near_pairs
 from finetuning.engine.gathering import Gathered
+from finetuning.engine.health import Survey
 from finetuning.engine.packs import Item, PackWriter, index_lines
 from finetuning.engine.problems import Problem, printable, reject
 from finetuning.engine.spec import InspectSpec, Split
@@ -23,7 +26,7 @@ def unreadable(gathered: Gathered, total: int, spec: InspectSpec) -> list[Proble
         for sample, fault in gathered.faults:
             by_code.setdefault(fault.code, []).append(f"{sample.entry.name}: {fault.message}")
         for code, names in by_code.items():
-            message = f"{len(names):,} of {total:,} images cannot be used. Mend or remove them."
+            message = f"Images that cannot be used: {len(names):,} of {total:,}. Mend or remove them."
             problems.extend(reject(code, message, names).problems)
     return problems
 
@@ -46,6 +49,59 @@ def near_of(gathered: Gathered, identities: list[str]) -> list[tuple[int, int]]:
         np.stack([print_.thumbnail for print_ in prints]),
     )
     return [(positions[one], positions[other]) for one, other in pairs]
+
+
+def recipe_of(spec: InspectSpec) -> splits.Recipe:
+    return splits.Recipe(salt=spec.salt, test=spec.test_fraction, validation=spec.validation_fraction)
+
+
+def survey_of(
+    gathered: Gathered,
+    labels: Sequence[str],
+    skipped: dict[str, int],
+    choose: Callable[[list[str]], list[Split]],
+    annotate: Callable[[int, Item], Item],
+) -> Survey:
+    """Returns what the gathered images are: copies found and grouped, split by `choose` (from the groups of all
+    images to their splits), each item made whole by `annotate` (its position, the item without annotation)."""
+    identities = [prepared.print.pixel_sha256 for prepared in gathered.prepared]
+    near = near_of(gathered, identities)
+    groups = splits.group_ids(identities, near)
+    plain = _items(gathered, choose(groups), groups)
+    return Survey(
+        items=[annotate(position, item) for position, item in enumerate(plain)],
+        labels=labels,
+        sizes=[prepared.uploaded_size for prepared in gathered.prepared],
+        modes=Counter(prepared.mode for prepared in gathered.prepared),
+        notes=Counter(note for prepared in gathered.prepared for note in prepared.notes),
+        skipped=skipped,
+        corrupt=corrupt(gathered),
+        exact=exact_groups(identities),
+        near=connected(len(identities), near),
+        split_source="uploaded" if gathered.samples[0].split else "ours",
+    )
+
+
+def _items(gathered: Gathered, chosen: list[Split], groups: list[str]) -> list[Item]:
+    """Returns the items without their labels; images that show the same have one group."""
+    return [
+        Item(
+            index=index,
+            file=f"{index:06d}.png",
+            name=sample.entry.name,
+            label=-1,
+            split=split,
+            width=prepared.width,
+            height=prepared.height,
+            sha256=prepared.sha256,
+            pixel_sha256=prepared.print.pixel_sha256,
+            phash=f"{prepared.print.phash:016x}",
+            group=group,
+        )
+        for index, (sample, prepared, split, group) in enumerate(
+            zip(gathered.samples, gathered.prepared, chosen, groups, strict=True), start=1
+        )
+    ]
 
 
 def write_packs(gathered: Gathered, items: Sequence[Item], outputs: Path) -> None:

@@ -21,17 +21,15 @@ from finetuning.engine import images, palettes, splits
 from finetuning.engine.archives import Archive
 from finetuning.engine.datasets import Layout as ImageLayout
 from finetuning.engine.datasets import Sample
-from finetuning.engine.duplicates import connected, exact_groups
 from finetuning.engine.events import EventWriter
 from finetuning.engine.gathering import Gathered, Prepared, gather, in_threads
-from finetuning.engine.health import Survey
 from finetuning.engine.intake import class_lists, coco_outlines, mask_health, mask_pairs, masks
 from finetuning.engine.intake.class_lists import ClassList
 from finetuning.engine.intake.mask_pairs import Layout
 from finetuning.engine.intake.masks import BadMask, Drawing, Mask
-from finetuning.engine.intake.packing import near_of
+from finetuning.engine.intake.packing import recipe_of, survey_of
 from finetuning.engine.packs import Item, PackWriter, index_lines
-from finetuning.engine.problems import Rejected, printable, reject
+from finetuning.engine.problems import Rejected, reject
 from finetuning.engine.spec import OUTPUTS_DIR, InspectSpec, Split
 
 _MESSAGES = {
@@ -179,28 +177,20 @@ def _classes(layout: Layout, gathered: Gathered, found: GatheredMasks) -> ClassL
 def _survey(
     gathered: Gathered, found: GatheredMasks, layout: Layout, classes: ClassList, spec: InspectSpec
 ) -> mask_health.MaskSurvey:
-    identities = [prepared.print.pixel_sha256 for prepared in gathered.prepared]
-    near = near_of(gathered, identities)
-    groups = splits.group_ids(identities, near)
     table = np.array(found.pixels)
     pixels = table[:, list(classes.names)]
-    chosen = _split(gathered.samples, groups, _rarest(pixels), spec)
-    _check_trained(pixels, chosen, list(classes.names.values()))
-    survey = Survey(
-        items=_items(gathered, chosen, groups),
-        labels=list(classes.names.values()),
-        sizes=[prepared.uploaded_size for prepared in gathered.prepared],
-        modes=Counter(prepared.mode for prepared in gathered.prepared),
-        notes=Counter(note for prepared in gathered.prepared for note in prepared.notes),
-        skipped=layout.skipped,
-        corrupt=[
-            {"name": printable(sample.entry.name), "code": fault.code, "message": fault.message}
-            for sample, fault in gathered.faults
-        ],
-        exact=exact_groups(identities),
-        near=connected(len(identities), near),
-        split_source="uploaded" if gathered.samples[0].split else "ours",
-    )
+    labels = list(classes.names.values())
+
+    def choose(groups: list[str]) -> list[Split]:
+        given = [sample.split for sample in gathered.samples]
+        chosen = splits.kept_or_assigned(given, groups, _rarest(pixels), recipe_of(spec))
+        _check_trained(pixels, chosen, labels)
+        return chosen
+
+    def masked(_at: int, item: Item) -> Item:
+        return replace(item, mask=f"{item.index:06d}-mask.png")
+
+    survey = survey_of(gathered, labels, layout.skipped, choose, masked)
     return mask_health.MaskSurvey(
         survey=survey,
         pixels=pixels,
@@ -218,14 +208,6 @@ def _rarest(pixels: npt.NDArray[np.int64]) -> list[str]:
     return [str(place) for place in images_of.argmin(1).tolist()]
 
 
-def _split(samples: list[Sample], groups: list[str], strata: list[str], spec: InspectSpec) -> list[Split]:
-    recipe = splits.Recipe(salt=spec.salt, test=spec.test_fraction, validation=spec.validation_fraction)
-    given = [sample.split for sample in samples if sample.split is not None]
-    if len(given) < len(samples):
-        return splits.assign(groups, strata, recipe)
-    return splits.complete(given, groups, strata, recipe)
-
-
 def _check_trained(pixels: npt.NDArray[np.int64], chosen: list[Split], labels: list[str]) -> None:
     """Raises Rejected where a class that occurs has no training image."""
     trained = pixels[[split is Split.TRAIN for split in chosen]].sum(0) > 0
@@ -236,29 +218,6 @@ def _check_trained(pixels: npt.NDArray[np.int64], chosen: list[Split], labels: l
             "Some classes have no training images. Put images of each class into the training split.",
             missing,
         )
-
-
-def _items(gathered: Gathered, chosen: list[Split], groups: list[str]) -> list[Item]:
-    members = Counter(groups)
-    return [
-        Item(
-            index=index,
-            file=f"{index:06d}.png",
-            name=sample.entry.name,
-            label=-1,
-            split=split,
-            width=prepared.width,
-            height=prepared.height,
-            sha256=prepared.sha256,
-            pixel_sha256=prepared.print.pixel_sha256,
-            phash=f"{prepared.print.phash:016x}",
-            group=group if members[group] > 1 else "",
-            mask=f"{index:06d}-mask.png",
-        )
-        for index, (sample, prepared, split, group) in enumerate(
-            zip(gathered.samples, gathered.prepared, chosen, groups, strict=True), start=1
-        )
-    ]
 
 
 def _write(
