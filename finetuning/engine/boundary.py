@@ -19,6 +19,8 @@ from finetuning.engine.frameworks import stage_head
 from finetuning.engine.frameworks.stage_head import StageHead
 from finetuning.engine.strategies import Stages
 
+CACHE_FILE = "activations.cache"  # in the run directory
+MAX_CACHE_BYTES = 20 * 2**30
 TOLERANCE = 1e-4  # relative difference (L2) in float32 that is rounding
 
 

@@ -15,7 +15,9 @@ import torch
 
 from finetuning.engine.events import EventWriter
 from finetuning.engine.results import write_durably
+from finetuning.engine.spec import TrainSpec, canonical, to_json
 
+CHECKPOINTS_DIR = "checkpoints"
 KEPT = 2
 INTERVAL_SECONDS = 60.0
 INTERVAL_VARIABLE = "ENGINE_CHECKPOINT_SECONDS"
@@ -26,6 +28,12 @@ def interval_seconds() -> float:
     """Returns how long an epoch goes on without a checkpoint. It moves no number of a run, so it is the
     operator's choice, by the environment, and no part of the spec."""
     return float(os.environ.get(INTERVAL_VARIABLE, INTERVAL_SECONDS))
+
+
+def checkpoints_of(spec: TrainSpec, run_dir: Path, part: str = "") -> Checkpoints:
+    """Returns the states of a run's training, or of one `part` of it, that belong to this very spec."""
+    identity = hashlib.sha256(canonical([part, to_json(spec)])).hexdigest()
+    return Checkpoints(run_dir / CHECKPOINTS_DIR / part, identity=identity)
 
 
 class Checkpoints:

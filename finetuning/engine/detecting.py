@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from finetuning.engine import boundary, features, frameworks, placement, runtime, taps
+from finetuning.engine.boundary import CACHE_FILE, MAX_CACHE_BYTES
 from finetuning.engine.evaluation import average_precision as coco
 from finetuning.engine.evaluation.average_precision import Found
 from finetuning.engine.events import EventWriter
@@ -22,12 +23,10 @@ from finetuning.engine.hyper import Augmentation, Hyper
 from finetuning.engine.packs import Item, PackReader
 from finetuning.engine.placement import Placement
 from finetuning.engine.spec import Preprocessing
+from finetuning.engine.stepping import NORM_MIN_BATCH
 from finetuning.engine.trainee import Validation, shares
 
-CACHE_FILE = "activations.cache"
-MAX_CACHE_BYTES = 20 * 2**30
 VALIDATION_BATCH = 16
-NORM_MIN_BATCH = 16  # smaller batches make batch statistics worse than the pretrained ones
 _VALIDATION_SEED = 0  # two-stage detectors sample boxes for their loss: the same ones each epoch
 
 

@@ -18,6 +18,7 @@ from typing import Any, Self
 
 from PIL import Image
 
+from finetuning.engine.failures import UserFault
 from finetuning.engine.spec import Split
 
 INDEX_MEMBER = "index.jsonl"
@@ -112,6 +113,17 @@ class PackReader:
         with self.path.open("rb") as file:
             file.seek(offset)
             return file.read(size)
+
+
+def training_items(items: Iterable[Item]) -> tuple[list[Item], list[Item]]:
+    """Returns a training pack's items: those of training and of validation. Raises UserFault
+    (`test_items_present`): no trainer is given a test item."""
+    by_split: dict[Split, list[Item]] = {split: [] for split in Split}
+    for item in items:
+        by_split[item.split].append(item)
+    if by_split[Split.TEST]:
+        raise UserFault("test_items_present", "The training pack holds test items; inspect the dataset again.")
+    return by_split[Split.TRAIN], by_split[Split.VALIDATION]
 
 
 class PackWriter:

@@ -76,6 +76,7 @@ WEIGHTS_FILE = "model.safetensors"
 KERAS_FILE = "model.keras"
 GOLDEN_FILE = "golden.safetensors"
 ONNX_FILE = "model.onnx"
+PROBE_FILE = "probe.safetensors"  # of a training: what the evaluation rebuilds the baselines from
 # What text models carry beside them: the tokenizer, and how sentence-transformers pools and cuts.
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
 POOLING_FILE = "1_Pooling/config.json"

@@ -14,6 +14,7 @@ from finetuning.engine.hyper import Hyper, Precision
 from finetuning.engine.strategies import Plan
 from finetuning.engine.trainee import Trainee
 
+NORM_MIN_BATCH = 16  # smaller batches make batch statistics worse than the pretrained ones
 NORM_MIN_ITEMS = 200  # fewer items an epoch make batch statistics worse than the pretrained ones
 
 

@@ -6,16 +6,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from finetuning.engine.spec import Task
+from finetuning.engine.spec import RECEIPT_FILE, Task
 from finetuning.models import Run
+from finetuning.services.runs import EVALUATION_FOLDER
 from finetuning.web import dataset_reports, metrics, plots, samples
 from finetuning.web import evaluation_tables as tables
 from finetuning.web.evaluation_tables import Evaluation
 from finetuning.web.metrics import METRICS, Figure
 from marketplace.templatetags.market import percent
 
-RECEIPT = "receipt.json"
-FOLDER = "evaluation"  # of a run's artifacts: what the evaluation wrote
 _SMALLEST_P = 0.001  # that is written out
 _VERDICTS = {"better": "Better", "worse": "Worse", "no_measurable_gain": "No measurable gain"}
 
@@ -137,7 +136,7 @@ def page(run: Run) -> Page | None:
         worst_slice=_slice(slices["worst"]) if slices.get("worst") else None,
         leaked=_leaked(evaluation.get("without_leaked")),
         mistakes=list(_mistakes(run)),
-        receipt=file_of(run, RECEIPT) is not None,
+        receipt=file_of(run, RECEIPT_FILE) is not None,
     )
 
 
@@ -240,7 +239,7 @@ def _mistakes(run: Run) -> Iterator[Mistake]:
 
 def file_of(run: Run, name: str) -> dict[str, Any] | None:
     """Returns {sha256, bytes} of a file that the evaluation wrote, by its path below `outputs/`."""
-    found: dict[str, Any] | None = run.artifacts.get(f"{FOLDER}/{name}")
+    found: dict[str, Any] | None = run.artifacts.get(f"{EVALUATION_FOLDER}/{name}")
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from finetuning.engine.headlines import HEADLINES
 from marketplace.templatetags.market import percent
 
 Estimated = dict[str, float]  # {value, low, high}: a value with its 95% interval
@@ -76,7 +77,6 @@ METRICS: dict[str, Metric] = {
         "Pixel accuracy", "Share of the pixels that get the right class; large classes decide it."
     ),
 }
-HEADLINES = ("accuracy", "map", "miou")  # the number that a task is judged by; an evaluation has one of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ class Figure:
 
 def headline_of(evaluation: dict[str, Any]) -> str:
     """Returns the name of the metric that the evaluation is judged by, empty where there is none."""
-    return next((name for name in HEADLINES if name in evaluation.get("metrics", {})), "")
+    return next((name for name, _ in HEADLINES.values() if name in evaluation.get("metrics", {})), "")
 
 
 def figure(name: str, estimate: Estimated, *, title: str = "") -> Figure:

@@ -12,6 +12,7 @@ from shapes_factory import LABELS, SIDE, weights_at, write_pack, write_release
 from torch.nn import functional
 
 from finetuning.engine import boundary, frameworks, loop, lora, runtime, strategies, train, weights
+from finetuning.engine.checkpoints import Checkpoints
 from finetuning.engine.events import EventWriter
 from finetuning.engine.frameworks import Loaded
 from finetuning.engine.hyper import Augmentation, Features, Hyper, Strategy
@@ -114,7 +115,7 @@ def test_last_without_a_cache_leaves_the_frozen_stages_and_their_statistics_byte
             spec.hyper,
             device=CPU,
             events=events,
-            checkpoints=classification.Checkpoints(tmp_path / "checkpoints", identity="x"),
+            checkpoints=Checkpoints(tmp_path / "checkpoints", identity="x"),
             keep_initial=False,
         )
 

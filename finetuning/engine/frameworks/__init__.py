@@ -137,7 +137,7 @@ def _with_stage_head(loaded: Loaded, taps: Any) -> Loaded:
     backbone = copy.deepcopy(loaded.module)
     parent, _, name = loaded.head_path.rpartition(".")
     setattr(backbone.get_submodule(parent), name, nn.Identity())
-    module = stage_head.StageHead(backbone, taps, len(loaded.labels), width)
+    module = stage_head.StageHead(backbone, taps, len(loaded.labels), width, loaded.head_path)
     config = {**loaded.config, "head": {"kind": stage_head.KIND, "stages": list(taps)}}
     return dataclasses.replace(loaded, module=module.eval(), head_path="classifier", config=config)
 
@@ -259,16 +259,10 @@ def headless(loaded: Loaded) -> nn.Module:
 def stages(loaded: Loaded) -> list[tuple[str, list[nn.Module]]]:
     """Returns the parts from the stem to the head, for freezing and layer-wise rates."""
     if isinstance(loaded.module, stage_head.StageHead):
-        inner = dataclasses.replace(loaded, module=loaded.module.backbone, head_path=_former_head(loaded))
+        inner = dataclasses.replace(loaded, module=loaded.module.backbone, head_path=loaded.module.former_head)
         return [*stages(inner)[:-1], ("head", [loaded.module.classifier])]
     parts: list[tuple[str, list[nn.Module]]] = module_of(loaded.framework, loaded.task).stages(loaded)
     return parts
-
-
-def _former_head(loaded: Loaded) -> str:
-    """Returns where the backbone's own classifier was."""
-    wish = {key: value for key, value in loaded.config.items() if key != "head"}
-    return build(loaded.framework, loaded.architecture, wish).head_path
 
 
 def write_release(directory: Path, loaded: Loaded) -> None:

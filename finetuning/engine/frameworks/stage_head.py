@@ -23,12 +23,13 @@ class _LastStageError(Exception):
 
 class StageHead(nn.Module):
     """`backbone` up to its last stage, the average and the maximum over the pixels of each stage in `taps`
-    (dotted names), and a linear `classifier` on all of them: (N, 3, H, W) -> (N, C)."""
+    (dotted names), and a linear `classifier` on all of them: (N, 3, H, W) -> (N, C). `former_head` is where
+    the backbone's own classifier was."""
 
-    def __init__(self, backbone: nn.Module, taps: Sequence[str], classes: int, width: int) -> None:
+    def __init__(self, backbone: nn.Module, taps: Sequence[str], classes: int, width: int, former_head: str) -> None:
         super().__init__()
         self.backbone = backbone
-        self.taps = tuple(taps)
+        self.taps, self.former_head = tuple(taps), former_head
         self.classifier: nn.Module = nn.Linear(width, classes)
         self.num_classes = classes
 

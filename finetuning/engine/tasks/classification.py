@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -30,22 +29,24 @@ from finetuning.engine import (
     weights,
 )
 from finetuning.engine.answers import Answer, ranked
-from finetuning.engine.checkpoints import Checkpoints
+from finetuning.engine.checkpoints import checkpoints_of
 from finetuning.engine.evaluation import calibration, classifier, crossval, intervals
 from finetuning.engine.evaluation.metrics import Predictions
 from finetuning.engine.events import EventWriter
 from finetuning.engine.failures import AppFault, UserFault
 from finetuning.engine.frameworks import Loaded
 from finetuning.engine.hyper import Augmentation, Features, Hyper, Strategy
-from finetuning.engine.packs import Item, PackReader
-from finetuning.engine.spec import OUTPUTS_DIR, EvaluateSpec, Preprocessing, Split, TrainSpec, canonical, to_json
+from finetuning.engine.packs import Item, PackReader, training_items
+from finetuning.engine.spec import (
+    OUTPUTS_DIR,
+    PROBE_FILE,
+    EvaluateSpec,
+    Preprocessing,
+    TrainSpec,
+)
+from finetuning.engine.stepping import NORM_MIN_BATCH
 from finetuning.engine.trainee import Validation, shares
 
-PROBE_FILE = "probe.safetensors"
-CHECKPOINTS_DIR = "checkpoints"
-CACHE_FILE = "activations.cache"
-MAX_CACHE_BYTES = 20 * 2**30
-NORM_MIN_BATCH = 16  # smaller batches make batch statistics worse than the pretrained ones
 MIXUP_ALPHA = 0.2  # Zhang et al. 2018, arXiv 1710.09412
 Transform = Callable[[Item, Image.Image], Tensor]
 
@@ -79,12 +80,9 @@ class Data:
 def read(spec: TrainSpec, run_dir: Path, base: Loaded) -> Data:
     """Returns the training pack's items by split. Raises UserFault (`too_few_images`, `test_items_present`)."""
     pack = PackReader(run_dir / spec.pack)
-    train = [item for item in pack.items if item.split is Split.TRAIN]
-    validation = [item for item in pack.items if item.split is Split.VALIDATION]
+    train, validation = training_items(pack.items)
     if not train or not validation:
         raise UserFault("too_few_images", "Training needs training and validation images. Add images to the dataset.")
-    if any(item.split is Split.TEST for item in pack.items):
-        raise UserFault("test_items_present", "The training pack holds test items; inspect the dataset again.")
     return Data(pack, train, validation, spec.labels, base.preprocessing or Preprocessing())
 
 
@@ -123,7 +121,7 @@ def prepare(spec: TrainSpec, run_dir: Path, events: EventWriter, device: torch.d
         base = frameworks.with_stage_head(base)
     data = read(spec, run_dir, base)
     probe = fit_probe(base, data, device=device, events=events)
-    return Prepared(base, data, probe, device, boundary.Shelf(MAX_CACHE_BYTES))
+    return Prepared(base, data, probe, device, boundary.Shelf(boundary.MAX_CACHE_BYTES))
 
 
 def train(spec: TrainSpec, run_dir: Path, events: EventWriter, device: torch.device) -> dict[str, Any]:
@@ -246,7 +244,7 @@ def begin(
     trainee: Classifier = Classifier(module, data, hyper, device)
     if plan.boundary:
         trainee = _cut_off(trainee, stages, plan.boundary, run_dir, events, shelf) or trainee
-    checkpoints = Checkpoints(run_dir / CHECKPOINTS_DIR, identity=hashlib.sha256(canonical(to_json(spec))).hexdigest())
+    checkpoints = checkpoints_of(spec, run_dir)
     return loop.Run(
         trainee,
         plan,
@@ -361,12 +359,12 @@ def _cut_off(
     forward = features.ready(halves.prefix, sample, device=whole.device)
     shape = forward.run(sample).shape[1:]
     size = shape.numel() * forward.dtype.itemsize * (len(data.train) * views)
-    if size > MAX_CACHE_BYTES:
+    if size > boundary.MAX_CACHE_BYTES:
         events.log(f"The frozen activations would take {size / 2**30:.0f} GiB: they are computed in every epoch.")
         return None
     events.log(f"Caching {views} view{'s' if views > 1 else ''} of each image at the frozen boundary.")
     cache = boundary.ActivationCache(
-        run_dir / CACHE_FILE, items=len(data.train), views=views, shape=shape, dtype=forward.dtype
+        run_dir / boundary.CACHE_FILE, items=len(data.train), views=views, shape=shape, dtype=forward.dtype
     )
     for view in range(views):
         events.stage("features", f"Computing the frozen stages once, view {view + 1} of {views}")
@@ -380,7 +378,7 @@ def _cut_off(
     validation = torch.cat(
         [forward.run(images) for _, images in features.batches(data.pack, data.validation, data.evaluation_transform)]
     )
-    (run_dir / CACHE_FILE).unlink()  # the mapping keeps it; a killed run leaves nothing behind
+    (run_dir / boundary.CACHE_FILE).unlink()  # the mapping keeps it; a killed run leaves nothing behind
     if shelf is not None:
         shelf.put(key, cache, validation)
     return CachedClassifier(whole, halves.suffix, cache, views, validation)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import time
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from finetuning.engine import (
     weights,
 )
 from finetuning.engine.answers import Answer
-from finetuning.engine.checkpoints import Checkpoints
+from finetuning.engine.checkpoints import checkpoints_of
 from finetuning.engine.detecting import Data, Detector, Learner
 from finetuning.engine.evaluation import average_precision as coco
 from finetuning.engine.evaluation import detector as reports
@@ -33,20 +32,16 @@ from finetuning.engine.failures import AppFault, UserFault
 from finetuning.engine.frameworks import Loaded
 from finetuning.engine.hyper import Strategy
 from finetuning.engine.loop import Fitted
-from finetuning.engine.packs import PackReader
+from finetuning.engine.packs import PackReader, training_items
 from finetuning.engine.spec import (
     OUTPUTS_DIR,
+    PROBE_FILE,
     EvaluateSpec,
     Preprocessing,
-    Split,
     TrainSpec,
-    canonical,
-    to_json,
 )
 
-PROBE_FILE = "probe.safetensors"
 TOP_BOXES = 100
-CHECKPOINTS_DIR = "checkpoints"
 # A detector's head is deep and never solved, not even by the probe: it learns faster than the body throughout.
 HEAD_FACTOR = 3.0
 BATCH = 16
@@ -55,12 +50,9 @@ BATCH = 16
 def read(spec: TrainSpec, run_dir: Path, base: Loaded) -> Data:
     """Returns the training pack's items by split. Raises UserFault (`too_few_images`, `test_items_present`)."""
     pack = PackReader(run_dir / spec.pack)
-    train = [item for item in pack.items if item.split is Split.TRAIN]
-    validation = [item for item in pack.items if item.split is Split.VALIDATION]
+    train, validation = training_items(pack.items)
     if not train or not any(item.boxes for item in train) or not any(item.boxes for item in validation):
         raise UserFault("too_few_images", "Training needs training and validation images with boxes. Add images.")
-    if any(item.split is Split.TEST for item in pack.items):
-        raise UserFault("test_items_present", "The training pack holds test items; inspect the dataset again.")
     bought = base.preprocessing or Preprocessing()
     size = placement.side_of(spec.hyper.image_size or bought.size)
     return Data(pack, train, validation, spec.labels, dataclasses.replace(bought, size=size))
@@ -144,14 +136,13 @@ def tune(
     trainee = Detector(Learner(module, data.side), data, spec.hyper, device)
     if plan.boundary:
         trainee = detecting.cached(trainee, tuned, plan.boundary, run_dir, events) or trainee
-    identity = hashlib.sha256(canonical([to_json(spec), strategy.value])).hexdigest()
     fitted = loop.fit(
         trainee,
         plan,
         spec.hyper,
         device=device,
         events=events,
-        checkpoints=Checkpoints(run_dir / CHECKPOINTS_DIR / strategy.value, identity=identity),
+        checkpoints=checkpoints_of(spec, run_dir, strategy.value),
         keep_initial=keep_initial,
     )
     module.to("cpu").eval()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import hashlib
 import time
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from PIL import Image
 
 from finetuning.engine import canvas, features, frameworks, loop, palettes, runtime, strategies, weights
 from finetuning.engine.answers import Answer
-from finetuning.engine.checkpoints import Checkpoints
+from finetuning.engine.checkpoints import checkpoints_of
 from finetuning.engine.evaluation import pixels, segmenter
 from finetuning.engine.evaluation.segmenter import Scored
 from finetuning.engine.events import EventWriter
@@ -25,11 +24,9 @@ from finetuning.engine.gathering import MAX_SHORT_SIDE
 from finetuning.engine.hyper import Augmentation, Hyper, Loss, Strategy, Task
 from finetuning.engine.images import shrink
 from finetuning.engine.packs import Item, PackReader
-from finetuning.engine.spec import OUTPUTS_DIR, EvaluateSpec, Preprocessing, TrainSpec, canonical, to_json
+from finetuning.engine.spec import OUTPUTS_DIR, PROBE_FILE, EvaluateSpec, Preprocessing, TrainSpec
 from finetuning.engine.tasks.segmentation_training import Data, Segmenting, chosen_loss, cut_off, read
 
-PROBE_FILE = "probe.safetensors"
-CHECKPOINTS_DIR = "checkpoints"
 OVERLAYS_DIR = "overlays"
 _HEAD_PREFIX = "head."
 PROBE_EPOCHS = 8
@@ -113,8 +110,7 @@ class _Run:
         if plan.boundary:
             trainee = cut_off(trainee, tuned, stages, plan.boundary, self.run_dir, self.events) or trainee
         name = "probe" if strategy is not self.spec.strategy else "tune"
-        identity = hashlib.sha256(canonical([name, to_json(self.spec)])).hexdigest()
-        checkpoints = Checkpoints(self.run_dir / CHECKPOINTS_DIR / name, identity=identity)
+        checkpoints = checkpoints_of(self.spec, self.run_dir, name)
         self.events.stage(name, "Training")
         fitted = loop.fit(
             trainee,

@@ -14,23 +14,21 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from finetuning.engine import canvas, features, losses, runtime
-from finetuning.engine.boundary import ActivationCache
+from finetuning.engine.boundary import CACHE_FILE, MAX_CACHE_BYTES, ActivationCache
 from finetuning.engine.evaluation import pixels
 from finetuning.engine.events import EventWriter
 from finetuning.engine.failures import UserFault
 from finetuning.engine.frameworks import Loaded, segmenters
 from finetuning.engine.hyper import Augmentation, Hyper, Loss
-from finetuning.engine.packs import Item, PackReader
+from finetuning.engine.packs import Item, PackReader, training_items
 from finetuning.engine.palettes import IGNORED
-from finetuning.engine.spec import Preprocessing, Split, TrainSpec
+from finetuning.engine.spec import Preprocessing, TrainSpec
 from finetuning.engine.strategies import Stages
 from finetuning.engine.trainee import Validation, shares
 
 AUX_WEIGHT = 0.5  # of the auxiliary head's loss, as in torchvision's references
 RARE_SHARE = 0.02  # a class with fewer of the pixels is drowned by plain cross-entropy
 NORM_MIN_BATCH = 8
-MAX_CACHE_BYTES = 20 * 2**30
-_CACHE_FILE = "activations.cache"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +72,9 @@ def read(spec: TrainSpec, run_dir: Path, preprocessing: Preprocessing) -> Data:
     """Returns the training pack's items by split. Raises UserFault (`too_few_images`, `test_items_present`,
     `masks_missing`)."""
     pack = PackReader(run_dir / spec.pack)
-    train = [item for item in pack.items if item.split is Split.TRAIN]
-    validation = [item for item in pack.items if item.split is Split.VALIDATION]
+    train, validation = training_items(pack.items)
     if len(train) < 2 or not validation:
         raise UserFault("too_few_images", "Training needs training and validation images. Add images to the dataset.")
-    if any(item.split is Split.TEST for item in pack.items):
-        raise UserFault("test_items_present", "The training pack holds test items; inspect the dataset again.")
     if not all(item.mask for item in pack.items):
         raise UserFault("masks_missing", "This dataset has no masks. Choose one that was checked for segmentation.")
     counts = np.zeros(len(spec.labels), np.int64)
@@ -202,7 +197,7 @@ def cut_off(
 
     def fill(items: list[Item], count: int, *, random: bool) -> Rows:
         square = (data.preprocessing.size,) * 2
-        path = run_dir / _CACHE_FILE
+        path = run_dir / CACHE_FILE
         activations = ActivationCache(path, items=len(items), views=count, shape=(width,), dtype=forward.dtype)
         path.unlink()  # the mapping keeps it; a killed run leaves nothing behind
         classes = ActivationCache(path, items=len(items), views=count, shape=square, dtype=torch.uint8)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from finetuning.engine import (
     weights,
 )
 from finetuning.engine.answers import Answer, ranked
-from finetuning.engine.checkpoints import Checkpoints
+from finetuning.engine.checkpoints import checkpoints_of
 from finetuning.engine.evaluation import calibration, classifier, crossval, intervals
 from finetuning.engine.evaluation.metrics import Predictions
 from finetuning.engine.events import EventWriter
@@ -36,9 +35,15 @@ from finetuning.engine.failures import AppFault, UserFault
 from finetuning.engine.frameworks import Loaded
 from finetuning.engine.frameworks.transformers_models import with_head
 from finetuning.engine.hyper import Hyper, Strategy
-from finetuning.engine.packs import Item, PackReader
-from finetuning.engine.spec import OUTPUTS_DIR, EvaluateSpec, Split, TrainSpec, WeightsSpec, canonical, to_json
-from finetuning.engine.tasks.classification import CHECKPOINTS_DIR, PROBE_FILE, finished, labels_of, start
+from finetuning.engine.packs import Item, PackReader, training_items
+from finetuning.engine.spec import (
+    OUTPUTS_DIR,
+    PROBE_FILE,
+    EvaluateSpec,
+    TrainSpec,
+    WeightsSpec,
+)
+from finetuning.engine.tasks.classification import finished, labels_of, start
 from finetuning.engine.tokens import Rows, TextReader, fitted_length, logits_of, outputs, shuffled
 from finetuning.engine.trainee import Validation
 
@@ -74,13 +79,9 @@ class Data:
 
 def read(spec: TrainSpec, run_dir: Path, base: Loaded) -> Data:
     """Returns the training pack's items by split. Raises UserFault (`too_few_texts`, `test_items_present`)."""
-    items = PackReader(run_dir / spec.pack).items
-    train = [item for item in items if item.split is Split.TRAIN]
-    validation = [item for item in items if item.split is Split.VALIDATION]
+    train, validation = training_items(PackReader(run_dir / spec.pack).items)
     if not train or not validation:
         raise UserFault("too_few_texts", "Training needs training and validation texts. Add texts to the dataset.")
-    if len(train) + len(validation) < len(items):
-        raise UserFault("test_items_present", "The training pack holds test items; inspect the dataset again.")
     reader = TextReader(base, fitted_length(base, [item.text for item in train]))
     return Data(reader, texts_of(reader, train), texts_of(reader, validation), spec.labels)
 
@@ -223,9 +224,7 @@ def begin(
         hyper,
         device=device,
         events=events,
-        checkpoints=Checkpoints(
-            run_dir / CHECKPOINTS_DIR, identity=hashlib.sha256(canonical(to_json(spec))).hexdigest()
-        ),
+        checkpoints=checkpoints_of(spec, run_dir),
         keep_initial=not fresh_head,
     )
 
