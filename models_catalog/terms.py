@@ -93,13 +93,32 @@ class Approval(StrEnum):
     MANUAL = "manual"
 
 
+class Billing(StrEnum):
+    ONE_TIME = "one_time"
+    PER_PERIOD = "per_period"  # `term_days` are bought again to renew
+
+
+class DownstreamGrant(StrEnum):
+    """Must a licensee of a derivative also hold a grant of this parent?"""
+
+    COVERED = "covered"
+    ROYALTY = "royalty"  # covered by the parent's share of each sale
+    OWN_GRANT_REQUIRED = "own_grant_required"
+
+
+class Revocable(StrEnum):
+    BREACH = "breach"
+    NEVER = "never"
+
+
 def denied() -> dict[Right, Answer]:
     return dict.fromkeys(Right, Answer.DENY)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
-    """One immutable set of terms. Money in minor units of `currency`; royalty in hundredths of a percent."""
+    """One immutable set of terms. Money in minor units of `currency`; royalty in hundredths of a percent of the
+    price of a derivative, at least its floor; a cap, count or span of 0 is none."""
 
     name: str
     license_id: str  # as Hub clients write it, lower case; `other` for a vendor's own
@@ -119,8 +138,21 @@ class Terms:
     approval: Approval = Approval.AUTOMATIC
     price_minor: int = 0
     currency: str = "EUR"
-    term_days: int = 0  # 0: without end
+    term_days: int = 0
     royalty_bps: int = 0
+    edition: str = ""
+    name_prefix: str = ""  # what a derivative's name must begin with
+    max_monthly_users: int = 0
+    max_revenue_minor: int = 0  # of the licensee's organization, a year
+    denied_territories: tuple[str, ...] = ()  # ISO 3166-1 alpha-2
+    billing: Billing = Billing.ONE_TIME
+    seats: int = 0
+    trial_days: int = 0
+    royalty_floor_minor: int = 0
+    royalty_depth: int = 0  # generations of derivatives that owe it
+    downstream_grant: DownstreamGrant = DownstreamGrant.COVERED
+    transferable: bool = False
+    revocable_on: Revocable = Revocable.BREACH
 
     def answer(self, right: Right) -> Answer:
         return self.rights.get(right, Answer.DENY)
@@ -134,10 +166,31 @@ class Terms:
 
     @property
     def terms_hash(self) -> str:
-        """SHA-256 of the canonical JSON of every clause; the licence's text counts by its own digest."""
-        document = {**as_json(self), "text": self.text_sha256}
+        """SHA-256 of the canonical JSON of every clause; the licence's text counts by its own digest. Clauses that
+        came later count where they say something, so that older terms keep their hash."""
+        silent = {name for name, default in _LATER_CLAUSES.items() if getattr(self, name) == default}
+        document = {name: value for name, value in as_json(self).items() if name not in silent}
+        document["text"] = self.text_sha256
         canonical = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+_LATER = (
+    "edition",
+    "name_prefix",
+    "max_monthly_users",
+    "max_revenue_minor",
+    "denied_territories",
+    "billing",
+    "seats",
+    "trial_days",
+    "royalty_floor_minor",
+    "royalty_depth",
+    "downstream_grant",
+    "transferable",
+    "revocable_on",
+)
+_LATER_CLAUSES = {field.name: field.default for field in dataclasses.fields(Terms) if field.name in _LATER}
 
 
 def as_json(terms: Terms) -> dict[str, object]:
@@ -152,15 +205,23 @@ def from_json(document: dict[str, object]) -> Terms:
     rights = entries.pop("rights")
     if not isinstance(rights, dict):
         raise TypeError("rights must be an object")
-    enums = {"kind": Kind, "attribution": Attribution, "derivative_terms": DerivativeTerms, "approval": Approval}
-    for name, kind in enums.items():
-        entries[name] = kind(entries[name])
-    uses = entries.pop("prohibited_uses", ())
-    return Terms(
-        rights={right: Answer(rights.get(right.value, Answer.DENY)) for right in Right},
-        prohibited_uses=tuple(uses) if isinstance(uses, list | tuple) else (),
-        **entries,
-    )
+    for name in entries.keys() & _ENUMS.keys():
+        entries[name] = _ENUMS[name](entries[name])
+    for name in ("prohibited_uses", "denied_territories"):
+        listed = entries.pop(name, ())
+        entries[name] = tuple(listed) if isinstance(listed, list | tuple) else ()
+    return Terms(rights={right: Answer(rights.get(right.value, Answer.DENY)) for right in Right}, **entries)
+
+
+_ENUMS: dict[str, type[StrEnum]] = {
+    "kind": Kind,
+    "attribution": Attribution,
+    "derivative_terms": DerivativeTerms,
+    "approval": Approval,
+    "billing": Billing,
+    "downstream_grant": DownstreamGrant,
+    "revocable_on": Revocable,
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from marketplace.accounts.models import Namespace, Role, User
 from marketplace.accounts.services import people
 from models_catalog.models import Grant, Listing, Order, Release
 from models_catalog.presets import PRESETS
-from models_catalog.services import licensing, publishing
+from models_catalog.services import licensing, orders, publishing
 from models_catalog.terms import Terms
 
 
@@ -97,7 +97,7 @@ def licensed(user: User, release: Release, *, licensee: Namespace | None = None)
     """The user, or the licensee for whom they write, holds a grant; what has a price is paid by the vendor."""
     taken = accepted(user, release, licensee=licensee)
     if isinstance(taken, Order):
-        licensing.settle_order(order=taken, actor=vendor_of(release), now=timezone.now())
+        orders.settle_order(order=taken, actor=vendor_of(release), now=timezone.now())
 
 
 def vendor_of(release: Release) -> User:

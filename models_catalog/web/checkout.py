@@ -16,7 +16,7 @@ from marketplace.html import add_error
 from models_catalog import policies, selectors
 from models_catalog.forms import AcceptForm, AccessRequestForm
 from models_catalog.models import AccessRequest, Grant, Order, Release
-from models_catalog.services import licensing
+from models_catalog.services import access, licensing, orders
 from models_catalog.web.catalog import find
 
 
@@ -72,7 +72,7 @@ def _accept(request: HttpRequest, release: Release, form: AcceptForm, holder: Na
 def _request_access(
     request: HttpRequest, release: Release, form: AccessRequestForm, holder: Namespace | None
 ) -> HttpResponse:
-    licensing.request_access(
+    access.request_access(
         user=request.user, release=release, reason=form.cleaned_data["reason"], now=timezone.now(), licensee=holder
     )
     return redirect("licenses")
@@ -110,7 +110,7 @@ def order(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
 @require_POST
 def order_settle(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     row = get_object_or_404(Order.objects.visible_to(request.user), pk=pk)
-    licensing.settle_order(order=row, actor=request.user, now=timezone.now())
+    orders.settle_order(order=row, actor=request.user, now=timezone.now())
     return redirect("order", pk)
 
 
@@ -118,5 +118,5 @@ def order_settle(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
 @require_POST
 def order_cancel(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     row = get_object_or_404(Order.objects.visible_to(request.user), pk=pk)
-    licensing.cancel_order(order=row, actor=request.user, now=timezone.now())
+    orders.cancel_order(order=row, actor=request.user, now=timezone.now())
     return redirect("order", pk)

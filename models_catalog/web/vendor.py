@@ -25,7 +25,7 @@ from models_catalog import policies, selectors
 from models_catalog.forms import ArtifactForm, CardForm, ConfigForm, ListingForm, ReasonForm, ReleaseForm
 from models_catalog.models import AccessRequest, Listing, Release
 from models_catalog.presets import offer
-from models_catalog.services import licensing, publishing
+from models_catalog.services import access, licensing, publishing
 from models_catalog.web.catalog import manageable
 
 PAGE_SIZE = 25
@@ -198,7 +198,7 @@ def act(request: HttpRequest, namespace: str, name: str, version: str, verb: str
 def request_decide(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     managed = Listing.objects.managed_by(request.user)
     get_object_or_404(AccessRequest.objects.filter(listing__in=managed), pk=pk)
-    licensing.decide_request(
+    access.decide_request(
         request_id=pk,
         actor=request.user,
         approve=request.POST.get("decision") == "approve",

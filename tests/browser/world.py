@@ -22,7 +22,7 @@ from marketplace import storage
 from marketplace.accounts.models import Scope, User
 from marketplace.accounts.services import people, tokens
 from models_catalog.models import Grant, Listing, Order, Release
-from models_catalog.services import licensing, publishing
+from models_catalog.services import access, licensing, publishing
 
 PASSWORD = "a tour of every page"
 EXAMPLE = Path("static/examples/shapes.zip")
@@ -95,7 +95,7 @@ def _licenses(user: User) -> tuple[Grant, Order]:
         terms_hash = release.terms.terms_hash
         accepted.append(licensing.accept_terms(user=user, release=release, terms_hash=terms_hash, now=timezone.now()))
     reviewed = _release("northlight/efficientnet-lite2-reviewed")
-    licensing.request_access(user=user, release=reviewed, reason="Sorting tomatoes.", now=timezone.now())
+    access.request_access(user=user, release=reviewed, reason="Sorting tomatoes.", now=timezone.now())
     return accepted[0], accepted[1]  # type: ignore[return-value]  # the second one has a price
 
 

@@ -15,7 +15,7 @@ from marketplace.errors import Conflict, Denied
 from models_catalog import policies
 from models_catalog.models import AccessRequest, Grant, Order, Release
 from models_catalog.presets import APPROVAL_TEMPLATE, COMMERCIAL_TEMPLATE, PRESETS
-from models_catalog.services import licensing, publishing
+from models_catalog.services import access, licensing, orders, publishing
 from models_catalog.terms import Answer, Right
 
 pytestmark = pytest.mark.django_db
@@ -24,7 +24,7 @@ MONTHLY = dataclasses.replace(COMMERCIAL_TEMPLATE, name="Monthly", term_days=30)
 
 def approve(request: AccessRequest, release: Release) -> None:
     vendor = scenarios.vendor_of(release)
-    licensing.decide_request(request_id=request.pk, actor=vendor, approve=True, answer="", now=timezone.now())
+    access.decide_request(request_id=request.pk, actor=vendor, approve=True, answer="", now=timezone.now())
 
 
 # What it covers
@@ -162,14 +162,14 @@ def test_an_approval_is_of_one_licensee() -> None:
     release = scenarios.published_release(scenarios.person("vera"), terms=APPROVAL_TEMPLATE)
     olga, now = scenarios.person("olga"), timezone.now()
     acme = scenarios.organization(olga, "acme")
-    approve(licensing.request_access(user=olga, release=release, reason="birds", now=now), release)
+    approve(access.request_access(user=olga, release=release, reason="birds", now=now), release)
     scenarios.licensed(olga, release)
 
     with pytest.raises(Denied) as caught:
         scenarios.licensed(olga, release, licensee=acme)
     assert caught.value.code == "approval_needed"
 
-    request = licensing.request_access(user=olga, release=release, reason="bees", now=now, licensee=acme)
+    request = access.request_access(user=olga, release=release, reason="bees", now=now, licensee=acme)
     assert request.requester == acme
     approve(request, release)
     scenarios.licensed(olga, release, licensee=acme)
@@ -180,7 +180,7 @@ def test_an_organisation_s_approval_is_not_its_member_s() -> None:
     release = scenarios.published_release(scenarios.person("vera"), terms=APPROVAL_TEMPLATE)
     olga = scenarios.person("olga")
     acme = scenarios.organization(olga, "acme")
-    request = licensing.request_access(user=olga, release=release, reason="x", now=timezone.now(), licensee=acme)
+    request = access.request_access(user=olga, release=release, reason="x", now=timezone.now(), licensee=acme)
     approve(request, release)
 
     with pytest.raises(Denied) as caught:
@@ -192,11 +192,11 @@ def test_an_organisation_s_approval_is_not_its_member_s() -> None:
 def test_a_request_for_other_terms_does_not_wait_behind_an_older_one() -> None:
     vendor, buyer, now = scenarios.person("vera"), scenarios.person("bo"), timezone.now()
     first = scenarios.published_release(vendor, version="1.0", terms=APPROVAL_TEMPLATE)
-    old = licensing.request_access(user=buyer, release=first, reason="x", now=now)
+    old = access.request_access(user=buyer, release=first, reason="x", now=now)
     stricter = dataclasses.replace(APPROVAL_TEMPLATE, research_only=True)
     second = scenarios.published_release(vendor, version="2.0", terms=stricter)
 
-    new = licensing.request_access(user=buyer, release=second, reason="x", now=now)
+    new = access.request_access(user=buyer, release=second, reason="x", now=now)
 
     assert new != old
     approve(old, first)
@@ -213,12 +213,12 @@ def accept_at(buyer: object, release: Release, now: object) -> Grant | Order:
 def test_an_expired_grant_is_renewed_by_a_new_order_and_never_returned_for_it() -> None:
     vendor, buyer = scenarios.person("vera"), scenarios.person("bo")
     release, start = scenarios.published_release(vendor, terms=MONTHLY), timezone.now()
-    first = licensing.settle_order(order=accept_at(buyer, release, start), actor=vendor, now=start)
+    first = orders.settle_order(order=accept_at(buyer, release, start), actor=vendor, now=start)
     later = start + timedelta(days=31)
     assert policies.may_download(buyer, release, now=later).code == "no_license"
 
     order = accept_at(buyer, release, later)
-    second, again = (licensing.settle_order(order=order, actor=vendor, now=later) for _ in range(2))
+    second, again = (orders.settle_order(order=order, actor=vendor, now=later) for _ in range(2))
 
     assert second == again != first
     assert second.order == order
@@ -244,10 +244,10 @@ def test_settling_an_order_whose_license_is_over_says_so() -> None:
     vendor, buyer = scenarios.person("vera"), scenarios.person("bo")
     release, start = scenarios.published_release(vendor, terms=MONTHLY), timezone.now()
     order = accept_at(buyer, release, start)
-    licensing.settle_order(order=order, actor=vendor, now=start)
+    orders.settle_order(order=order, actor=vendor, now=start)
 
     with pytest.raises(Conflict) as caught:
-        licensing.settle_order(order=order, actor=vendor, now=start + timedelta(days=31))
+        orders.settle_order(order=order, actor=vendor, now=start + timedelta(days=31))
 
     assert caught.value.code == "grant_ended"
 

@@ -10,7 +10,7 @@ from marketplace.errors import Conflict, Denied, DomainError, Invalid
 from models_catalog import policies
 from models_catalog.models import Grant, Order
 from models_catalog.presets import APPROVAL_TEMPLATE, COMMERCIAL_TEMPLATE, PRESETS
-from models_catalog.services import licensing, publishing
+from models_catalog.services import access, licensing, orders, publishing
 
 pytestmark = pytest.mark.django_db
 
@@ -47,8 +47,8 @@ def test_paid_terms_grant_only_after_the_vendor_settled_the_order() -> None:
     assert isinstance(order, Order)
     assert policies.may_fine_tune(buyer, release, now=now).code == "no_license"
     with pytest.raises(Denied):
-        licensing.settle_order(order=order, actor=buyer, now=now)
-    grants = {licensing.settle_order(order=order, actor=vendor, now=now) for _ in range(2)}
+        orders.settle_order(order=order, actor=buyer, now=now)
+    grants = {orders.settle_order(order=order, actor=vendor, now=now) for _ in range(2)}
     assert len(grants) == 1
     assert policies.may_fine_tune(buyer, release, now=now).allowed
 
@@ -56,11 +56,11 @@ def test_paid_terms_grant_only_after_the_vendor_settled_the_order() -> None:
 def test_reviewed_access_needs_the_vendors_yes_and_a_no_needs_a_reason() -> None:
     vendor, buyer, now = scenarios.person("vera"), scenarios.person("bo"), timezone.now()
     release = scenarios.published_release(vendor, terms=APPROVAL_TEMPLATE)
-    request = licensing.request_access(user=buyer, release=release, reason="birds", now=now)
+    request = access.request_access(user=buyer, release=release, reason="birds", now=now)
 
     with pytest.raises(Invalid):
-        licensing.decide_request(request_id=request.pk, actor=vendor, approve=False, answer=" ", now=now)
-    licensing.decide_request(request_id=request.pk, actor=vendor, approve=True, answer="", now=now)
+        access.decide_request(request_id=request.pk, actor=vendor, approve=False, answer=" ", now=now)
+    access.decide_request(request_id=request.pk, actor=vendor, approve=True, answer="", now=now)
 
     scenarios.licensed(buyer, release)
     assert policies.may_fine_tune(buyer, release, now=now).allowed

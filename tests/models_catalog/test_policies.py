@@ -17,7 +17,7 @@ from marketplace.decisions import Decision
 from models_catalog import policies
 from models_catalog.models import Release
 from models_catalog.presets import APPROVAL_TEMPLATE, COMMERCIAL_TEMPLATE, PRESETS
-from models_catalog.services import licensing, publishing
+from models_catalog.services import access, publishing
 from models_catalog.terms import Terms
 
 pytestmark = pytest.mark.django_db
@@ -57,7 +57,7 @@ def world(state: str, terms: str) -> World:
             held(crowd[user], release, licensee=licensee)
         people.namespace_of(crowd["lapsed"]).grants.update(expires_at=timezone.now() - timedelta(days=1))
         if terms == "reviewed":
-            licensing.request_access(user=crowd["asked"], release=release, reason="x", now=timezone.now())
+            access.request_access(user=crowd["asked"], release=release, reason="x", now=timezone.now())
     if state == "yanked":
         publishing.yank(user=founder, release=release, reason="x", now=timezone.now())
     release.refresh_from_db()
@@ -81,11 +81,9 @@ def made(founder: User, state: str, **given: object) -> Release:
 
 def held(user: User, release: Release, *, licensee: object = None) -> None:
     if release.terms.manual_approval:
-        request = licensing.request_access(
-            user=user, release=release, reason="x", now=timezone.now(), licensee=licensee
-        )
+        request = access.request_access(user=user, release=release, reason="x", now=timezone.now(), licensee=licensee)
         vendor = scenarios.vendor_of(release)
-        licensing.decide_request(request_id=request.pk, actor=vendor, approve=True, answer="", now=timezone.now())
+        access.decide_request(request_id=request.pk, actor=vendor, approve=True, answer="", now=timezone.now())
     scenarios.licensed(user, release, licensee=licensee)
 
 

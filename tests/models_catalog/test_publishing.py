@@ -16,7 +16,7 @@ from marketplace.errors import Conflict, Denied, Invalid
 from models_catalog import selectors
 from models_catalog.models import AccessRequest, Download, Listing, Release
 from models_catalog.presets import APPROVAL_TEMPLATE
-from models_catalog.services import licensing, publishing
+from models_catalog.services import access, licensing, publishing
 
 pytestmark = pytest.mark.django_db
 FILES = {f"release/{path}": {"sha256": "a" * 64, "bytes": 1} for path in ("config.json", "model.safetensors")}
@@ -312,7 +312,7 @@ def test_the_desk_counts_each_license_and_download_once_in_queries_of_their_own(
 def test_a_request_is_decided_without_reading_the_desk(client: Client) -> None:
     vendor, buyer = scenarios.person("vera"), scenarios.person("bo")
     release = scenarios.published_release(vendor, terms=APPROVAL_TEMPLATE)
-    request = licensing.request_access(user=buyer, release=release, reason="x", now=timezone.now())
+    request = access.request_access(user=buyer, release=release, reason="x", now=timezone.now())
     client.force_login(scenarios.person("sam"))
     assert client.post(f"/vendor/requests/{request.pk}/", {"decision": "approve"}).status_code == 404
     client.force_login(vendor)

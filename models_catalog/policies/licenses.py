@@ -1,4 +1,4 @@
-"""What may be done with listings and releases: a Decision each, asked by pages, API and services alike."""
+"""What a licensee may do with a release, and a vendor on the strength of another's license."""
 
 from __future__ import annotations
 
@@ -6,68 +6,18 @@ from datetime import datetime
 
 from django.contrib.auth.models import AnonymousUser
 
-from finetuning.engine.spec import CARD_FILE
 from marketplace.accounts.models import Namespace, User
-from marketplace.accounts.models.people import BILLS, WRITES, NamespaceQuerySet
+from marketplace.accounts.models.people import NamespaceQuerySet
 from marketplace.decisions import ALLOW, Decision, deny
 from models_catalog import selectors
-from models_catalog.derivation import PRICE, widenings
-from models_catalog.models import Grant, Listing, Release
+from models_catalog.models import Grant, Release
 from models_catalog.models.licensing import AccessRequest, RequestStatus
 from models_catalog.models.lineage import Relation
 from models_catalog.models.listings import ReleaseStatus
-from models_catalog.terms import WORDS, Answer, Approval, Right, Terms
+from models_catalog.policies.releases import may_manage
+from models_catalog.terms import WORDS, Answer, Approval, Right
 
 Person = User | AnonymousUser
-
-
-def is_vendor(user: Person, listing: Listing) -> bool:
-    return Namespace.objects.of(user, roles=WRITES).filter(pk=listing.namespace_id).exists()
-
-
-def may_manage(user: Person, listing: Listing) -> Decision:
-    if is_vendor(user, listing):
-        return ALLOW
-    return deny("not_the_vendor", f"Only writers of {listing.namespace.name} change this listing.")
-
-
-def may_edit_release(user: Person, release: Release, *, path: str = "") -> Decision:
-    """May the user change the release's files, or the one at `path`?"""
-    if not release.is_editable:
-        return deny("release_frozen", "A release that was submitted does not change. Create a new version.")
-    if release.is_measured and path != CARD_FILE:
-        return deny("derivative_frozen", "These files are what this site made and measured: only the card changes.")
-    return may_manage(user, release.listing)
-
-
-def may_state_figures(listing: Listing) -> Decision:
-    """May a vendor state the listing's accuracy? Not of a derivative: this site measures that itself."""
-    release = listing.latest_release or listing.releases.order_by("-id").first()
-    if release is not None and (release.is_measured or release.parent_edges.exists()):
-        return deny("measured_here", "The figures of a derivative are those that this site has measured.")
-    return ALLOW
-
-
-def may_submit(user: Person, release: Release) -> Decision:
-    if not release.is_editable:
-        return deny("release_frozen", "This release is being verified or was published already.")
-    if release.is_measured and release.status == ReleaseStatus.REJECTED:
-        return deny("derivative_frozen", "These files were refused and cannot change: publish the run's result again.")
-    return may_manage(user, release.listing)
-
-
-def may_publish(user: Person, release: Release) -> Decision:
-    if release.status in (ReleaseStatus.PUBLISHED, ReleaseStatus.YANKED):
-        return deny("release_frozen", "This version was published already and does not change. Create a new version.")
-    if release.status != ReleaseStatus.READY:
-        return deny("not_verified", "Only a verified release can be published. Submit it for verification first.")
-    return may_manage(user, release.listing)
-
-
-def may_yank(user: Person, release: Release) -> Decision:
-    if release.status != ReleaseStatus.PUBLISHED:
-        return deny("not_published", "Only a published release can be withdrawn.")
-    return may_manage(user, release.listing)
 
 
 def may_license(user: Person, release: Release, *, now: datetime, holder: Namespace | None = None) -> Decision:
@@ -114,15 +64,6 @@ def may_download(user: Person, release: Release, *, now: datetime) -> Decision:
 
 
 _NOT_HERE = deny("not_on_server", "These weights are not on this server yet. Ask its operator to fetch them.")
-
-
-def may_fetch(user: Person, release: Release) -> Decision:
-    """May the user have this server fetch the weights that it only lists?"""
-    if not (user.is_authenticated and user.is_staff):
-        return deny("not_staff", "Only the site's staff fetch weights.")
-    if not release.is_remote:
-        return deny("on_server", "These weights are on this server already.")
-    return ALLOW if release.is_live else deny("not_published", "This release is not published.")
 
 
 def may_predict(user: Person, release: Release, *, now: datetime) -> Decision:
@@ -215,24 +156,6 @@ def _is_licensed(
 def _through(organization: Namespace) -> Decision:
     why = f"{organization} may use it, and you as its member: what you make of it is {organization}'s."
     return Decision(allowed=True, code="held_by_organization", why=why)
-
-
-def may_carry(child: Terms, parent: Terms) -> Decision:
-    """May a derivative of `parent` be offered under `child`?"""
-    clauses = widenings(child, parent)
-    if not clauses:
-        return ALLOW
-    why = f"The parent's “{parent.name}” lets no derivative do this: {'; '.join(clauses)}."
-    return deny("price_not_allowed", why) if clauses == [PRICE] else deny("terms_too_wide", why)
-
-
-def may_bill(user: Person, listing: Listing) -> Decision:
-    """May the user mark orders of this listing as paid?"""
-    if user.is_authenticated and user.is_staff:
-        return ALLOW
-    if Namespace.objects.of(user, roles=BILLS).filter(pk=listing.namespace_id).exists():
-        return ALLOW
-    return deny("not_billing", "Only the vendor's billing role or the site's staff settle orders.")
 
 
 def actions(user: Person, release: Release, *, now: datetime) -> dict[str, Decision]:

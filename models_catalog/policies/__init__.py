@@ -1,0 +1,47 @@
+"""What may be done with listings and releases: a Decision each, asked by pages, API and services alike."""
+
+from models_catalog.policies.licenses import (
+    actions,
+    can_be_tuned,
+    may_declare_parent,
+    may_download,
+    may_fine_tune,
+    may_fine_tune_for_some,
+    may_license,
+    may_predict,
+    may_share_derivative,
+)
+from models_catalog.policies.releases import (
+    is_vendor,
+    may_bill,
+    may_carry,
+    may_edit_release,
+    may_fetch,
+    may_manage,
+    may_publish,
+    may_state_figures,
+    may_submit,
+    may_yank,
+)
+
+__all__ = [
+    "actions",
+    "can_be_tuned",
+    "is_vendor",
+    "may_bill",
+    "may_carry",
+    "may_declare_parent",
+    "may_download",
+    "may_edit_release",
+    "may_fetch",
+    "may_fine_tune",
+    "may_fine_tune_for_some",
+    "may_license",
+    "may_manage",
+    "may_predict",
+    "may_publish",
+    "may_share_derivative",
+    "may_state_figures",
+    "may_submit",
+    "may_yank",
+]
