@@ -38,14 +38,14 @@ class Counts:
 
     def worst(self, items: Sequence[Item]) -> list[dict[str, Any]]:
         """Returns the images with the lowest F1, those with more mistakes first; none without a mistake."""
-        rows = []
+        rows: list[dict[str, Any]] = []
         for item, image in zip(items, self.images, strict=True):
             counts = image.counts
             wrong = sum(counts[kind] for kind in KINDS[1:-1])
             missed = len(item.boxes) - counts["right"]
             if wrong + missed:
                 f1 = 2 * counts["right"] / (2 * counts["right"] + wrong + missed)
-                told = {"f1": f1, "right": counts["right"], "wrong": wrong, "missed": missed}
+                told: dict[str, Any] = {"f1": f1, "right": counts["right"], "wrong": wrong, "missed": missed}
                 rows.append({"index": item.index, **told, "found": image.boxes})
         return sorted(rows, key=lambda row: (row["f1"], -row["wrong"] - row["missed"], row["index"]))[:_MAX_WORST]
 
@@ -71,8 +71,9 @@ def _of_image(truth: Found, found: Found, confidence: float) -> Judged:
             explained.add(int(overlaps[at].argmax()))
         elif kind == "localisation":
             explained.add(int(np.where(same[at], overlaps[at], -1).argmax()))
-    counts = Counter(kinds, missed=len(truth.labels) - len(explained))
-    return Judged(counts, [_row(found, at, kind) for at, kind in zip(kept, kinds, strict=True)])
+    counts = Counter(kinds)
+    counts["missed"] = len(truth.labels) - len(explained)
+    return Judged(counts, [_row(found, at, kind) for at, kind in zip(kept.tolist(), kinds, strict=True)])
 
 
 def _row(found: Found, at: int, kind: str) -> dict[str, Any]:
