@@ -32,6 +32,7 @@ urlpatterns = [
     path("moderation/new/", moderation.takedown_new, name="takedown_new"),
     path("licenses/", checkout.licenses, name="licenses"),
     path("licenses/<uuid:pk>/", checkout.grant, name="grant"),
+    path("orders/", desk.orders, name="orders"),
     path("orders/<uuid:pk>/", checkout.order, name="order"),
     path("orders/<uuid:pk>/settle/", checkout.order_settle, name="order_settle"),
     path("orders/<uuid:pk>/cancel/", checkout.order_cancel, name="order_cancel"),

@@ -46,6 +46,7 @@ TOURIST = [
     "takedown",
     "evaluation",
     "/licenses/",
+    "/orders/",
     "grant",
     "order",
     "/datasets/",

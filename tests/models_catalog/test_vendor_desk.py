@@ -143,3 +143,25 @@ def test_the_desk_is_for_those_who_are_signed_in() -> None:
     for name in ("", *(f"{name}/" for name in NAMES), "downloads/"):
         assert Client().get(f"/vendor/{name}").status_code == 302
     assert Client().get("/api/v1/vendor/grants/").status_code == 401
+
+
+def test_a_buyer_sees_the_orders_of_their_namespaces_alone_in_constant_queries() -> None:
+    vendor = scenarios.person("vera")
+    busy(vendor, "a", buyers=2)
+    buyer = User.objects.get(username="a-buyer-0")
+    client = signed_in(buyer)
+
+    def queries() -> int:
+        with CaptureQueriesContext(connection) as captured:
+            client.get("/orders/")
+        return len(captured)
+
+    html = client.get("/orders/").content.decode()
+    few = queries()
+    for number in range(3):
+        scenarios.licensed(buyer, scenarios.published_release(vendor, name=f"more-{number}"))
+
+    assert html.count('<th scope="row"') == 2
+    assert "a-buyer-1" not in html
+    assert client.get("/orders/?status=pending").content.count(b'<th scope="row"') == 1
+    assert queries() == few
