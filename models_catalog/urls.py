@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from models_catalog.web import catalog, checkout, vendor
+from models_catalog.web import catalog, checkout, incidents, vendor
 
 _MODEL = "models/<str:namespace>/<str:name>/"
 _VENDOR = "vendor/<str:namespace>/<str:name>/"
@@ -14,6 +14,9 @@ urlpatterns = [
     path(_MODEL, catalog.listing, name="listing"),
     path(_MODEL + "license/", checkout.checkout, name="checkout"),
     path(_MODEL + "versions/<str:version>/", catalog.listing, name="release"),
+    path(_MODEL + "versions/<str:version>/quarantine/", incidents.begin, name="quarantine"),
+    path(_MODEL + "versions/<str:version>/lift/", incidents.lift, name="quarantine_lift"),
+    path("incidents/<int:pk>/", incidents.incident, name="incident"),
     path(_MODEL + "files/<str:version>/<path:path>", catalog.download, name="download"),
     path("licenses/", checkout.licenses, name="licenses"),
     path("licenses/<uuid:pk>/", checkout.grant, name="grant"),

@@ -21,6 +21,7 @@ RESERVED_NAMES = frozenset(
         "datasets",
         "docs",
         "healthz",
+        "incidents",
         "licenses",
         "login",
         "logout",
