@@ -6,6 +6,7 @@ the same bytes. Format: APPNOTE.TXT 6.3, with ZIP64 where sizes need it.
 
 from __future__ import annotations
 
+import hashlib
 import struct
 import zlib
 from collections.abc import Iterator
@@ -46,6 +47,7 @@ class Archive:
     """The parts of a zip, in order."""
 
     parts: tuple[_Part, ...]
+    digest: str  # SHA-256 of what its bytes follow from: paths, contents, date
 
     @property
     def bytes(self) -> int:
@@ -74,7 +76,10 @@ def layout(entries: list[Entry], *, at: datetime) -> Archive:
     stamp = _dos_time(at)
     parts: list[_Part] = []
     directory, offset = b"", 0
+    digest = hashlib.sha256(repr(stamp).encode())
     for entry in entries:
+        content = entry.blob_sha256 or hashlib.sha256(entry.content).hexdigest()
+        digest.update(f"{content} {entry.bytes} {entry.path}\n".encode())
         crc = _crc(entry)
         header = _local_header(entry, crc, stamp)
         directory += _central_header(entry, crc, stamp, offset)
@@ -83,7 +88,7 @@ def layout(entries: list[Entry], *, at: datetime) -> Archive:
             parts.append(_Part(entry.bytes, entry.content, entry.blob_sha256))
         offset += len(header) + entry.bytes
     end = directory + _end(len(entries), len(directory), offset)
-    return Archive((*parts, _Part(len(end), end)))
+    return Archive((*parts, _Part(len(end), end)), digest.hexdigest())
 
 
 def _crc(entry: Entry) -> int:

@@ -59,12 +59,17 @@ class Family:
     is_whole: bool  # False where the lineage is larger than MAX_NODES
 
     @property
-    def generations(self) -> list[tuple[int, list[Node]]]:
-        """The nodes by generation, from the roots down."""
+    def generations(self) -> list[tuple[int, str, list[Node]]]:
+        """The nodes by generation, from the roots down, with what the generation is called."""
         found: dict[int, list[Node]] = {}
         for node in self.nodes:
             found.setdefault(node.generation, []).append(node)
-        return sorted(found.items())
+        return [(generation, _title(generation), nodes) for generation, nodes in sorted(found.items())]
+
+
+def _title(generation: int) -> str:
+    near = {-1: "Made from", 0: "This release", 1: "Made from this release"}
+    return near.get(generation) or f"{abs(generation)} steps {'up' if generation < 0 else 'down'}"
 
 
 def family(release: Release, user: User | AnonymousUser) -> Family:
@@ -84,7 +89,9 @@ def family(release: Release, user: User | AnonymousUser) -> Family:
             continue
         child.parents.append((edge.get_relation_display(), parent))
         links.append(Link(child.key, parent.key, edge.relation, edge.get_relation_display()))
-    told = sorted([*nodes.values(), *datasets.values()], key=lambda node: (node.generation, node.is_dataset, node.title))
+    told = sorted(
+        [*nodes.values(), *datasets.values()], key=lambda node: (node.generation, node.is_dataset, node.title)
+    )
     return Family(told, links, whole_up and whole_down)
 
 

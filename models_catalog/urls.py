@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from models_catalog.web import catalog, checkout, incidents, vendor
+from models_catalog.web import catalog, checkout, desk, incidents, lineage, vendor
 
 _MODEL = "models/<str:namespace>/<str:name>/"
 _VENDOR = "vendor/<str:namespace>/<str:name>/"
@@ -16,6 +16,12 @@ urlpatterns = [
     path(_MODEL + "versions/<str:version>/", catalog.listing, name="release"),
     path(_MODEL + "versions/<str:version>/quarantine/", incidents.begin, name="quarantine"),
     path(_MODEL + "versions/<str:version>/lift/", incidents.lift, name="quarantine_lift"),
+    path(_MODEL + "lineage/", lineage.lineage, name="lineage"),
+    path(_MODEL + "versions/<str:version>/lineage/", lineage.lineage, name="release_lineage"),
+    path(_MODEL + "versions/<str:version>/obligations/", lineage.documents, name="obligations"),
+    path(_MODEL + "versions/<str:version>/obligations/<path:path>", lineage.document, name="obligation"),
+    path(_MODEL + "versions/<str:version>/obligations.zip", lineage.bundle, name="obligations_zip"),
+    path(_MODEL + "versions/<str:version>/everything.zip", lineage.everything, name="everything_zip"),
     path("incidents/<int:pk>/", incidents.incident, name="incident"),
     path(_MODEL + "files/<str:version>/<path:path>", catalog.download, name="download"),
     path("licenses/", checkout.licenses, name="licenses"),
@@ -24,6 +30,7 @@ urlpatterns = [
     path("orders/<uuid:pk>/settle/", checkout.order_settle, name="order_settle"),
     path("orders/<uuid:pk>/cancel/", checkout.order_cancel, name="order_cancel"),
     path("vendor/", vendor.desk, name="vendor_desk"),
+    path("vendor/downloads/", desk.downloads, name="vendor_downloads"),
     path("vendor/new/", vendor.listing_new, name="vendor_listing_new"),
     path("vendor/requests/<uuid:pk>/", vendor.request_decide, name="request_decide"),
     path(_VENDOR, vendor.listing, name="vendor_listing"),

@@ -11,7 +11,7 @@ from rest_framework.response import Response
 from marketplace.api import View
 from models_catalog import selectors
 from models_catalog.api import serializers as shapes
-from models_catalog.api.views import ReleaseAction, checked
+from models_catalog.api.views import ReleaseAction
 from models_catalog.models import Release
 from models_catalog.services import quarantine
 
@@ -43,7 +43,9 @@ class Quarantine(ReleaseAction):
         return super().post(request, namespace, name, version)
 
     def act(self, request: Request, release: Release) -> None:
-        reason = checked(shapes.QuarantineInput(data=request.data))["reason"]
+        body = shapes.QuarantineInput(data=request.data)
+        body.is_valid(raise_exception=True)
+        reason = body.validated_data["reason"]
         quarantine.quarantine(user=request.user, release=release, reason=reason, now=timezone.now())
 
 

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from models_catalog.api import incidents, views
+from models_catalog.api import desks, incidents, lineage, views
 
 _LISTING = "listings/<str:namespace>/<str:name>/"
 _RELEASE = _LISTING + "releases/<str:version>/"
@@ -11,6 +11,7 @@ urlpatterns = [
     path("listings/", views.ListingsView.as_view(), name="api_listings"),
     path(_LISTING, views.ListingView.as_view(), name="api_listing"),
     path(_LISTING + "grants/", views.Grants.as_view(), name="api_grants"),
+    path(_LISTING + "statistics/", desks.StatisticsView.as_view(), name="api_statistics"),
     path(_LISTING + "releases/", views.ReleasesView.as_view(), name="api_releases"),
     path(_RELEASE, views.ReleaseView.as_view(), name="api_release"),
     path(_RELEASE + "submit/", views.Submit.as_view(), name="api_submit"),
@@ -19,6 +20,11 @@ urlpatterns = [
     path(_RELEASE + "yank/", views.Yank.as_view(), name="api_yank"),
     path(_RELEASE + "quarantine/", incidents.Quarantine.as_view(), name="api_quarantine"),
     path(_RELEASE + "lift/", incidents.Lift.as_view(), name="api_lift"),
+    path(_RELEASE + "lineage/", lineage.Lineage.as_view(), name="api_lineage"),
+    path(_RELEASE + "obligations/", lineage.Obligations.as_view(), name="api_obligations"),
+    path(_RELEASE + "obligations/<path:path>", lineage.Document.as_view(), name="api_obligation"),
+    path(_RELEASE + "obligations.zip", lineage.Bundle.as_view(), name="api_obligations_zip"),
+    path(_RELEASE + "everything.zip", lineage.Everything.as_view(), name="api_everything_zip"),
     path("incidents/<int:pk>/", incidents.IncidentView.as_view(), name="api_incident"),
     path("incidents/<int:pk>/affected/", incidents.Affected.as_view(), name="api_affected"),
     path(_RELEASE + "artifacts/<path:path>", views.ArtifactUpload.as_view(), name="api_artifact"),

@@ -18,11 +18,13 @@ from rest_framework.response import Response
 from marketplace import downloads, storage
 from marketplace.accounts.models import Namespace
 from marketplace.api import RawBody, View
+from marketplace.clients import asker
 from marketplace.decisions import require
 from marketplace.errors import Invalid
 from models_catalog import policies, selectors
 from models_catalog.api import serializers as shapes
 from models_catalog.models import Flag, LineageEdge, Listing, Order, Release
+from models_catalog.models.licensing import Credential
 from models_catalog.presets import offer
 from models_catalog.services import licensing, lineage, publishing
 
@@ -45,7 +47,7 @@ def namespace_named(name: str, *, field: str = "namespace") -> Namespace:
     return namespace
 
 
-def checked(serializer: Any) -> dict[str, Any]:
+def _checked(serializer: Any) -> dict[str, Any]:
     serializer.is_valid(raise_exception=True)
     return dict(serializer.validated_data)
 
@@ -76,7 +78,7 @@ class ListingsView(View):
 
     @extend_schema(summary="Create a draft listing", request=shapes.ListingInput, responses={201: shapes.ListingOutput})
     def post(self, request: Request) -> Response:
-        fields = checked(shapes.ListingInput(data=request.data))
+        fields = _checked(shapes.ListingInput(data=request.data))
         namespace = namespace_named(fields.pop("namespace"))
         listing = publishing.create_listing(user=request.user, namespace=namespace, **fields)
         return Response(shapes.ListingOutput(listing).data, status=201)
@@ -93,7 +95,7 @@ class ListingView(View):
     @extend_schema(summary="Edit a listing", request=shapes.ListingEdit, responses=shapes.ListingOutput)
     def patch(self, request: Request, namespace: str, name: str) -> Response:
         listing = find_listing(request, namespace, name)
-        fields = checked(shapes.ListingEdit(data=request.data))
+        fields = _checked(shapes.ListingEdit(data=request.data))
         publishing.edit_listing(user=request.user, listing=listing, **fields)
         return Response(shapes.ListingOutput(listing).data)
 
@@ -130,7 +132,7 @@ class ReleasesView(View):
 
     @extend_schema(summary="Create a draft release", request=shapes.ReleaseInput, responses={201: shapes.ReleaseOutput})
     def post(self, request: Request, namespace: str, name: str) -> Response:
-        fields = checked(shapes.ReleaseInput(data=request.data))
+        fields = _checked(shapes.ReleaseInput(data=request.data))
         value = offer(fields["license"], price_minor=fields["price_minor"], currency=fields["currency"])
         release = publishing.draft(
             user=request.user,
@@ -183,7 +185,13 @@ class ArtifactUpload(View):
         filename = path.rpartition("/")[2]
         response = downloads.blob_response(plain, sha256=artifact.sha256, size=artifact.bytes, filename=filename)
         if downloads.is_a_download(plain, response):
-            licensing.record_download(artifact=artifact, user=request.user, client="api")
+            licensing.record_download(
+                artifact=artifact,
+                user=request.user,
+                asker=asker(request.headers.get("User-Agent", "")),
+                credential=Credential.TOKEN if request.auth else Credential.SESSION,
+                now=timezone.now(),
+            )
         return response
 
 
@@ -216,7 +224,7 @@ class Yank(ReleaseAction):
         return super().post(request, namespace, name, version)
 
     def act(self, request: Request, release: Release) -> None:
-        reason = checked(shapes.YankInput(data=request.data))["reason"]
+        reason = _checked(shapes.YankInput(data=request.data))["reason"]
         publishing.yank(user=request.user, release=release, reason=reason, now=timezone.now())
 
 
@@ -225,7 +233,7 @@ class Parents(View):
         summary="Declare what a draft was made from", request=shapes.ParentInput, responses={201: shapes.ReleaseOutput}
     )
     def post(self, request: Request, namespace: str, name: str, version: str) -> Response:
-        fields = checked(shapes.ParentInput(data=request.data))
+        fields = _checked(shapes.ParentInput(data=request.data))
         owner, _, listing = fields["listing"].partition("/")
         lineage.declare(
             user=request.user,
@@ -254,7 +262,7 @@ class Grants(View):
     )
     def post(self, request: Request, namespace: str, name: str) -> Response:
         listing = find_listing(request, namespace, name)
-        fields = checked(shapes.GrantInput(data=request.data))
+        fields = _checked(shapes.GrantInput(data=request.data))
         if listing.latest_release is None:
             raise Http404
         licensee = namespace_named(fields["licensee"], field="licensee") if "licensee" in fields else None

@@ -12,6 +12,7 @@ from models_catalog.policies.licenses import (
     may_share_derivative,
 )
 from models_catalog.policies.releases import (
+    has_obligations,
     is_vendor,
     may_bill,
     may_carry,
@@ -29,6 +30,7 @@ from models_catalog.policies.releases import (
 __all__ = [
     "actions",
     "can_be_tuned",
+    "has_obligations",
     "is_vendor",
     "may_bill",
     "may_carry",

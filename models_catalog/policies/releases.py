@@ -79,6 +79,13 @@ def may_lift(user: Person, release: Release) -> Decision:
     return ALLOW if release.is_quarantined else deny("not_quarantined", "This release is not quarantined.")
 
 
+def has_obligations(release: Release) -> Decision:
+    """Are there documents that go along with the release? Its files must not change any more."""
+    if release.status in PUBLISHED_ONCE:
+        return ALLOW
+    return deny("not_published", "A draft's files still change: its obligations are written once it is published.")
+
+
 def may_fetch(user: Person, release: Release) -> Decision:
     """May the user have this server fetch the weights that it only lists?"""
     if not (user.is_authenticated and user.is_staff):

@@ -20,6 +20,7 @@ from cyclonedx.model.dependency import Dependency
 from cyclonedx.model.license import DisjunctiveLicense, License
 from cyclonedx.model.tool import ToolRepository
 from cyclonedx.output.json import JsonV1Dot6
+from cyclonedx.spdx import is_supported_id
 
 from models_catalog.models import LineageEdge, Release
 
@@ -44,7 +45,7 @@ def bom(release: Release, *, ancestors: Iterable[Release], edges: Iterable[Linea
         dependencies=_dependencies(edges, models, datasets),
     )
     written = json.loads(JsonV1Dot6(document).output_as_string())
-    _add_cards(written, release, datasets, edges)
+    _add_cards(written, release, edges)
     return json.dumps(written, indent=2, sort_keys=True, ensure_ascii=False).encode() + b"\n"
 
 
@@ -87,7 +88,8 @@ def _files(row: Release) -> list[Component]:
 def _license(row: Release) -> License:
     """By SPDX identifier where the license has one, else by name; the texts lie beside this document."""
     terms = row.terms.value
-    return DisjunctiveLicense(id=terms.spdx_id) if terms.spdx_id else DisjunctiveLicense(name=terms.name)
+    known = is_supported_id(terms.spdx_id)
+    return DisjunctiveLicense(id=terms.spdx_id) if known else DisjunctiveLicense(name=terms.name)
 
 
 def _dataset(edge: LineageEdge) -> Component:
@@ -112,9 +114,7 @@ def _dependencies(
     ]
 
 
-def _add_cards(
-    written: dict[str, Any], release: Release, datasets: dict[str, Component], edges: list[LineageEdge]
-) -> None:
+def _add_cards(written: dict[str, Any], release: Release, edges: list[LineageEdge]) -> None:
     """Adds what the library has no classes for: the model card of the release, and that data are datasets."""
     trained_on = [edge.dataset_sha256 for edge in edges if edge.child_id == release.pk and edge.dataset_sha256]
     card = {

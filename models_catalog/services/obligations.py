@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
+
+from django.http import Http404
 
 from marketplace import storage
+from marketplace.archives import Archive, Entry, layout
 from models_catalog.family import ancestry
 from models_catalog.models import LineageEdge, Release
 from models_catalog.models.lineage import Relation
@@ -20,6 +23,7 @@ from models_catalog.terms import in_plain_words
 
 FOLDER = "OBLIGATIONS"  # in an archive of the release, where its own files keep their paths
 BOM_FILE = "ml-bom.cdx.json"
+CREDIT_FILE = "ATTRIBUTION.txt"
 _NOTICE_NAMES = ("NOTICE", "NOTICE.txt", "NOTICE.md")
 _LICENSE_NAMES = ("LICENSE", "LICENSE.txt", "LICENSE.md")
 MAX_NOTICE_BYTES = 2**20  # of one vendor's file; more of it is left out, and said
@@ -39,21 +43,39 @@ class Document:
     def bytes(self) -> int:
         return len(self.content)
 
+    @property
+    def text(self) -> str:
+        return self.content.decode()
+
+    @property
+    def content_type(self) -> str:
+        """Plain text whatever the vendor wrote into it: nothing of it is ever rendered."""
+        is_bom = self.path == BOM_FILE
+        return "application/vnd.cyclonedx+json; version=1.6" if is_bom else "text/plain; charset=utf-8"
+
 
 def documents(release: Release) -> list[Document]:
     """Returns the documents of a release that was published. Reads the lineage, and the notices and license files
     that vendors gave. Raises Unavailable (`file_missing`)."""
     ancestors, edges = ancestry(release)
     chain = [release, *ancestors]
-    at = release.published_at or release.created_at
+    bom = mlbom.bom(release, ancestors=ancestors, edges=edges, at=_date(release))
     return [
         _document("README.md", _overview(release, ancestors), "What you must do, in plain words"),
-        _document("ATTRIBUTION.txt", _attribution(chain), "The credit to show"),
+        _document(CREDIT_FILE, _attribution(chain), "The credit to show"),
         _document("NOTICE.txt", _notices(chain), "Notices of this model and of all that it comes from"),
         _document("CHANGES.md", _changes(release, chain, edges), "What was changed"),
         *_license_texts(chain),
-        Document(BOM_FILE, mlbom.bom(release, ancestors=ancestors, edges=edges, at=at), "ML-BOM (CycloneDX 1.6)"),
+        Document(BOM_FILE, bom, "ML-BOM (CycloneDX 1.6)"),
     ]
+
+
+def document(release: Release, path: str) -> Document:
+    """Returns one of them, or raises Http404."""
+    found = next((item for item in documents(release) if item.path == path), None)
+    if found is None:
+        raise Http404
+    return found
 
 
 def _document(path: str, text: str, title: str) -> Document:
@@ -185,6 +207,25 @@ def _keep(found: dict[str, Document], text: str, sha256: str, name: str, title: 
     found[sha256] = _document(path if path not in taken else f"licenses/{stem}-{sha256[:8]}.txt", text, title)
 
 
-def zip_name(release: Release, what: Iterable[str] = ()) -> str:
+def bundle(release: Release) -> Archive:
+    """Returns the documents as one zip."""
+    return layout(_entries(release, folder=""), at=_date(release))
+
+
+def everything(release: Release) -> Archive:
+    """Returns all files of the release as they are, and the documents in a folder beside them, as one zip."""
+    files = [Entry(file.path, file.bytes, blob_sha256=file.sha256) for file in release.artifacts.all()]
+    return layout([*files, *_entries(release, folder=f"{FOLDER}/")], at=_date(release))
+
+
+def _entries(release: Release, *, folder: str) -> list[Entry]:
+    return [Entry(f"{folder}{entry.path}", entry.bytes, entry.content) for entry in documents(release)]
+
+
+def _date(release: Release) -> datetime:
+    return release.published_at or release.created_at
+
+
+def zip_name(release: Release, *what: str) -> str:
     """Returns the file name of an archive of the release."""
     return "-".join([release.listing.namespace.name, release.listing.name, release.version, *what]) + ".zip"

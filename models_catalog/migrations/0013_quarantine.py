@@ -4,7 +4,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('models_catalog', '0009_ascii_names'),
+        ('models_catalog', '0012_download_once_a_day'),
     ]
 
     operations = [
