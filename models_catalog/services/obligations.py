@@ -18,8 +18,8 @@ from marketplace.archives import Archive, Entry, layout
 from models_catalog.family import ancestry
 from models_catalog.models import LineageEdge, Release
 from models_catalog.models.lineage import Relation
+from models_catalog.plain_words import in_plain_words
 from models_catalog.services import mlbom
-from models_catalog.terms import in_plain_words
 
 FOLDER = "OBLIGATIONS"  # in an archive of the release, where its own files keep their paths
 BOM_FILE = "ml-bom.cdx.json"
@@ -89,13 +89,17 @@ def name_of(row: Release, release: Release) -> str:
 
 
 def _overview(release: Release, ancestors: list[Release]) -> str:
+    plain = in_plain_words(release.terms.value)
     lines = [
         f"# Obligations of {release}",
         "",
         f"Revision {release.manifest_sha256}, under “{release.terms.name}”.",
         "",
         "## You must",
-        *(f"- {duty}" for duty in in_plain_words(release.terms.value).must or ["Nothing beyond the license's text"]),
+        *(f"- {duty}" for duty in plain.must or ["Nothing beyond the license's text"]),
+        "",
+        "## You may not",
+        *(f"- {limit}" for limit in plain.may_not or ["Nothing more than the license's text says"]),
         "",
         "## It comes from",
         *(
