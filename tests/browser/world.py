@@ -21,7 +21,8 @@ from finetuning.services import datasets, runs
 from marketplace import storage
 from marketplace.accounts.models import Scope, User
 from marketplace.accounts.services import people, tokens
-from models_catalog.models import Grant, Listing, Order, Release
+from marketplace.accounts.services.notifications import notify
+from models_catalog.models import Grant, Incident, Listing, Order, Release
 from models_catalog.services import access, licensing, publishing
 
 PASSWORD = "a tour of every page"
@@ -51,7 +52,9 @@ def build() -> None:
     _wait(lambda: not Release.objects.filter(listing__namespace__name="studio", status="verifying").exists())
     withdrawn = publishing.publish(user=studio, release=_fresh(releases["withdrawn"]), now=timezone.now())
     publishing.yank(user=studio, release=_fresh(withdrawn), reason="A better one follows.", now=timezone.now())
+    notify(kind="access.approve", recipients=[tourist], title="You may go on", body="As you asked.", url="/licenses/")
     made = {
+        "incident": f"/incidents/{Incident.objects.get(release=withdrawn).pk}/",
         "grant": f"/licenses/{grant.pk}/",
         "order": f"/orders/{order.pk}/",
         "run": f"/runs/{run.uid}/",

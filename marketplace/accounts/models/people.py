@@ -17,6 +17,7 @@ RESERVED_NAMES = frozenset(
         "account",
         "admin",
         "api",
+        "audit",
         "compare",
         "datasets",
         "docs",
