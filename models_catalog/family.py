@@ -48,6 +48,10 @@ class Node:
     parents: list[tuple[str, Node]] = field(default_factory=list)  # how it was made, from what
 
     @property
+    def kind(self) -> str:
+        return "dataset" if self.is_dataset else "private_model" if self.is_private else "model"
+
+    @property
     def is_private(self) -> bool:
         return self.release is None and not self.is_dataset
 
