@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from typing import cast
 
 from django.core.cache import cache
 
@@ -30,7 +31,7 @@ class Entry:
     """A file of the archive: bytes at hand, or a blob of the store."""
 
     path: str
-    bytes: int
+    size_bytes: int
     content: bytes = b""
     blob_sha256: str = ""
 
@@ -50,12 +51,12 @@ class Archive:
     digest: str  # SHA-256 of what its bytes follow from: paths, contents, date
 
     @property
-    def bytes(self) -> int:
+    def size_bytes(self) -> int:
         return sum(part.length for part in self.parts)
 
     def chunks(self, *, start: int = 0, length: int | None = None) -> Iterator[bytes]:
         """Yields `length` bytes from `start`, a chunk at a time."""
-        left = self.bytes - start if length is None else length
+        left = self.size_bytes - start if length is None else length
         for part in self.parts:
             if left <= 0:
                 return
@@ -79,14 +80,14 @@ def layout(entries: list[Entry], *, at: datetime) -> Archive:
     digest = hashlib.sha256(repr(stamp).encode())
     for entry in entries:
         content = entry.blob_sha256 or hashlib.sha256(entry.content).hexdigest()
-        digest.update(f"{content} {entry.bytes} {entry.path}\n".encode())
+        digest.update(f"{content} {entry.size_bytes} {entry.path}\n".encode())
         crc = _crc(entry)
         header = _local_header(entry, crc, stamp)
         directory += _central_header(entry, crc, stamp, offset)
         parts.append(_Part(len(header), header))
-        if entry.bytes:
-            parts.append(_Part(entry.bytes, entry.content, entry.blob_sha256))
-        offset += len(header) + entry.bytes
+        if entry.size_bytes:
+            parts.append(_Part(entry.size_bytes, entry.content, entry.blob_sha256))
+        offset += len(header) + entry.size_bytes
     end = directory + _end(len(entries), len(directory), offset)
     return Archive((*parts, _Part(len(end), end)), digest.hexdigest())
 
@@ -95,7 +96,7 @@ def _crc(entry: Entry) -> int:
     if not entry.blob_sha256:
         return zlib.crc32(entry.content)
     key = f"crc32:{entry.blob_sha256}"  # a blob never changes
-    return int(cache.get_or_set(key, partial(_crc_of_blob, entry.blob_sha256), _CHECKSUM_SECONDS))
+    return cast("int", cache.get_or_set(key, partial(_crc_of_blob, entry.blob_sha256), _CHECKSUM_SECONDS))
 
 
 def _crc_of_blob(sha256: str) -> int:
@@ -113,9 +114,9 @@ def _dos_time(at: datetime) -> tuple[int, int]:
 
 def _local_header(entry: Entry, crc: int, stamp: tuple[int, int]) -> bytes:
     name = entry.path.encode()
-    is_large = entry.bytes >= _U32
-    extra = struct.pack("<HHQQ", 1, 16, entry.bytes, entry.bytes) if is_large else b""
-    size = _U32 if is_large else entry.bytes
+    is_large = entry.size_bytes >= _U32
+    extra = struct.pack("<HHQQ", 1, 16, entry.size_bytes, entry.size_bytes) if is_large else b""
+    size = _U32 if is_large else entry.size_bytes
     version = _VERSION_64 if is_large else _VERSION
     return (
         struct.pack("<IHHHHHIIIHH", 0x04034B50, version, _UTF8, 0, *stamp, crc, size, size, len(name), len(extra))
@@ -126,10 +127,10 @@ def _local_header(entry: Entry, crc: int, stamp: tuple[int, int]) -> bytes:
 
 def _central_header(entry: Entry, crc: int, stamp: tuple[int, int], offset: int) -> bytes:
     name = entry.path.encode()
-    is_large, is_far = entry.bytes >= _U32, offset >= _U32
-    fields = ([entry.bytes] * 2 if is_large else []) + ([offset] if is_far else [])
+    is_large, is_far = entry.size_bytes >= _U32, offset >= _U32
+    fields = ([entry.size_bytes] * 2 if is_large else []) + ([offset] if is_far else [])
     extra = struct.pack(f"<HH{len(fields)}Q", 1, 8 * len(fields), *fields) if fields else b""
-    size = _U32 if is_large else entry.bytes
+    size = _U32 if is_large else entry.size_bytes
     version = _VERSION_64 if fields else _VERSION
     made_by = 3 << 8 | version  # 3: Unix, whose file modes the external attributes hold
     head = struct.pack("<IHHHHHHIII", 0x02014B50, made_by, version, _UTF8, 0, *stamp, crc, size, size)

@@ -115,7 +115,7 @@ def archive_response(request: HttpRequest, *, archive: Archive, filename: str) -
     return _part(
         request,
         archive.digest,
-        archive.bytes,
+        archive.size_bytes,
         body,
         filename=filename,
         content_type="application/zip",

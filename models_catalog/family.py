@@ -15,9 +15,9 @@ from django.db.models import Exists, OuterRef, QuerySet
 from marketplace.accounts.models import User
 from models_catalog.models import Artifact, Flag, LineageEdge, Release
 from models_catalog.models.listings import PUBLISHED_ONCE, ReleaseQuerySet
+from models_catalog.selectors import PRIVATE_MODEL
 
 MAX_NODES = 500
-PRIVATE_MODEL = "a private model"
 RECEIPT = "evaluation-receipt.json"  # the file of a derivative that this site signed
 _BATCH = 500
 

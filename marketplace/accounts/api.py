@@ -68,7 +68,8 @@ class _AuditView(View):
         if not found.is_valid():
             name, messages = next(iter(found.form.errors.items()))
             raise Invalid("bad_filter", str(messages[0]), field=name)
-        return found.qs
+        events: QuerySet[AuditEvent] = found.qs
+        return events
 
 
 class Audit(_AuditView):

@@ -42,7 +42,7 @@ class NodeOutput(serializers.Serializer[Any]):
     dataset = serializers.SerializerMethodField()
     sha256 = serializers.CharField(source="digest")
     status = serializers.CharField(source="release.status", default=None, allow_null=True)
-    license = serializers.CharField(source="release.terms.name", default=None, allow_null=True)
+    terms = serializers.CharField(source="release.terms.name", default=None, allow_null=True, help_text="By name")
     terms_hash = serializers.CharField(source="release.terms.terms_hash", default=None, allow_null=True)
     is_flagged = serializers.BooleanField(help_text="An ancestor of it was withdrawn or quarantined")
     receipt = serializers.SerializerMethodField(help_text="The path of the file with its signed evaluation")

@@ -38,7 +38,7 @@ def test_other_programs_read_the_archive(entries: list[Entry], tmp_path: Path) -
     archive = layout(entries, at=AT)
     content = b"".join(archive.chunks())
 
-    assert len(content) == archive.bytes
+    assert len(content) == archive.size_bytes
     found = read(content)
     assert found.testzip() is None
     assert found.namelist() == [entry.path for entry in entries]
@@ -90,21 +90,21 @@ def test_sizes_and_places_beyond_four_gibibytes_are_told_in_zip64(large: str) ->
             return True
 
         def seek(self, offset: int, whence: int = 0) -> int:
-            self.place = {0: 0, 1: self.place, 2: archive.bytes}[whence] + offset
+            self.place = {0: 0, 1: self.place, 2: archive.size_bytes}[whence] + offset
             return self.place
 
         def tell(self) -> int:
             return self.place
 
         def read(self, size: int = -1) -> bytes:
-            left = archive.bytes - self.place if size < 0 else min(size, archive.bytes - self.place)
+            left = archive.size_bytes - self.place if size < 0 else min(size, archive.size_bytes - self.place)
             content = b"".join(archive.chunks(start=self.place, length=left))
             self.place += len(content)
             return content
 
     found = zipfile.ZipFile(Sparse())  # type: ignore[arg-type]  # it reads and seeks
     info = found.getinfo("huge")
-    assert (info.file_size, info.CRC) == (huge.bytes, 7)
+    assert (info.file_size, info.CRC) == (huge.size_bytes, 7)
     assert found.read("small") == b"abc"
 
 
@@ -121,5 +121,5 @@ def test_a_download_that_broke_off_goes_on_where_it_was(entries: list[Entry], rf
     assert (status, body, etag) == (200, whole, f'"{archive.digest}"')
     assert asked(**{"Range": "bytes=1000000-", "If-Range": etag})[:2] == (206, whole[1_000_000:])
     assert asked(**{"If-None-Match": etag})[0] == 304
-    assert asked(Range=f"bytes={archive.bytes}-")[0] == 416
-    assert archives.layout(entries, at=AT).bytes == archive.bytes
+    assert asked(Range=f"bytes={archive.size_bytes}-")[0] == 416
+    assert archives.layout(entries, at=AT).size_bytes == archive.size_bytes

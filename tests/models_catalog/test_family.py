@@ -76,7 +76,7 @@ def test_the_api_tells_nodes_and_links(diamond: dict[str, Release], client: Clie
         ("bottom", "right"),
         ("leaf", "bottom"),
     }
-    assert nodes["vera/top@1.0"]["license"] == "Apache License 2.0"
+    assert nodes["vera/top@1.0"]["terms"] == "Apache License 2.0"
     assert answer["is_whole"] is True
 
 
@@ -95,7 +95,7 @@ def test_of_a_private_node_nothing_but_its_digest_is_told(diamond: dict[str, Rel
     assert "vera/left" not in str(answer)
     assert "tomatoes" not in page + str(answer)
     assert private["sha256"] == diamond["left"].manifest_sha256
-    assert {private[name] for name in ("release", "status", "license", "terms_hash", "receipt")} == {None}
+    assert {private[name] for name in ("release", "status", "terms", "terms_hash", "receipt")} == {None}
     assert titles(page) == ["top", "right", "bottom", "leaf"]
     client.force_login(vendor)
     assert "vera/left@1.0" in client.get("/models/vera/bottom/lineage/").content.decode()
