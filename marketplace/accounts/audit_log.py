@@ -62,7 +62,9 @@ def _cell(value: object) -> object:
 
 
 def _batched(events: QuerySet[AuditEvent]) -> Iterator[AuditEvent]:
-    ordered, last = events.order_by("-pk"), None
-    while batch := list((ordered if last is None else ordered.filter(pk__lt=last))[:_BATCH]):
+    rest = events.order_by("-pk")
+    batch = list(rest[:_BATCH])
+    while batch:
         yield from batch
-        last = batch[-1].pk
+        is_last = len(batch) < _BATCH
+        batch = [] if is_last else list(rest.filter(pk__lt=batch[-1].pk)[:_BATCH])

@@ -28,7 +28,8 @@ _BINARY = {(200, "application/zip"): OpenApiTypes.BINARY}
 
 class LinkOutput(serializers.Serializer[Any]):
     child = serializers.CharField(help_text="The key of a node")
-    parent = serializers.CharField(help_text="The key of a node")
+    # DRF's metaclass takes declared fields away: `parent` of its own stays what it is.
+    parent = serializers.CharField(help_text="The key of a node")  # type: ignore[assignment]
     relation = serializers.CharField()
 
 

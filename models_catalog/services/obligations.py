@@ -1,7 +1,7 @@
 """What must go along with a release: license texts, notices, credit, a statement of changes and an ML-BOM.
 
 The documents are the same bytes for every reader: an ancestor that is not in the catalog any more is told by its
-digest and license alone. They are no files of the release, whose manifest they do not change (docs/adr).
+digest and license alone. They are no files of the release, whose manifest they do not change (docs/adr/0017).
 """
 
 from __future__ import annotations
