@@ -26,12 +26,14 @@ from models_catalog.policies.releases import (
     may_submit,
     may_yank,
 )
+from models_catalog.policies.reviews import may_appeal, may_moderate, may_post, may_review
 
 __all__ = [
     "actions",
     "can_be_tuned",
     "has_obligations",
     "is_vendor",
+    "may_appeal",
     "may_bill",
     "may_carry",
     "may_declare_parent",
@@ -43,9 +45,12 @@ __all__ = [
     "may_license",
     "may_lift",
     "may_manage",
+    "may_moderate",
+    "may_post",
     "may_predict",
     "may_publish",
     "may_quarantine",
+    "may_review",
     "may_share_derivative",
     "may_state_figures",
     "may_submit",

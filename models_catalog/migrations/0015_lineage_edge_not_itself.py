@@ -4,7 +4,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('models_catalog', '0013_quarantine'),
+        ('models_catalog', '0014_quarantine'),
     ]
 
     operations = [

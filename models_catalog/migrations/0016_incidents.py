@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('models_catalog', '0014_lineage_edge_not_itself'),
+        ('models_catalog', '0015_lineage_edge_not_itself'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

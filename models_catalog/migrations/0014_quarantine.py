@@ -4,7 +4,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('models_catalog', '0012_download_once_a_day'),
+        ('models_catalog', '0013_reviews_and_moderation'),
     ]
 
     operations = [
