@@ -50,12 +50,6 @@ class TooLarge(DomainError):
     status = 413
 
 
-class TooMany(DomainError):
-    """The same person did this too often of late."""
-
-    status = 429
-
-
 class Broken(DomainError):
     """What was sent did not arrive whole."""
 

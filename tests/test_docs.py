@@ -15,7 +15,6 @@ RAISERS = {
     "Conflict",
     "Denied",
     "TooLarge",
-    "TooMany",
     "Broken",
     "Unavailable",
     "StorageFull",

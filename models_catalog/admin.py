@@ -1,5 +1,0 @@
-"""The catalog in Django's admin, to look things up."""
-
-from marketplace import administration
-
-administration.register("models_catalog")
