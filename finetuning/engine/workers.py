@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager
@@ -36,7 +36,7 @@ def shared_lock() -> AbstractContextManager[Any]:
         return threading.Lock()
 
 
-def in_order(work: Callable[[Part], Result], parts: Sequence[Part]) -> Iterator[Result]:
+def in_order(work: Callable[[Part], Result], parts: Sequence[Part]) -> Generator[Result, None, None]:
     """Yields what `work` makes of each part, in their order, holding few results at a time. Parts and results are
     pickled, `work` and what it refers to are not. Raises what `work` raises, of the first part that does;
     AppFault (`worker_lost`)."""
