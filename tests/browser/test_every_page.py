@@ -22,6 +22,8 @@ ANYBODY = [
     MODEL,
     "/models/pytorch/resnet50-imagenet1k-v2/",
     f"{MODEL}license/",
+    f"{MODEL}lineage/",
+    f"{MODEL}versions/1.0/obligations/",
     "/account/login/",
     "/account/signup/",
     "/account/password/reset/",
@@ -47,6 +49,8 @@ TOURIST = [
     "evaluation",
     "/licenses/",
     "/orders/",
+    "/notifications/",
+    "/audit/",
     "grant",
     "order",
     "/datasets/",
@@ -94,6 +98,8 @@ STUDIO = [
     "/vendor/studio/verified-model/",
     *(f"/vendor/studio/{name}-model/1.0/" for name in ("draft", "rejected", "verified", "withdrawn")),
     "/models/studio/withdrawn-model/",
+    "/models/studio/withdrawn-model/lineage/",
+    "incident",
 ]
 VENDOR = [
     "/vendor/",
@@ -124,7 +130,7 @@ def test_a_page_of_a_buyer(signed_in: Callable[[str], Page], world: World, path:
     ("vendor", "path"), [*(("studio", path) for path in STUDIO), *(("vendor", path) for path in VENDOR)]
 )
 def test_a_page_of_a_vendor(signed_in: Callable[[str], Page], world: World, vendor: str, path: str) -> None:
-    look(signed_in(vendor), world.stack.url + path)
+    look(signed_in(vendor), world.stack.url + world.paths.get(path, path))
 
 
 @pytest.mark.stack
