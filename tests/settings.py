@@ -12,6 +12,8 @@ atexit.register(shutil.rmtree, _folder, ignore_errors=True)
 os.environ["DATA_DIR"] = _folder
 for name in ("ALLOWED_HOSTS", "SECRET_KEY", "DATABASE_URL", "BROKER_URL", "CACHE_URL", "STORAGE_URL", "PRODUCTION"):
     os.environ.pop(name, None)
+for name in ("STRIPE_SECRET_KEY", "STRIPE_WEBHOOK_SECRET", "SITE_FEE_BPS", "SITE_URL"):
+    os.environ.pop(name, None)
 
 from marketplace.settings import *  # noqa: E402, F403
 

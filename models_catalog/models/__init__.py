@@ -1,16 +1,24 @@
-from models_catalog.models.licensing import AccessRequest, Download, Grant, LicenseTerms, Order
+from models_catalog.models.ledger import LedgerAccount, LedgerEntry, LedgerTransaction, Payout, PayoutBatch
+from models_catalog.models.licensing import AccessRequest, Download, Grant, LicenseTerms
 from models_catalog.models.lineage import LineageEdge, WeightsOrigin
 from models_catalog.models.listings import Artifact, Listing, Release
+from models_catalog.models.orders import Order, PaymentEvent
 
 __all__ = [
     "AccessRequest",
     "Artifact",
     "Download",
     "Grant",
+    "LedgerAccount",
+    "LedgerEntry",
+    "LedgerTransaction",
     "LicenseTerms",
     "LineageEdge",
     "Listing",
     "Order",
+    "PaymentEvent",
+    "Payout",
+    "PayoutBatch",
     "Release",
     "WeightsOrigin",
 ]

@@ -11,6 +11,8 @@ from models_catalog.policies.licenses import (
     may_predict,
     may_share_derivative,
 )
+from models_catalog.policies.orders import may_pay_out, may_receive, may_see_books, receiver_for
+from models_catalog.policies.prices import may_price, split_of
 from models_catalog.policies.releases import (
     is_vendor,
     may_bill,
@@ -38,10 +40,16 @@ __all__ = [
     "may_fine_tune_for_some",
     "may_license",
     "may_manage",
+    "may_pay_out",
     "may_predict",
+    "may_price",
     "may_publish",
+    "may_receive",
+    "may_see_books",
     "may_share_derivative",
     "may_state_figures",
     "may_submit",
     "may_yank",
+    "receiver_for",
+    "split_of",
 ]
