@@ -51,6 +51,7 @@ _KINDS = {
     "pending": "waiting",
     "failed": "bad",
     "invalid": "bad",
+    "refunded": "bad",
     "rejected": "bad",
     "yanked": "bad",
     "draft": "draft",
@@ -103,6 +104,12 @@ def money(minor: int, currency: str) -> str:
     """(4900, "EUR") -> €49.00, in the reader's language."""
     amount = Decimal(minor).scaleb(-get_currency_precision(currency))
     return str(format_currency(amount, currency, locale=to_locale(get_language() or "en")))
+
+
+@register.filter
+def in_currency(minor: int, currency: str) -> str:
+    """4900, "EUR" -> €49.00"""
+    return money(minor, currency)
 
 
 @register.filter

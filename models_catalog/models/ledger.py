@@ -68,8 +68,7 @@ class PayoutBatchQuerySet(models.QuerySet["PayoutBatch"]):
         """The staff see all; a vendor's billing role those that pay their namespace."""
         if user.is_authenticated and user.is_staff:
             return self
-        mine = Payout.objects.filter(namespace__in=Namespace.objects.of(user, roles=BILLS))
-        return self.filter(pk__in=mine.values("batch_id"))
+        return self.filter(pk__in=Payout.objects.shown_to(user).values("batch_id"))
 
     def transition(self, pk: uuid.UUID, *, to: str, **fields: object) -> bool:
         """Compare-and-swap: an open batch is paid or canceled, once."""
@@ -103,10 +102,20 @@ class PayoutBatch(models.Model):
         return f"Payout {str(self.id)[:8]}"
 
 
+class PayoutQuerySet(models.QuerySet["Payout"]):
+    def shown_to(self, user: User | AnonymousUser) -> PayoutQuerySet:
+        """The staff see all of a batch; a vendor's billing role what is paid to their namespace."""
+        if user.is_authenticated and user.is_staff:
+            return self
+        return self.filter(namespace__in=Namespace.objects.of(user, roles=BILLS))
+
+
 class Payout(models.Model):
     batch = models.ForeignKey(PayoutBatch, on_delete=models.PROTECT, related_name="payouts")
     namespace = models.ForeignKey(Namespace, on_delete=models.PROTECT, related_name="payouts")
     amount_minor = models.PositiveBigIntegerField()
+
+    objects = PayoutQuerySet.as_manager()
 
     class Meta:
         ordering = ["namespace__name"]

@@ -84,7 +84,7 @@ def buyer() -> User:
 
 
 @pytest.fixture
-def order(fake: FakeStripe, buyer: User) -> Order:
+def order(fake: FakeStripe, buyer: User) -> Order:  # noqa: ARG001 - pytest's way to order fixtures
     return ordered(buyer, scenarios.published_release(scenarios.person("vera"), terms=COMMERCIAL_TEMPLATE))
 
 
@@ -120,7 +120,9 @@ def charge(order: Order, **changes: Any) -> dict[str, Any]:
     }
 
 
-def send(kind: str, content: dict[str, Any], *, event: str = "evt_1", signature: str | None = None, age: int = 0) -> Any:
+def send(
+    kind: str, content: dict[str, Any], *, event: str = "evt_1", signature: str | None = None, age: int = 0
+) -> Any:
     """Posts a signed event as Stripe does; returns the status and the answer."""
     body = json.dumps(
         {
@@ -236,7 +238,7 @@ def test_a_refund_goes_through_stripe_and_its_event_changes_nothing_more(fake: F
 # What Stripe tells
 
 
-def test_a_completed_session_is_a_paid_order_with_its_grant(order: Order, buyer: User) -> None:
+def test_a_completed_session_is_a_paid_order_with_its_grant(order: Order) -> None:
     assert outcome("checkout.session.completed", session(order)) == "settled"
 
     assert state(order) == ("paid", 1, 1)
@@ -269,16 +271,15 @@ def test_a_recorded_event_is_too_old_to_be_believed(order: Order) -> None:
     assert (status, answer["code"]) == (400, "bad_signature")
 
 
-def test_what_is_signed_but_no_event_is_refused(fake: FakeStripe) -> None:
+@pytest.mark.usefixtures("fake")
+def test_what_is_signed_but_no_event_is_refused() -> None:
     for body in ("[]", "{}", '{"id": 1, "type": "x", "data": {"object": {}}}', "not json"):
         signature = stripe.WebhookSignature.generate_signature_header(body, SECRET)
-        answer = Client().post(
-            WEBHOOK, body, content_type="application/json", headers={"Stripe-Signature": signature}
-        )
+        answer = Client().post(WEBHOOK, body, content_type="application/json", headers={"Stripe-Signature": signature})
         assert (answer.status_code, answer.json()["code"]) == (400, "bad_event")
 
 
-def test_a_slow_payment_waits_and_then_succeeds_or_fails(order: Order, buyer: User) -> None:
+def test_a_slow_payment_waits_and_then_succeeds_or_fails(order: Order) -> None:
     assert outcome("checkout.session.completed", session(order, payment_status="unpaid")) == "waiting"
     assert state(order) == ("pending", 0, 0)
 

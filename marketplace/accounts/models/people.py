@@ -27,12 +27,16 @@ RESERVED_NAMES = frozenset(
         "metrics",
         "models",
         "new",
+        "notifications",
         "orders",
+        "payments",
+        "payouts",
         "readyz",
         "runs",
         "settings",
         "signup",
         "spaces",
+        "statements",
         "static",
         "tokens",
         "vendor",
@@ -42,6 +46,8 @@ RESERVED_NAMES = frozenset(
 
 class User(AbstractUser):
     """A person. Their namespace has their username."""
+
+    email_notifications = models.BooleanField(default=False)  # copies go to a verified address alone
 
     class Meta:
         constraints = [
