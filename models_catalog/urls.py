@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from models_catalog.web import books, catalog, checkout, orders, payments, vendor
+from models_catalog.web import books, catalog, checkout, desk, orders, payments, vendor
 
 _MODEL = "models/<str:namespace>/<str:name>/"
 _VENDOR = "vendor/<str:namespace>/<str:name>/"
@@ -32,6 +32,7 @@ urlpatterns = [
     path("payouts/<uuid:pk>/sent/", books.payout_sent, name="payout_sent"),
     path("payouts/<uuid:pk>/cancel/", books.payout_cancel, name="payout_cancel"),
     path("vendor/", vendor.desk, name="vendor_desk"),
+    path("vendor/downloads/", desk.downloads, name="vendor_downloads"),
     path("vendor/new/", vendor.listing_new, name="vendor_listing_new"),
     path("vendor/requests/<uuid:pk>/", vendor.request_decide, name="request_decide"),
     path(_VENDOR, vendor.listing, name="vendor_listing"),

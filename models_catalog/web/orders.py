@@ -15,7 +15,7 @@ from marketplace.accounts.models import Namespace
 from models_catalog import policies
 from models_catalog.forms import ReasonForm
 from models_catalog.models import Order
-from models_catalog.models.orders import Receiver
+from models_catalog.models.orders import OrderStatus, Receiver
 from models_catalog.services import orders, payments, refunds
 
 
@@ -36,9 +36,14 @@ def order(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
         "is_vendor": policies.receiver_for(request.user, row.listing) == Receiver.VENDOR,
         "buys": Namespace.objects.writable_by(request.user).filter(pk=row.buyer_id).exists(),
         "payment": payments.provider_named(row.provider).title,
-        "split": policies.split_of(row.release) if bill.allowed and row.release and row.amount_minor else None,
+        "split": policies.split_of(row.release) if bill.allowed and row.release and _is_open(row) else None,
     }
     return render(request, "models_catalog/order.html", context)
+
+
+def _is_open(row: Order) -> bool:
+    """Of what is paid the statement says where it went."""
+    return row.status == OrderStatus.PENDING and row.amount_minor > 0
 
 
 @login_required

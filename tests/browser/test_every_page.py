@@ -88,6 +88,8 @@ STUDIO = [
 ]
 VENDOR = [
     "/vendor/",
+    "/vendor/downloads/",
+    "/vendor/downloads/?listing=northlight/efficientnet-lite0&days=7",
     "/vendor/northlight/efficientnet-lite0/1.0/",
     "/vendor/northlight/efficientnet-lite1/1.0/",
     MODEL,
