@@ -29,6 +29,7 @@ def _client() -> stripe.StripeClient:
     return stripe.StripeClient(
         settings.STRIPE_SECRET_KEY,
         base_addresses={"api": settings.STRIPE_API_BASE},
+        max_network_retries=0,  # a person waits, and can ask again
         http_client=stripe.RequestsClient(timeout=TIMEOUT_SECONDS),
     )
 

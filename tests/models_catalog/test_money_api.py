@@ -137,7 +137,7 @@ def test_the_pages_of_an_order_offer_what_each_side_may_do(client: Client, relea
 
     client.post(f"{url}settle/", {"received_by": "site"})
     page = client.get(url).content.decode()
-    assert "This site" in page
+    assert "This site, " in page
     client.post(f"{url}refund/", {"reason": "Asked for."})
     client.force_login(buyer)
     assert "Asked for." in client.get(url).content.decode()
