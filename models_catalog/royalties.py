@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from models_catalog.validation import MAX_PRICE_MINOR
+
 WHOLE_BPS = 10_000
 CAP_BPS = 5_000  # of a price, for all ancestors together
-MAX_PRICE_MINOR = 10**9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,8 +11,8 @@ from marketplace.inputs import Input
 from models_catalog.api.serializers import DecisionOutput
 from models_catalog.models import Order
 from models_catalog.models.orders import OrderStatus, Receiver
-from models_catalog.presets import CURRENCIES
-from models_catalog.royalties import MAX_PRICE_MINOR
+from models_catalog.terms import CURRENCIES
+from models_catalog.validation import MAX_PRICE_MINOR
 
 
 class ShareOutput(serializers.Serializer[Any]):

@@ -8,17 +8,12 @@ from marketplace.decisions import ALLOW, Decision, deny
 from marketplace.templatetags.market import money
 from models_catalog import royalties, selectors
 from models_catalog.models import Release
-from models_catalog.royalties import MAX_PRICE_MINOR, WHOLE_BPS, Claim, Split
+from models_catalog.royalties import Claim, Split
 
 
 def may_price(release: Release) -> Decision:
     """May the release be offered, and be ordered, at the price of its terms?"""
     terms = release.terms.value
-    if not 0 <= terms.price_minor <= MAX_PRICE_MINOR:
-        highest = money(MAX_PRICE_MINOR, terms.currency)
-        return deny("bad_price", f"A price is a whole number of minor units, from 0 to {highest}.")
-    if not 0 <= terms.royalty_bps <= WHOLE_BPS or terms.royalty_floor_minor < 0 or terms.royalty_depth < 0:
-        return deny("bad_royalty", "A royalty is from 0 to 100% of a price; its floor and its depth are not negative.")
     seller = release.listing.namespace_id
     claims = royalties.owed(selectors.royalty_claims(release), seller=seller)
     if foreign := royalties.foreign_floors(claims, seller=seller, currency=terms.currency):

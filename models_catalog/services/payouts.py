@@ -16,9 +16,9 @@ from models_catalog import policies, postings
 from models_catalog.models import LedgerAccount, LedgerEntry, Payout, PayoutBatch
 from models_catalog.models.ledger import PayoutStatus
 from models_catalog.postings import AccountKind, Event
-from models_catalog.presets import CURRENCIES
-from models_catalog.royalties import MAX_PRICE_MINOR
 from models_catalog.services import ledger
+from models_catalog.terms import CURRENCIES
+from models_catalog.validation import MAX_PRICE_MINOR
 
 
 def create(

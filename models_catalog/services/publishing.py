@@ -102,7 +102,7 @@ def draft(*, user: User, listing: Listing, version: str, terms: LicenseTerms, no
     """Creates an empty release; a further version of a derivative comes from the same parents and credits them.
 
     Raises Denied (`not_the_vendor`; `terms_too_wide`, `price_not_allowed` where a parent forbids the terms;
-    `price_below_floor`, `currency_mismatch`, `bad_price`, `bad_royalty` as `may_price` says), Invalid (`bad_version`), Conflict (`version_taken`): a version is never used twice."""
+    `price_below_floor`, `currency_mismatch` as `may_price` says), Invalid (`bad_version`), Conflict (`version_taken`): a version is never used twice."""
     require(policies.may_manage(user, listing))
     if not _VERSION.fullmatch(version):
         raise Invalid(

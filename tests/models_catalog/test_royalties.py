@@ -11,13 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marketplace.accounts.models import User
-from marketplace.errors import Denied
+from marketplace.errors import Denied, Invalid
 from models_catalog import policies, royalties, selectors
 from models_catalog.models import Release
 from models_catalog.presets import PRESETS
-from models_catalog.royalties import CAP_BPS, MAX_PRICE_MINOR, WHOLE_BPS, Claim
+from models_catalog.royalties import CAP_BPS, WHOLE_BPS, Claim
 from models_catalog.services import licensing, lineage, publishing
 from models_catalog.terms import Terms
+from models_catalog.validation import MAX_PRICE_MINOR
 
 SELLER = 0
 claims = st.lists(
@@ -222,19 +223,20 @@ def test_two_floors_in_two_currencies_leave_no_price() -> None:
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(
-    ("terms", "code"),
+    ("terms", "field"),
     [
-        (priced(MAX_PRICE_MINOR + 1), "bad_price"),
-        (priced(5000, royalty_bps=WHOLE_BPS + 1), "bad_royalty"),
-        (priced(5000, royalty_bps=-1), "bad_royalty"),
-        (priced(5000, royalty_floor_minor=-1), "bad_royalty"),
+        (priced(MAX_PRICE_MINOR + 1), "price_minor"),
+        (priced(-1), "price_minor"),
+        (priced(5000, royalty_bps=WHOLE_BPS + 1), "royalty_bps"),
+        (priced(5000, royalty_bps=-1), "royalty_bps"),
+        (priced(5000, royalty_floor_minor=-1), "royalty_floor_minor"),
     ],
 )
-def test_prices_and_royalties_out_of_range_are_refused(terms: Terms, code: str) -> None:
-    with pytest.raises(Denied) as caught:
+def test_prices_and_royalties_out_of_range_are_refused(terms: Terms, field: str) -> None:
+    with pytest.raises(Invalid) as caught:
         scenarios.draft_release(scenarios.person("vera"), terms=terms)
 
-    assert caught.value.code == code
+    assert (caught.value.code, caught.value.field) == ("bad_terms", field)
 
 
 @pytest.mark.django_db
