@@ -20,7 +20,7 @@ def assert_passes(path: str, *, number: int) -> None:
         psycopg.connect(URL, connect_timeout=2).close()
     except psycopg.OperationalError:
         pytest.skip("no PostgreSQL: set POSTGRES_URL")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--create-db", path]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--create-db", path]
 
     done = subprocess.run(
         command,
