@@ -16,7 +16,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 from django.db import IntegrityError, transaction
 from django.utils import timezone
@@ -48,7 +48,8 @@ def idempotent() -> Callable[[Handler], Handler]:
             key = _key(request)
             if not key:
                 return handler(view, request, *args, **kwargs)
-            call, is_first = _claim(user=request.user, key=key, fingerprint=_fingerprint(request), now=timezone.now())
+            user = cast("User", request.user)  # whoever may call a POST is signed in
+            call, is_first = _claim(user=user, key=key, fingerprint=_fingerprint(request), now=timezone.now())
             if not is_first:
                 return _replay(call)
             try:

@@ -128,14 +128,17 @@ class Payout(models.Model):
         return f"{self.batch} to {self.namespace}"
 
 
-class AppendOnlyQuerySet(models.QuerySet["models.Model"]):
+def _refuse(*_given: object, **_fields: object) -> NoReturn:
     """Refuses in Python what the database refuses too, with words."""
+    raise TypeError("The ledger is only added to: post a reversal.")
 
-    def update(self, **_fields: object) -> NoReturn:
-        raise TypeError("The ledger is only added to: post a reversal.")
 
-    def delete(self) -> NoReturn:
-        raise TypeError("The ledger is only added to: post a reversal.")
+class LedgerTransactionQuerySet(models.QuerySet["LedgerTransaction"]):
+    update = delete = _refuse
+
+
+class LedgerEntryQuerySet(models.QuerySet["LedgerEntry"]):
+    update = delete = _refuse
 
 
 class LedgerTransaction(models.Model):
@@ -149,7 +152,7 @@ class LedgerTransaction(models.Model):
     actor = models.ForeignKey(User, null=True, on_delete=models.PROTECT, related_name="+")
     at = models.DateTimeField(db_index=True)
 
-    objects = AppendOnlyQuerySet.as_manager()
+    objects = LedgerTransactionQuerySet.as_manager()
 
     class Meta:
         constraints = [
@@ -173,7 +176,7 @@ class LedgerEntry(models.Model):
     purpose = models.CharField(max_length=10, choices=_PURPOSES)
     listing = models.ForeignKey("Listing", null=True, on_delete=models.PROTECT, related_name="+")
 
-    objects = AppendOnlyQuerySet.as_manager()
+    objects = LedgerEntryQuerySet.as_manager()
 
     class Meta:
         constraints = [

@@ -6,6 +6,7 @@ Each call goes out of any transaction and carries an idempotency key, so that as
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import stripe
 from django.conf import settings
@@ -40,8 +41,8 @@ def open_session(order: Order) -> None:
     if order.checkout_url or order.status != OrderStatus.PENDING:
         return
     back = settings.SITE_URL + reverse("order", args=[order.pk])
-    product = {"name": f"License of {order.listing}", "description": order.terms.name}
-    price = {
+    product: Any = {"name": f"License of {order.listing}", "description": order.terms.name}
+    price: Any = {
         "currency": order.currency.lower(),
         "unit_amount": order.amount_minor,
         "product_data": product,

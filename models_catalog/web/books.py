@@ -14,6 +14,7 @@ from django.views.decorators.http import require_POST
 
 from marketplace.accounts.models import Namespace
 from marketplace.accounts.models.people import BILLS, NamespaceQuerySet
+from marketplace.accounts.services import people
 from marketplace.decisions import require
 from marketplace.errors import DomainError
 from marketplace.html import add_error
@@ -28,11 +29,9 @@ PAGE_SIZE = 25
 
 @login_required
 def books(request: HttpRequest) -> HttpResponse:
-    """Leads to the statement of the first namespace that the user bills for: their own, unless it has no sales."""
+    """Leads to the statement of a namespace that the user bills for and that has sold something, else their own."""
     billed = _billed(request).order_by("organization_id", "name")
-    chosen = billed.filter(ledger_accounts__kind="payable").first() or billed.first()
-    if chosen is None:
-        raise Http404
+    chosen = billed.filter(ledger_accounts__kind="payable").first() or people.namespace_of(request.user)
     return redirect("statement", chosen.name)
 
 
