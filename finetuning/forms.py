@@ -37,7 +37,8 @@ UPLOADS: dict[Task, Upload] = {
         "A dataset of images is one .zip file, or CIFAR's .tar.gz: put the folders and files into a zip first.",
     ),
     Task.OBJECT_DETECTION: Upload(
-        "Boxes around objects: a zip of images with COCO JSON, Pascal VOC XML or YOLO text files.",
+        "Boxes around objects: a zip of images with COCO JSON, Pascal VOC XML or YOLO text files, or Hugging Face's "
+        "metadata.jsonl with objects.",
         ".zip",
         _ZIP,
     ),

@@ -119,8 +119,7 @@ def _items(request: HttpRequest, version: DatasetVersion, task: str) -> dict[str
     return {
         "search": search,
         "page": samples.page_of(version, task, search, request.GET.get("page")),
-        # Masks are not in the index, so there is nothing to look their classes up in.
-        "classes": [] if task == Task.SEMANTIC_SEGMENTATION else list(enumerate(version.labels)),
+        "classes": samples.classes_of(version),
         "splits": list(Split),
         "has_masks": "thumbnails" in version.report,
         "detailed": task in services.DETAILED,
