@@ -55,6 +55,13 @@ _KINDS = {
     "rejected": "bad",
     "yanked": "bad",
     "draft": "draft",
+    "open": "waiting",
+    "dismissed": "idle",
+    "upheld": "bad",
+    "in_force": "bad",
+    "appealed": "waiting",
+    "confirmed": "bad",
+    "lifted": "good",
 }
 
 

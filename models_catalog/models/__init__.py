@@ -2,11 +2,15 @@ from models_catalog.models.ledger import LedgerAccount, LedgerEntry, LedgerTrans
 from models_catalog.models.licensing import AccessRequest, Download, Grant, LicenseTerms
 from models_catalog.models.lineage import LineageEdge, WeightsOrigin
 from models_catalog.models.listings import Artifact, Listing, Release
+from models_catalog.models.moderation import Report, Takedown
 from models_catalog.models.orders import Order, PaymentEvent
+from models_catalog.models.reviews import Answer, CitedEvaluation, Question, Review, ReviewVersion
 
 __all__ = [
     "AccessRequest",
+    "Answer",
     "Artifact",
+    "CitedEvaluation",
     "Download",
     "Grant",
     "LedgerAccount",
@@ -19,6 +23,11 @@ __all__ = [
     "PaymentEvent",
     "Payout",
     "PayoutBatch",
+    "Question",
     "Release",
+    "Report",
+    "Review",
+    "ReviewVersion",
+    "Takedown",
     "WeightsOrigin",
 ]

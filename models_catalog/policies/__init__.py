@@ -25,11 +25,13 @@ from models_catalog.policies.releases import (
     may_submit,
     may_yank,
 )
+from models_catalog.policies.reviews import may_appeal, may_moderate, may_post, may_review
 
 __all__ = [
     "actions",
     "can_be_tuned",
     "is_vendor",
+    "may_appeal",
     "may_bill",
     "may_carry",
     "may_declare_parent",
@@ -40,11 +42,14 @@ __all__ = [
     "may_fine_tune_for_some",
     "may_license",
     "may_manage",
+    "may_moderate",
     "may_pay_out",
+    "may_post",
     "may_predict",
     "may_price",
     "may_publish",
     "may_receive",
+    "may_review",
     "may_see_books",
     "may_share_derivative",
     "may_state_figures",

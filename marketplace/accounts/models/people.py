@@ -39,6 +39,12 @@ RESERVED_NAMES = frozenset(
         "statements",
         "static",
         "tokens",
+        "evaluations",
+        "moderation",
+        "questions",
+        "reports",
+        "reviews",
+        "takedowns",
         "vendor",
     ]
 )
