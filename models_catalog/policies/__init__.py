@@ -1,5 +1,6 @@
 """What may be done with listings and releases: a Decision each, asked by pages, API and services alike."""
 
+from models_catalog.policies.law import may_offer
 from models_catalog.policies.licenses import (
     actions,
     can_be_tuned,
@@ -16,7 +17,6 @@ from models_catalog.policies.prices import may_price, split_of
 from models_catalog.policies.releases import (
     is_vendor,
     may_bill,
-    may_carry,
     may_edit_release,
     may_fetch,
     may_manage,
@@ -33,7 +33,6 @@ __all__ = [
     "is_vendor",
     "may_appeal",
     "may_bill",
-    "may_carry",
     "may_declare_parent",
     "may_download",
     "may_edit_release",
@@ -43,6 +42,7 @@ __all__ = [
     "may_license",
     "may_manage",
     "may_moderate",
+    "may_offer",
     "may_pay_out",
     "may_post",
     "may_predict",

@@ -11,7 +11,7 @@ from marketplace.accounts.models import Namespace, User
 from marketplace.accounts.services import audit
 from marketplace.decisions import require
 from marketplace.errors import Conflict
-from models_catalog import policies
+from models_catalog import ancestry, policies
 from models_catalog.models import Grant, Order, Release
 from models_catalog.models.orders import OrderStatus
 from models_catalog.services import bookkeeping, payments
@@ -101,6 +101,7 @@ def _grant(order: Order, *, now: datetime) -> Grant:
         raise Conflict("already_licensed", "The buyer holds this license already. Cancel the order.")
     same.update(superseded_at=now)
     term = timedelta(days=order.terms.value.term_days)
+    ends = (now + term if term else None, ancestry.last_end(order))
     return Grant.objects.create(
         licensee=order.buyer,
         listing=order.listing,
@@ -109,7 +110,7 @@ def _grant(order: Order, *, now: datetime) -> Grant:
         accepted_at=order.placed_at,
         accepted_text_sha256=order.terms.value.text_sha256,
         order=order,
-        expires_at=now + term if term else None,
+        expires_at=min(filter(None, ends), default=None),
     )
 
 
