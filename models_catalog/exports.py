@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from decimal import Decimal
 
 from babel.numbers import get_currency_precision
@@ -9,7 +10,7 @@ from django.contrib.auth.models import AnonymousUser
 from django.http import StreamingHttpResponse
 
 from marketplace.accounts.models import Namespace, User
-from marketplace.spreadsheets import csv_response
+from marketplace.exports import csv_lines
 from models_catalog import statements
 from models_catalog.models import Payout, PayoutBatch
 
@@ -32,7 +33,7 @@ def statement(namespace: Namespace, month: statements.Month) -> StreamingHttpRes
         )
         for line in statements.lines_of(namespace, month)
     )
-    return csv_response(f"statement-{namespace.name}-{month}.csv", STATEMENT_COLUMNS, rows)
+    return _file(f"statement-{namespace.name}-{month}.csv", csv_lines(STATEMENT_COLUMNS, rows))
 
 
 def payout_batch(batch: PayoutBatch, user: User | AnonymousUser) -> StreamingHttpResponse:
@@ -49,7 +50,14 @@ def payout_batch(batch: PayoutBatch, user: User | AnonymousUser) -> StreamingHtt
         )
         for payout in payouts
     )
-    return csv_response(f"payout-{str(batch.pk)[:8]}.csv", PAYOUT_COLUMNS, rows)
+    return _file(f"payout-{str(batch.pk)[:8]}.csv", csv_lines(PAYOUT_COLUMNS, rows))
+
+
+def _file(name: str, lines: Iterator[str]) -> StreamingHttpResponse:
+    response = StreamingHttpResponse(lines, content_type="text/csv; charset=utf-8")
+    response["Content-Disposition"] = f'attachment; filename="{name}"'
+    response["Cache-Control"] = "private, no-store"
+    return response
 
 
 def _amount(minor: int, currency: str) -> str:

@@ -15,6 +15,7 @@ from models_catalog.models import LedgerAccount, LedgerEntry
 from models_catalog.postings import AccountKind, Event, Purpose
 
 _MONTHS = 12
+_BATCH = 1000
 _UNDONE = {Event.REFUND.value, Event.PAYOUT_CANCELED.value}
 
 
@@ -147,9 +148,12 @@ def line_of(entry: LedgerEntry, namespace: Namespace) -> StatementLine:
 
 
 def lines_of(namespace: Namespace, month: Month) -> Iterator[StatementLine]:
-    """Yields the month's lines, the oldest first, for an export."""
-    for entry in entries_of(namespace, month).order_by("id").iterator(chunk_size=2000):
-        yield line_of(entry, namespace)
+    """Yields the month's lines, the oldest first, for an export: in batches by key, so that no query stays open
+    while a slow reader reads."""
+    rows, last = entries_of(namespace, month).order_by("id"), 0
+    while batch := list(rows.filter(pk__gt=last)[:_BATCH]):
+        yield from (line_of(entry, namespace) for entry in batch)
+        last = batch[-1].pk
 
 
 def _accounts(namespace: Namespace) -> QuerySet[LedgerAccount]:

@@ -54,6 +54,7 @@ _KINDS = {
     "refunded": "bad",
     "rejected": "bad",
     "yanked": "bad",
+    "quarantined": "bad",
     "draft": "draft",
     "open": "waiting",
     "dismissed": "idle",

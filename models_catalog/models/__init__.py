@@ -1,3 +1,4 @@
+from models_catalog.models.incidents import Flag, Incident
 from models_catalog.models.ledger import LedgerAccount, LedgerEntry, LedgerTransaction, Payout, PayoutBatch
 from models_catalog.models.licensing import AccessRequest, Download, Grant, LicenseTerms
 from models_catalog.models.lineage import LineageEdge, WeightsOrigin
@@ -12,7 +13,9 @@ __all__ = [
     "Artifact",
     "CitedEvaluation",
     "Download",
+    "Flag",
     "Grant",
+    "Incident",
     "LedgerAccount",
     "LedgerEntry",
     "LedgerTransaction",

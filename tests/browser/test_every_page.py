@@ -22,6 +22,8 @@ ANYBODY = [
     MODEL,
     "/models/pytorch/resnet50-imagenet1k-v2/",
     f"{MODEL}license/",
+    f"{MODEL}lineage/",
+    f"{MODEL}versions/1.0/obligations/",
     "/account/login/",
     "/account/signup/",
     "/account/password/reset/",
@@ -46,6 +48,8 @@ TOURIST = [
     "takedown",
     "evaluation",
     "/licenses/",
+    "/notifications/",
+    "/audit/",
     "grant",
     "order",
     "/statements/tourist/",
@@ -94,6 +98,8 @@ STUDIO = [
     "/vendor/studio/verified-model/",
     *(f"/vendor/studio/{name}-model/1.0/" for name in ("draft", "rejected", "verified", "withdrawn")),
     "/models/studio/withdrawn-model/",
+    "/models/studio/withdrawn-model/lineage/",
+    "incident",
 ]
 VENDOR = [
     "/vendor/",
