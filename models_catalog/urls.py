@@ -71,7 +71,7 @@ urlpatterns = [
     path("vendor/", vendor.desk, name="vendor_desk"),
     *(
         path(f"vendor/{name}/", desk.section, {"name": name}, name=f"vendor_{name}")
-        for name in ("listings", "releases", "requests", "grants", "sales", "reviews", "questions")
+        for name in ("listings", "releases", "requests", "grants", "sales", "royalties", "reviews", "questions")
     ),
     path("vendor/downloads/", desk.downloads, name="vendor_downloads"),
     path("vendor/new/", vendor.listing_new, name="vendor_listing_new"),

@@ -21,6 +21,7 @@ urlpatterns = [
     path("vendor/requests/", desks.DeskRequests.as_view(), name="api_vendor_requests"),
     path("vendor/grants/", desks.DeskGrants.as_view(), name="api_vendor_grants"),
     path("vendor/orders/", desks.DeskOrders.as_view(), name="api_vendor_orders"),
+    path("vendor/royalties/", desks.DeskRoyalties.as_view(), name="api_vendor_royalties"),
     path("vendor/reviews/", desks.DeskReviews.as_view(), name="api_vendor_reviews"),
     path("vendor/questions/", desks.DeskQuestions.as_view(), name="api_vendor_questions"),
     path("reports/", community.ReportsView.as_view(), name="api_reports"),

@@ -104,7 +104,10 @@ STUDIO = [
 ]
 VENDOR = [
     "/vendor/",
-    *(f"/vendor/{name}/" for name in ("listings", "releases", "requests", "grants", "sales", "reviews", "questions")),
+    *(
+        f"/vendor/{name}/"
+        for name in ("listings", "releases", "requests", "grants", "sales", "royalties", "reviews", "questions")
+    ),
     f"{MODEL}reviews/",
     f"{MODEL}questions/",
     "/vendor/downloads/",
