@@ -219,7 +219,7 @@ SECTIONS = {
             "listing",
             [("in", "Received"), ("out", "Given")],
             _by_direction,
-            "-transaction__at",
+            "-id",
         ),
         Section(
             "reviews",
