@@ -226,10 +226,10 @@ def royalty_claims(release: Release) -> list[Claim]:
     while frontier:
         generations += 1
         edges = LineageEdge.objects.filter(child__in=frontier, parent__isnull=False)
-        found = {}
+        found: dict[int, Release] = {}
         for edge in edges.select_related("parent__listing__namespace", "parent__terms", "terms"):
-            if edge.parent is not None and edge.parent_id not in seen:
-                found[edge.parent_id] = edge.parent
+            if edge.parent is not None and edge.parent.pk not in seen:
+                found[edge.parent.pk] = edge.parent
                 claims.append(_claim(edge.parent, terms=edge.terms or edge.parent.terms, generations=generations))
         frontier = set(found)
         seen |= frontier
