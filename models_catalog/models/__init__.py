@@ -1,4 +1,4 @@
-from models_catalog.models.licensing import AccessRequest, Download, Grant, LicenseTerms, Order
+from models_catalog.models.licensing import AccessRequest, ClauseSet, Download, Grant, LicenseTerms, Order
 from models_catalog.models.lineage import LineageEdge, WeightsOrigin
 from models_catalog.models.listings import Artifact, Listing, Release
 from models_catalog.models.moderation import Report, Takedown
@@ -9,6 +9,7 @@ __all__ = [
     "Answer",
     "Artifact",
     "CitedEvaluation",
+    "ClauseSet",
     "Download",
     "Grant",
     "LicenseTerms",
