@@ -1,3 +1,4 @@
+from models_catalog.models.incidents import Flag, Incident
 from models_catalog.models.licensing import AccessRequest, ClauseSet, Download, Grant, LicenseTerms, Order
 from models_catalog.models.lineage import LineageEdge, WeightsOrigin
 from models_catalog.models.listings import Artifact, Listing, Release
@@ -11,7 +12,9 @@ __all__ = [
     "CitedEvaluation",
     "ClauseSet",
     "Download",
+    "Flag",
     "Grant",
+    "Incident",
     "LicenseTerms",
     "LineageEdge",
     "Listing",
