@@ -38,6 +38,6 @@ def give_sets(apps, schema_editor):
 
 
 class Migration(migrations.Migration):
-    dependencies = [("models_catalog", "0017_clause_sets")]
+    dependencies = [("models_catalog", "0019_clause_sets")]
 
     operations = [migrations.RunPython(give_sets, migrations.RunPython.noop)]
