@@ -9,13 +9,12 @@ from typing import Any
 
 import django_filters
 from django.contrib.auth.models import AnonymousUser
-from django.db.models import Count, F, IntegerField, OuterRef, Prefetch, Q, QuerySet, Subquery
-from django.db.models.functions import Coalesce
+from django.db.models import Count, Exists, F, OuterRef, Prefetch, Q, QuerySet
 from django.forms import CheckboxSelectMultiple
 
 from marketplace.accounts.models import Namespace, User
 from marketplace.accounts.models.people import NamespaceQuerySet
-from models_catalog.models import AccessRequest, Download, Grant, LineageEdge, Listing, Order, Release
+from models_catalog.models import Flag, Grant, Incident, LineageEdge, Listing, Order, Release
 from models_catalog.models.listings import FRAMEWORKS, TASKS
 from models_catalog.terms import Answer
 
@@ -142,6 +141,7 @@ def release_with_files(user: User | AnonymousUser, listing: Listing, version: st
         .prefetch_related(
             "artifacts",
             Prefetch("parent_edges", LineageEdge.objects.shown_to(user).order_by("id")),
+            Prefetch("flags", Flag.objects.shown_to(user)),
         )
     )
     if version:
@@ -224,6 +224,24 @@ def names_shown_to(user: User | AnonymousUser, release_ids: Iterable[int]) -> li
     return sorted(names.get(pk, PRIVATE_MODEL) for pk in release_ids)
 
 
+def incident_of(user: User | AnonymousUser, pk: int) -> QuerySet[Incident]:
+    """The incident by its number, as a queryset so that the caller turns absence into 404."""
+    return Incident.objects.visible_to(user).shown_to(user).filter(pk=pk)
+
+
+def affected_by(incident: Incident, user: User | AnonymousUser) -> QuerySet[Release]:
+    """The flagged releases that exist for the user, with `is_mine` and `is_licensed`; those first."""
+    mine = Namespace.objects.of(user)
+    held = Grant.objects.covering().filter(licensee__in=mine, revoked_at__isnull=True)
+    return (
+        Release.objects.visible_to(user)
+        .filter(flags__incident=incident)
+        .select_related("listing__namespace", "terms")
+        .annotate(is_mine=Exists(mine.filter(pk=OuterRef("listing__namespace_id"))), is_licensed=Exists(held))
+        .order_by("-is_mine", "-is_licensed", "-id")
+    )
+
+
 def licenses_of(user: User) -> QuerySet[Grant]:
     return (
         Grant.objects.held_by(user)
@@ -234,44 +252,3 @@ def licenses_of(user: User) -> QuerySet[Grant]:
 
 def open_orders_of(user: User) -> QuerySet[Order]:
     return Order.objects.visible_to(user).select_related("listing__namespace", "terms", "buyer", "placed_by")
-
-
-@dataclass(frozen=True, slots=True)
-class VendorDesk:
-    listings: list[Listing]
-    requests: list[AccessRequest]
-    orders: list[Order]
-    grants: int
-    downloads: int
-
-
-def vendor_desk(user: User) -> VendorDesk:
-    """Everything that waits for a vendor, and their numbers."""
-    listings = list(
-        Listing.objects.managed_by(user)
-        .select_related("namespace", "latest_release__terms")
-        .annotate(
-            licenses=_number(Grant.objects.filter(listing=OuterRef("pk"), superseded_at__isnull=True), of="listing"),
-            downloads=_number(
-                Download.objects.filter(artifact__release__listing=OuterRef("pk")), of="artifact__release__listing"
-            ),
-        )
-        .prefetch_related("releases")
-        .order_by("namespace__name", "name")
-    )
-    keys = [listing.pk for listing in listings]
-    requests = AccessRequest.objects.filter(listing__in=keys, status="pending")
-    orders = Order.objects.filter(listing__in=keys, status="pending")
-    return VendorDesk(
-        listings=list[Listing](listings),
-        requests=list(requests.select_related("listing__namespace", "requester", "requested_by", "terms")),
-        orders=list(orders.select_related("listing__namespace", "buyer", "terms")),
-        grants=sum(listing.licenses for listing in listings),  # type: ignore[attr-defined]  # annotated above
-        downloads=sum(listing.downloads for listing in listings),  # type: ignore[attr-defined]  # annotated above
-    )
-
-
-def _number(rows: QuerySet[Any], *, of: str) -> Coalesce:
-    """Counts rows for each listing apart: two joins in one query would multiply each other."""
-    counted = rows.order_by().values(of).annotate(number=Count("pk")).values("number")
-    return Coalesce(Subquery(counted, output_field=IntegerField()), 0)

@@ -10,7 +10,8 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from marketplace.inputs import Input
-from models_catalog.models import Grant, Order, Release
+from models_catalog.models import Grant, LicenseTerms, Order, Release
+from models_catalog.models.incidents import IncidentKind
 from models_catalog.models.lineage import Relation
 from models_catalog.models.listings import FRAMEWORKS, TASKS
 from models_catalog.presets import CURRENCIES, OFFERS
@@ -20,6 +21,8 @@ DECLARED = [choice for choice in Relation.choices if choice[0] != Relation.TRAIN
 
 
 class TermsOutput(serializers.Serializer[Any]):
+    """Every clause; the license text, which can be long, by its digest."""
+
     terms_hash = serializers.CharField()
     name = serializers.CharField()
     license_id = serializers.CharField()
@@ -27,7 +30,18 @@ class TermsOutput(serializers.Serializer[Any]):
     price_minor = serializers.IntegerField()
     currency = serializers.CharField()
     manual_approval = serializers.BooleanField()
-    document = serializers.DictField()
+    text_sha256 = serializers.CharField(source="value.text_sha256")
+    document = serializers.SerializerMethodField()
+
+    @extend_schema_field(serializers.DictField())
+    def get_document(self, terms: LicenseTerms) -> dict[str, Any]:
+        return {name: value for name, value in terms.document.items() if name != "text"}
+
+
+class TermsWithText(TermsOutput):
+    @extend_schema_field(serializers.DictField())
+    def get_document(self, terms: LicenseTerms) -> dict[str, Any]:
+        return dict(terms.document)
 
 
 class ArtifactOutput(serializers.Serializer[Any]):
@@ -54,6 +68,38 @@ class ParentOutput(serializers.Serializer[Any]):
         return edge.parent_id is not None and not edge.is_parent_shown
 
 
+class CauseOutput(serializers.Serializer[Any]):
+    """Of incidents that are `shown_to` the reader: a cause that they may not see is there by its digest alone."""
+
+    id = serializers.IntegerField()
+    kind = serializers.ChoiceField(choices=IncidentKind.choices)
+    reason = serializers.CharField()
+    release = serializers.SerializerMethodField()
+    manifest_sha256 = serializers.CharField(source="release.manifest_sha256")
+    opened_at = serializers.DateTimeField()
+    resolved_at = serializers.DateTimeField(allow_null=True)
+
+    @extend_schema_field(serializers.CharField(allow_null=True))
+    def get_release(self, incident: Any) -> str | None:
+        return str(incident.release) if incident.is_cause_shown else None
+
+
+class FlagOutput(serializers.Serializer[Any]):
+    """What happened to an ancestor and is not resolved."""
+
+    def to_representation(self, instance: Any) -> dict[str, Any]:
+        instance.incident.is_cause_shown = instance.is_cause_shown
+        return dict(CauseOutput(instance.incident).data)
+
+
+class AffectedOutput(serializers.Serializer[Any]):
+    release = serializers.CharField(source="__str__")
+    status = serializers.CharField()
+    manifest_sha256 = serializers.CharField()
+    is_mine = serializers.BooleanField(help_text="You offer it")
+    is_licensed = serializers.BooleanField(help_text="You license it")
+
+
 class ParentInput(Input):
     listing = serializers.RegexField(r"^[^/\s]+/[^/\s]+$", help_text="The parent, namespace/name")
     version = serializers.CharField(max_length=40, required=False, default="", help_text="Default: the newest release")
@@ -74,11 +120,17 @@ class ReleaseOutput(serializers.Serializer[Any]):
     metrics = serializers.DictField()
     notes = serializers.CharField()
     yanked_reason = serializers.CharField()
+    quarantine_reason = serializers.CharField()
     on_this_server = serializers.SerializerMethodField()
     published_at = serializers.DateTimeField(allow_null=True)
-    terms = TermsOutput()
+    terms = TermsWithText()
     artifacts = ArtifactOutput(many=True, source="artifacts.all")
     parents = ParentOutput(many=True, source="parent_edges.all")
+    flags = serializers.SerializerMethodField()
+
+    @extend_schema_field(CauseOutput(many=True))
+    def get_flags(self, release: Release) -> Any:
+        return FlagOutput(release.flags.all(), many=True).data
 
     def get_on_this_server(self, release: Release) -> bool:
         return not release.is_remote
@@ -103,6 +155,8 @@ class ListingOutput(serializers.Serializer[Any]):
     parameters = serializers.IntegerField(source="latest_release.parameters", default=None, allow_null=True)
     gflops = serializers.FloatField(source="latest_release.gflops", default=None, allow_null=True)
     terms = TermsOutput(source="latest_release.terms", default=None, allow_null=True)
+    rating = serializers.FloatField(allow_null=True, help_text="The mean of its reviews, 1 to 5")
+    review_count = serializers.IntegerField()
     created_at = serializers.DateTimeField()
 
 
@@ -148,6 +202,10 @@ class ReleaseInput(Input):
 
 
 class YankInput(Input):
+    reason = serializers.CharField(max_length=300)
+
+
+class QuarantineInput(Input):
     reason = serializers.CharField(max_length=300)
 
 

@@ -8,10 +8,8 @@ from finetuning.engine.spec import CARD_FILE
 from marketplace.accounts.models import Namespace, User
 from marketplace.accounts.models.people import BILLS, WRITES
 from marketplace.decisions import ALLOW, Decision, deny
-from models_catalog.derivation import PRICE, widenings
 from models_catalog.models import Listing, Release
-from models_catalog.models.listings import ReleaseStatus
-from models_catalog.terms import Terms
+from models_catalog.models.listings import PUBLISHED_ONCE, ReleaseStatus
 
 Person = User | AnonymousUser
 
@@ -52,7 +50,7 @@ def may_submit(user: Person, release: Release) -> Decision:
 
 
 def may_publish(user: Person, release: Release) -> Decision:
-    if release.status in (ReleaseStatus.PUBLISHED, ReleaseStatus.YANKED):
+    if release.status in PUBLISHED_ONCE:
         return deny("release_frozen", "This version was published already and does not change. Create a new version.")
     if release.status != ReleaseStatus.READY:
         return deny("not_verified", "Only a verified release can be published. Submit it for verification first.")
@@ -65,6 +63,27 @@ def may_yank(user: Person, release: Release) -> Decision:
     return may_manage(user, release.listing)
 
 
+def may_quarantine(user: Person, release: Release) -> Decision:
+    if not (user.is_authenticated and user.is_staff):
+        return deny("staff_only", "Only the site's staff quarantine a release. Report it to them.")
+    if release.status not in (ReleaseStatus.PUBLISHED, ReleaseStatus.YANKED):
+        return deny("not_published", "Only what is or was in the catalog can be quarantined.")
+    return ALLOW
+
+
+def may_lift(user: Person, release: Release) -> Decision:
+    if not (user.is_authenticated and user.is_staff):
+        return deny("staff_only", "Only the site's staff lift a quarantine.")
+    return ALLOW if release.is_quarantined else deny("not_quarantined", "This release is not quarantined.")
+
+
+def has_obligations(release: Release) -> Decision:
+    """Are there documents that go along with the release? Its files must not change any more."""
+    if release.status in PUBLISHED_ONCE:
+        return ALLOW
+    return deny("not_published", "A draft's files still change: its obligations are written once it is published.")
+
+
 def may_fetch(user: Person, release: Release) -> Decision:
     """May the user have this server fetch the weights that it only lists?"""
     if not (user.is_authenticated and user.is_staff):
@@ -72,15 +91,6 @@ def may_fetch(user: Person, release: Release) -> Decision:
     if not release.is_remote:
         return deny("on_server", "These weights are on this server already.")
     return ALLOW if release.is_live else deny("not_published", "This release is not published.")
-
-
-def may_carry(child: Terms, parent: Terms) -> Decision:
-    """May a derivative of `parent` be offered under `child`?"""
-    clauses = widenings(child, parent)
-    if not clauses:
-        return ALLOW
-    why = f"The parent's “{parent.name}” lets no derivative do this: {'; '.join(clauses)}."
-    return deny("price_not_allowed", why) if clauses == [PRICE] else deny("terms_too_wide", why)
 
 
 def may_bill(user: Person, listing: Listing) -> Decision:

@@ -17,16 +17,19 @@ RESERVED_NAMES = frozenset(
         "account",
         "admin",
         "api",
+        "audit",
         "compare",
         "datasets",
         "docs",
         "healthz",
+        "incidents",
         "licenses",
         "login",
         "logout",
         "metrics",
         "models",
         "new",
+        "notifications",
         "orders",
         "readyz",
         "runs",
@@ -35,6 +38,12 @@ RESERVED_NAMES = frozenset(
         "spaces",
         "static",
         "tokens",
+        "evaluations",
+        "moderation",
+        "questions",
+        "reports",
+        "reviews",
+        "takedowns",
         "vendor",
     ]
 )
@@ -42,6 +51,8 @@ RESERVED_NAMES = frozenset(
 
 class User(AbstractUser):
     """A person. Their namespace has their username."""
+
+    email_notifications = models.BooleanField(default=False)  # copies go to a verified address alone
 
     class Meta:
         constraints = [
