@@ -32,7 +32,9 @@ def path() -> tuple[list[heads.Point], Samples]:
     return points, train
 
 
-def test_folds_of_the_training_items_outvote_two_lucky_validation_items(path: tuple[list[heads.Point], Samples]):
+def test_folds_of_the_training_items_outvote_two_lucky_validation_items(
+    path: tuple[list[heads.Point], Samples],
+) -> None:
     points, train = path
     fresh = drawn(20_000, seed=2)
 
@@ -43,7 +45,7 @@ def test_folds_of_the_training_items_outvote_two_lucky_validation_items(path: tu
     assert heads.score(by_folds.head, fresh)[0] < heads.score(by_luck.head, fresh)[0] - 0.05
 
 
-def test_copies_of_an_item_do_not_vouch_for_each_other():
+def test_copies_of_an_item_do_not_vouch_for_each_other() -> None:
     once = drawn(40, seed=3)
     train = Samples(
         once.features.repeat(5, 1), torch.randint(2, (40,), generator=torch.Generator().manual_seed(0)).repeat(5)
@@ -57,7 +59,7 @@ def test_copies_of_an_item_do_not_vouch_for_each_other():
     assert grouped.regularization < alone.regularization
 
 
-def test_a_class_with_a_single_group_leaves_the_choice_to_validation(path: tuple[list[heads.Point], Samples]):
+def test_a_class_with_a_single_group_leaves_the_choice_to_validation(path: tuple[list[heads.Point], Samples]) -> None:
     points, train = path
 
     assert probes.by_folds(points, train, np.zeros(200, np.int64), 2) is heads.choose(points)
