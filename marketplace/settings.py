@@ -286,6 +286,7 @@ REST_FRAMEWORK = {
     "DEFAULT_THROTTLE_RATES": {
         "anon": env.str("RATE_LIMIT_ANONYMOUS", default="120/min"),
         "user": env.str("RATE_LIMIT_USER", default="1200/min"),
+        "license_key": env.str("RATE_LIMIT_LICENSE_KEY", default="60/min"),
     },
 }
 SPECTACULAR_SETTINGS = {

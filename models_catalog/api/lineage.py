@@ -21,7 +21,7 @@ from models_catalog.api.views import find_release
 from models_catalog.family import RECEIPT, family
 from models_catalog.models import Release
 from models_catalog.models.licensing import Credential
-from models_catalog.services import licensing, obligations
+from models_catalog.services import licensing, obligations, seats
 
 _BINARY = {(200, "application/zip"): OpenApiTypes.BINARY}
 
@@ -130,6 +130,7 @@ class Everything(View):
     def get(self, request: Request, namespace: str, name: str, version: str) -> HttpResponseBase:
         release = _published(request, namespace, name, version)
         require(policies.may_download(request.user, release, now=timezone.now()))
+        seats.use(user=request.user, release=release, now=timezone.now())
         plain = request._request  # noqa: SLF001
         response = downloads.archive_response(
             plain, archive=obligations.everything(release), filename=obligations.zip_name(release)

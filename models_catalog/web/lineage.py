@@ -12,7 +12,7 @@ from marketplace.decisions import require
 from models_catalog import policies
 from models_catalog.family import family
 from models_catalog.models.licensing import Credential
-from models_catalog.services import licensing, obligations
+from models_catalog.services import licensing, obligations, seats
 from models_catalog.web.catalog import find
 
 
@@ -62,6 +62,7 @@ def everything(request: HttpRequest, namespace: str, name: str, version: str) ->
     release = find(request, namespace, name, version)
     require(policies.has_obligations(release))
     require(policies.may_download(request.user, release, now=timezone.now()))
+    seats.use(user=request.user, release=release, now=timezone.now())
     archive, filename = obligations.everything(release), obligations.zip_name(release)
     response = downloads.archive_response(request, archive=archive, filename=filename)
     if downloads.is_a_download(request, response):
