@@ -27,7 +27,11 @@ def chromium() -> str | None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The workers of `make test` take one file after the other; who needs the running product shares the one of one
+    worker, which starts and seeds it once."""
     for item in items:
+        needs_stack = "stack" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("stack" if needs_stack else item.path.stem))
         if "page" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.browser)
             if chromium() is None and not os.environ.get("CI"):
