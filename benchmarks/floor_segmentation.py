@@ -6,16 +6,18 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import importlib
+import io
 import json
-import sys
 import tempfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from benchmarks import sources
-from benchmarks.processes import ROOT, Measured, engine
-from finetuning.engine import spec
+from benchmarks.processes import Measured, engine
+from finetuning.engine import scenes, spec
 from finetuning.engine.spec import Augmentation, Framework, Hyper, Strategy, Task, Verb, WeightsSpec
 
 FLOOR_MIOU, FLOOR_SECONDS = 0.75, 480.0
@@ -50,10 +52,16 @@ def main(arguments: list[str]) -> None:
 
 
 def _packs(folder: Path, count: int) -> tuple[Path, dict[str, Any]]:
-    sys.path.insert(0, str(ROOT / "tests/engine"))  # the generator of the tests makes the scenes of the demo too
     run_dir = folder / "inspect"
     (run_dir / "inputs").mkdir(parents=True)
-    importlib.import_module("mask_scenes").upload(run_dir / "inputs/upload", count)
+    with zipfile.ZipFile(run_dir / "inputs/upload", "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr("classes.txt", "\n".join(("background", *scenes.LABELS)))
+        for part, made in scenes.by_split(count):
+            for number, scene in enumerate(made):
+                for kind, picture in (("images", scene.image), ("masks", Image.fromarray(scene.classes))):
+                    file = io.BytesIO()
+                    picture.save(file, "PNG")
+                    archive.writestr(f"{kind}/{part}/{number:05d}.png", file.getvalue())
     spec.write(spec.InspectSpec(task=Task.SEMANTIC_SEGMENTATION, salt="benchmark"), run_dir)
     return run_dir / "outputs", engine(Verb.INSPECT, run_dir).result["report"]
 

@@ -21,7 +21,7 @@ MAX_EVENTS = 500  # of one answer; a reader that lags behind asks again at once
 def datasets_of(user: User | AnonymousUser) -> QuerySet[Dataset]:
     return (
         Dataset.objects.visible_to(user)
-        .select_related("owner")
+        .select_related("owner", "terms")
         .prefetch_related(Prefetch("versions", DatasetVersion.objects.order_by("-number")))
     )
 
@@ -46,6 +46,14 @@ def runs_of(user: User | AnonymousUser) -> QuerySet[Run]:
         "dataset_version__dataset",
         "derivative__listing__namespace",
     )
+
+
+def runs_under(user: User | AnonymousUser, license_id: str) -> QuerySet[Run]:
+    """Returns the user's runs under one license, by its receipt number; none where that is no such number."""
+    try:
+        return runs_of(user).filter(grant=UUID(license_id))
+    except ValueError:
+        return Run.objects.none()
 
 
 def read_cursor(text: str) -> int | None:

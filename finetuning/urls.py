@@ -3,7 +3,7 @@
 from django.urls import path
 
 from finetuning.services import thumbnails
-from finetuning.web import datasets, launch, playground, runs
+from finetuning.web import datasets, launch, playground, reviews, runs
 
 urlpatterns = [
     path("datasets/", datasets.index, name="datasets"),
@@ -11,6 +11,7 @@ urlpatterns = [
     path("datasets/examples/<slug:name>/", datasets.example, name="dataset_example"),
     path("datasets/<uuid:uid>/", datasets.detail, name="dataset"),
     path("datasets/<uuid:uid>/delete/", datasets.delete, name="dataset_delete"),
+    path("datasets/<uuid:uid>/license/", datasets.license, name="dataset_license"),
     path("datasets/<uuid:uid>/recheck/", datasets.recheck, name="dataset_recheck"),
     path("datasets/<uuid:uid>/thumbnails/<int:number>.jpg", datasets.thumbnail, name="thumbnail"),
     path(
@@ -26,6 +27,7 @@ urlpatterns = [
     path("runs/<uuid:uid>/evaluation/<path:name>", runs.evaluation_file, name="run_evaluation_file"),
     path("runs/<uuid:uid>/cancel/", runs.cancel, name="run_cancel"),
     path("runs/<uuid:uid>/publish/", runs.publish, name="run_publish"),
+    path("models/<str:namespace>/<str:name>/review/", reviews.write, name="review_write"),
     path("models/<str:namespace>/<str:name>/try/", playground.page, name="try_model"),
     path("models/<str:namespace>/<str:name>/fetch/", playground.fetch_weights, name="fetch_weights"),
 ]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,8 +18,6 @@ from finetuning.engine.frameworks import stage_head
 from finetuning.engine.frameworks.stage_head import StageHead
 from finetuning.engine.strategies import Stages
 
-CACHE_FILE = "activations.cache"  # in the run directory
-MAX_CACHE_BYTES = 20 * 2**30
 TOLERANCE = 1e-4  # relative difference (L2) in float32 that is rounding
 
 
@@ -137,41 +134,3 @@ def without(module: nn.Module, dropped: Iterable[nn.Module], *, sharing: Iterabl
         parent, _, own = name.rpartition(".")
         setattr(rest.get_submodule(parent), own, nn.Identity())
     return rest
-
-
-class Shelf:
-    """Frozen activations of earlier trainings on the same items, the oldest dropped beyond `max_bytes`."""
-
-    def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
-        self._kept: dict[tuple[Any, ...], tuple[ActivationCache, Tensor]] = {}
-
-    def get(self, key: tuple[Any, ...]) -> tuple[ActivationCache, Tensor] | None:
-        """Returns the training items' and the validation items' activations of exactly these choices."""
-        return self._kept.get(key)
-
-    def put(self, key: tuple[Any, ...], training: ActivationCache, validation: Tensor) -> None:
-        self._kept[key] = (training, validation)
-        while len(self._kept) > 1 and sum(kept.bytes for kept, _ in self._kept.values()) > self._max_bytes:
-            del self._kept[next(iter(self._kept))]
-
-
-class ActivationCache:
-    """Activations of all items and views in one memory-mapped file, so that the memory of a run does not grow
-    with the data set."""
-
-    def __init__(self, path: Path, *, items: int, views: int, shape: Sequence[int], dtype: torch.dtype) -> None:
-        self._shape = (views, items, *shape)
-        size = torch.Size(self._shape).numel()
-        self._table = torch.from_file(str(path), shared=True, size=size, dtype=dtype).view(self._shape)
-
-    @property
-    def bytes(self) -> int:
-        return self._table.numel() * self._table.element_size()
-
-    def put(self, view: int, first: int, activations: Tensor) -> None:
-        self._table[view, first : first + len(activations)] = activations.to(self._table.dtype)
-
-    def get(self, view: int, positions: Sequence[int]) -> Tensor:
-        """Returns (len(positions), ...) float32."""
-        return self._table[view, torch.tensor(positions)].float()

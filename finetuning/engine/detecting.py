@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +11,13 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from finetuning.engine import boundary, features, frameworks, placement, runtime, taps
-from finetuning.engine.boundary import CACHE_FILE, MAX_CACHE_BYTES
+from finetuning.engine import activations, features, frameworks, placement, runtime, taps
 from finetuning.engine.evaluation import average_precision as coco
 from finetuning.engine.evaluation.average_precision import Found
 from finetuning.engine.events import EventWriter
 from finetuning.engine.frameworks import Loaded
 from finetuning.engine.frameworks.detectors import Boxes, Targets, answering, background
-from finetuning.engine.hyper import Augmentation, Hyper
+from finetuning.engine.hyper import Hyper
 from finetuning.engine.packs import Item, PackReader
 from finetuning.engine.placement import Placement
 from finetuning.engine.spec import Preprocessing
@@ -163,22 +161,21 @@ class Detector:
 class CachedDetector(Detector):
     """The same behind a frozen trunk: batches are its feature maps, computed once for each item and view."""
 
-    def __init__(
-        self, whole: Detector, learner: Learner, cache: boundary.ActivationCache, views: int, validation: Tensor
-    ) -> None:
+    def __init__(self, whole: Detector, learner: Learner, frozen: activations.Frozen) -> None:
         super().__init__(learner, whole.data, whole.hyper, whole.device)
-        self._cache, self._views, self._validation = cache, views, validation
+        self._frozen = frozen
 
     def batches(self, epoch: int, *, start: int) -> Iterator[tuple[Tensor, Targets] | None]:
-        view = (epoch - 1) % self._views
+        view = 1 + (epoch - 1) % self._frozen.views
         for group in self.groups(epoch, start=start):
-            targets = self.targets([self.data.train[at] for at in group], view + 1)
-            yield (self._cache.get(view, group), targets) if group else None
+            targets = self.targets([self.data.train[at] for at in group], view)
+            yield (self._frozen.at(epoch, group), targets) if group else None
 
     def _validation_batches(self) -> Iterator[tuple[list[Item], Tensor]]:
-        for start in range(0, len(self.data.validation), VALIDATION_BATCH):
-            part = slice(start, start + VALIDATION_BATCH)
-            yield self.data.validation[part], self._validation[part].float()
+        places = range(len(self.data.validation))
+        for start in range(0, len(places), VALIDATION_BATCH):
+            part = places[start : start + VALIDATION_BATCH]
+            yield [self.data.validation[at] for at in part], self._frozen.validation.get(0, part)
 
 
 @torch.no_grad()
@@ -186,45 +183,30 @@ def cached(
     whole: Detector, loaded: Loaded, boundary_at: int, run_dir: Path, events: EventWriter
 ) -> CachedDetector | None:
     """Computes the frozen stages for every item and view, or returns None where they cannot be cut off or
-    would take more disk than `MAX_CACHE_BYTES`."""
+    would take too much disk."""
     data, hyper = whole.data, whole.hyper
-    views = 1 if hyper.augmentation is Augmentation.NONE else hyper.cached_views
     still = placement.evaluation(data.preprocessing)
     sample = torch.stack([still(item, data.pack.image(item)) for item in data.train[:2]])
     loaded.module.eval()
     halves = taps.cut(
         loaded.module, frameworks.trunk(loaded), frameworks.stages(loaded), boundary_at, sample.to(whole.device)
     )
-    if halves is None:
-        events.log("The frozen stages of this architecture cannot be cut off: they are computed in every epoch.")
-        return None
-    forward = features.ready(halves.prefix, sample, device=whole.device)
-    width = forward.run(sample).shape[1]
-    size = width * forward.dtype.itemsize * len(data.train) * views
-    if size > MAX_CACHE_BYTES:
-        events.log(f"The frozen activations would take {size / 2**30:.0f} GiB: they are computed in every epoch.")
-        return None
-    events.log(f"Caching {views} view{'s' if views > 1 else ''} of each image at the frozen boundary.")
-    cache = boundary.ActivationCache(
-        run_dir / CACHE_FILE, items=len(data.train), views=views, shape=(width,), dtype=forward.dtype
+
+    def images(view: int | None) -> Iterator[Tensor]:
+        transform = placement.training(data.preprocessing, hyper, epoch=view) if view else still
+        items = data.train if view else data.validation
+        return (batch for _, batch in features.batches(data.pack, items, transform))
+
+    frozen = activations.computed(
+        halves.prefix if halves else None,
+        sample,
+        images,
+        items=(len(data.train), len(data.validation)),
+        views=activations.views_of(hyper),
+        device=whole.device,
+        run_dir=run_dir,
+        events=events,
     )
-    for view in range(views):
-        _fill(cache, view, forward, data, hyper, events)
-    rows = [forward.run(images) for _, images in features.batches(data.pack, data.validation, still)]
-    (run_dir / CACHE_FILE).unlink()  # the mapping keeps it; a killed run leaves nothing behind
-    learner = Learner(halves.suffix, data.side, halves.learning)
-    return CachedDetector(whole, learner, cache, views, torch.cat(rows).to(forward.dtype))
-
-
-def _fill(
-    cache: boundary.ActivationCache, view: int, forward: features.Forward, data: Data, hyper: Hyper, events: EventWriter
-) -> None:
-    events.stage("features", f"Computing the frozen stages once, view {view + 1}")
-    done, started = 0, time.perf_counter()
-    for group, images in features.batches(
-        data.pack, data.train, placement.training(data.preprocessing, hyper, epoch=view + 1)
-    ):
-        runtime.check_stop()
-        cache.put(view, done, forward.run(images))
-        done += len(group)
-        events.progress("features", done, len(data.train), rate=done / (time.perf_counter() - started))
+    if halves is None or frozen is None:
+        return None
+    return CachedDetector(whole, Learner(halves.suffix, data.side, halves.learning), frozen)

@@ -29,10 +29,12 @@ _NEVER = (1980, 1, 1, 0, 0, 0)  # zip's first date: equal items give equal packs
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
     """One image, or one text. `index` counts from 1 over the whole upload and names its files (`000001.png`);
-    `label` is the position in the report's `labels`, -1 where the task has none for a whole item; `name` is
-    the path in the upload: data, never a path on disk. `sha256` is over the uploaded file, `pixel_sha256` over
-    its decoded RGB pixels (text: over the text, and over the text normalized as near_texts.py does), `phash` 16 hex digits. `group` names the items that must stay in one split and
-    count as one in intervals (duplicates); empty: the item alone.
+    `label` is the position in the report's `labels`, -1 where an item has no single one; `labels` are then the
+    positions of the classes that it shows, ascending (segmentation: those of its mask; multi-label: its labels).
+    `name` is the path in the upload: data, never a path on disk. `sha256` is over the uploaded file,
+    `pixel_sha256` over its decoded RGB pixels (text: over the text, and over the text normalized as near_texts.py
+    does), `phash` 16 hex digits. `group` names the items that must stay in one split and count as one in
+    intervals (duplicates); empty: the item alone.
 
     Detection: `boxes` of (label, left, top, right, bottom) in pixels of the stored image. Segmentation: `mask`
     is the pack's member with the class of each pixel (PNG, mode L). Text: `text`."""
@@ -48,6 +50,7 @@ class Item:
     pixel_sha256: str
     phash: str
     group: str = ""
+    labels: tuple[int, ...] = ()
     boxes: tuple[tuple[float, ...], ...] = ()
     mask: str = ""
     text: str = ""
@@ -64,7 +67,8 @@ class Item:
     def from_json(cls, line: str | bytes) -> Item:
         entries: dict[str, Any] = json.loads(line)
         boxes = tuple(tuple(box) for box in entries.pop("boxes", ()))
-        return cls(**{**entries, "split": Split(entries["split"]), "boxes": boxes})
+        labels = tuple(entries.pop("labels", ()))
+        return cls(**{**entries, "split": Split(entries["split"]), "boxes": boxes, "labels": labels})
 
 
 class PackReader:

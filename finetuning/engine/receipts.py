@@ -59,7 +59,7 @@ def document(spec: EvaluateSpec, run_dir: Path, part: dict[str, Any], *, device:
         "device": device,
         "threads": threads,
         "metrics": part["evaluation"]["metrics"],
-        "predictions_sha256": part.get("predictions_sha256", ""),
+        "predictions_sha256": part["predictions_sha256"],
     }
 
 

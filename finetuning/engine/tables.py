@@ -6,14 +6,14 @@ import codecs
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from finetuning.engine.problems import reject
 from finetuning.engine.spec import Split
 
-_FILE_COLUMNS = ("file", "filename", "file_name", "image", "path", "image_path")
+FILE_COLUMNS = ("file", "filename", "file_name", "image", "path", "image_path")
 LABEL_COLUMNS = ("label", "class", "target", "category")
 SPLIT_COLUMNS = ("split", "subset", "set")
 DELIMITERS = ",;\t|"
@@ -46,7 +46,7 @@ def read_table(content: bytes, name: str, *, max_rows: int) -> list[Row] | None:
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
         columns = [cell.strip().casefold() for cell in next(reader, [])]
-        file, label = position_of(columns, _FILE_COLUMNS), position_of(columns, LABEL_COLUMNS)
+        file, label = position_of(columns, FILE_COLUMNS), position_of(columns, LABEL_COLUMNS)
         if file is None or label is None:
             return None
         rows = []
@@ -66,9 +66,24 @@ def read_table(content: bytes, name: str, *, max_rows: int) -> list[Row] | None:
 def read_metadata(content: bytes, name: str, *, max_rows: int) -> list[Row] | None:
     """Returns the rows of an image folder's `metadata.jsonl`: a JSON object a line, its columns named as a table's;
     None where no line names a file and a label. Raises Rejected: `encoding`, `bad_json`, `too_many_rows`."""
-    rows: list[Row] = []
+    found, faults = json_lines(content, name)
+    if len(found) > max_rows:
+        raise reject("too_many_rows", f"The table has more than {max_rows:,} rows. Upload fewer images.", [name])
+    if faults:
+        message = f"{len(faults):,} lines are not a JSON object each. Write one object a line."
+        raise reject("bad_json", message, faults)
+    if not any(value_of(entries, LABEL_COLUMNS) is not None for _, entries in found):
+        return None
+    return [
+        Row(line, *(plain(value_of(entries, names)) for names in (FILE_COLUMNS, LABEL_COLUMNS, SPLIT_COLUMNS)))
+        for line, entries in found
+    ]
+
+
+def json_lines(content: bytes, name: str) -> tuple[list[tuple[int, dict[str, Any]]], list[str]]:
+    """Returns the objects of a JSON Lines file with their lines, from 1, and the places of lines that are none."""
+    found: list[tuple[int, dict[str, Any]]] = []
     faults: list[str] = []
-    has_label = False
     for line, raw in enumerate(decode_text(content, name).split("\n"), start=1):
         if not raw.strip():
             continue
@@ -76,22 +91,16 @@ def read_metadata(content: bytes, name: str, *, max_rows: int) -> list[Row] | No
             entries = json.loads(raw, object_pairs_hook=unique_names)
             if not isinstance(entries, dict):
                 raise TypeError("not an object")
+            found.append((line, entries))
         except (TypeError, ValueError, RecursionError) as error:
             faults.append(f"{name} line {line}: {error}")
-            continue
-        keys = {key.strip().casefold(): key for key in entries}
-        file, label, split = (
-            next((_plain(entries[keys[one]]) for one in names if one in keys), None)
-            for names in (_FILE_COLUMNS, LABEL_COLUMNS, SPLIT_COLUMNS)
-        )
-        has_label = has_label or label is not None
-        rows.append(Row(line, file or "", label or "", split or ""))
-        if len(rows) > max_rows:
-            raise reject("too_many_rows", f"The table has more than {max_rows:,} rows. Upload fewer images.", [name])
-    if faults:
-        message = f"{len(faults):,} lines are not a JSON object each. Write one object a line."
-        raise reject("bad_json", message, faults)
-    return rows if has_label else None
+    return found, faults
+
+
+def value_of(entries: Mapping[str, Any], names: tuple[str, ...]) -> Any:
+    """Returns the value under the first of the names that an object has, upper or lower case; None without."""
+    keys = {key.strip().casefold(): key for key in entries}
+    return next((entries[keys[name]] for name in names if name in keys), None)
 
 
 def unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -102,7 +111,7 @@ def unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _plain(value: Any) -> str:
+def plain(value: Any) -> str:
     """Returns a text or a whole number as text; nothing for what cannot name a class or a file."""
     if isinstance(value, str):
         return value.strip()

@@ -17,7 +17,7 @@ TOLERANCE = 0.005  # in every metric's own unit
 
 
 class Verdict(StrEnum):
-    EQUAL = "equal"  # every logit, bit for bit
+    EQUAL = "equal"  # every prediction, by its digest, and every metric
     WITHIN_TOLERANCE = "within_tolerance"
     DIFFERENT = "different"
     INPUTS_CHANGED = "inputs_changed"
@@ -25,7 +25,8 @@ class Verdict(StrEnum):
 
 def run(run_dir: Path) -> dict[str, Any]:
     """Returns `verdict`, the signer's `public_key`, what `changed` among the inputs, and the `differences` of the
-    metrics. Equal bits are asked for on the same device, threads and versions; else `TOLERANCE` is.
+    metrics. The same digest of the predictions is asked for on the same device, threads and versions; else, and of
+    old receipts without a digest, `TOLERANCE` is.
 
     Raises what `receipts.read` raises and UserFault `receipt_invalid`."""
     receipt, public_key = receipts.read(run_dir / OUTPUTS_DIR / RECEIPT_FILE)
@@ -43,9 +44,10 @@ def run(run_dir: Path) -> dict[str, Any]:
         for name, entry in receipt["metrics"].items()
     }
     is_same_machine = machine.device.type == "cpu" and results.versions() == receipt["versions"]
+    is_exact = is_same_machine and bool(receipt["predictions_sha256"])  # receipts of old have none of masks and boxes
     if part["predictions_sha256"] == receipt["predictions_sha256"]:
         verdict = Verdict.EQUAL if max(differences.values()) == 0 else Verdict.DIFFERENT
-    elif not is_same_machine and max(differences.values()) <= TOLERANCE:
+    elif not is_exact and max(differences.values()) <= TOLERANCE:
         verdict = Verdict.WITHIN_TOLERANCE
     else:
         verdict = Verdict.DIFFERENT

@@ -50,6 +50,11 @@ def find(index_sha256: str, query: Query, *, start: int, count: int) -> tuple[li
     return _read(index_sha256, directory, chosen[start : start + count]), len(chosen)
 
 
+def has_classes(index_sha256: str) -> bool:
+    """Whether items can be looked for by class; those of masks that were checked long ago do not name theirs."""
+    return bool(_directory_of(index_sha256).labels)
+
+
 def by_number(index_sha256: str, numbers: Iterable[int]) -> dict[int, Entry]:
     """Returns the items with these numbers; numbers of no item are passed over."""
     directory = _directory_of(index_sha256)
@@ -103,6 +108,6 @@ def _parsed(index_sha256: str) -> _Directory:
 
 
 def classes_of(entry: Entry) -> set[int]:
-    """Returns the positions of an item's classes: its own, or those of its boxes. Masks are not in the index."""
-    own = {entry["label"]} if entry["label"] >= 0 else set()
+    """Returns the positions of an item's classes: its own, those that its mask shows, or those of its boxes."""
+    own = {entry["label"]} if entry["label"] >= 0 else set(entry.get("labels", ()))
     return own | {int(box[0]) for box in entry.get("boxes", ())}

@@ -232,7 +232,10 @@ def _mistakes(run: Run) -> Iterator[Mistake]:
             yield Mistake(row["index"], note=f"IoU {percent(row['iou'])}", file=file if file_of(run, file) else "")
         elif "f1" in row:
             note = f"{row['right']} right, {row['wrong']} wrong, {row['missed']} missed"
-            yield Mistake(row["index"], note=note, sample=known.get(row["index"]))
+            sample = known.get(row["index"])
+            if sample and row.get("found"):
+                sample = samples.with_found(sample, row["found"], run.evaluation["labels"])
+            yield Mistake(row["index"], note=note, sample=sample)
         else:
             yield Mistake(row["index"], row["truth"], row["predicted"], row["confidence"], text=row.get("text", ""))
 

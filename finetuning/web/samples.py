@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from django.core.paginator import Page, Paginator
@@ -13,6 +13,7 @@ from django.http import QueryDict
 from finetuning.engine.spec import Split, Task
 from finetuning.models import DatasetVersion, Run
 from finetuning.services import indexes
+from marketplace.templatetags.market import percent
 
 PAGE_SIZES = {Task.TEXT_CLASSIFICATION: 25, Task.OBJECT_DETECTION: 24, Task.SEMANTIC_SEGMENTATION: 24}
 _PAGE_SIZE = 60
@@ -29,9 +30,11 @@ _TEXT_SHARE = 0.06  # of the longer side: the height of a box's name
 @dataclass(frozen=True, slots=True)
 class Box:
     """A box in pixels of the stored image; its name is written above it, or inside where there is no room, from
-    its left edge, or up to its right one where the name would leave the image."""
+    its left edge, or up to its right one where the name would leave the image. A box that a model found is dashed,
+    its name with the confidence below it."""
 
     label: str
+    name: str
     series: int
     left: float
     top: float
@@ -39,6 +42,7 @@ class Box:
     height: float
     text_bottom: float
     text_ends_at: float | None
+    is_found: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +123,21 @@ class _Found:
         return [_sample(entry, self._version.labels) for entry in found]
 
 
+def classes_of(version: DatasetVersion) -> list[tuple[int, str]]:
+    """Returns the classes that items can be looked for by, none where the index names none."""
+    return list(enumerate(version.labels)) if indexes.has_classes(version.index_sha256) else []
+
+
 def samples_of(version: DatasetVersion, numbers: Iterable[int]) -> dict[int, Sample]:
     """Returns the items with these numbers."""
     found = indexes.by_number(version.index_sha256, numbers)
     return {number: _sample(entry, version.labels) for number, entry in found.items()}
+
+
+def with_found(sample: Sample, found: Iterable[dict[str, Any]], labels: Sequence[str]) -> Sample:
+    """Returns the item with the boxes too that a model found in it, as an evaluation lists them."""
+    boxes = [_found(row, labels, sample) for row in found]
+    return replace(sample, boxes=[*sample.boxes, *boxes])
 
 
 def copies_of(version: DatasetVersion) -> list[Group]:
@@ -162,7 +177,7 @@ def _sample(entry: indexes.Entry, labels: Sequence[str]) -> Sample:
         index=entry["index"],
         name=entry["name"],
         split=entry["split"],
-        caption=labels[entry["label"]] if entry["label"] >= 0 else _listed(boxes),
+        caption=_caption(entry, boxes, labels),
         width=entry["width"],
         height=entry["height"],
         boxes=boxes,
@@ -172,12 +187,22 @@ def _sample(entry: indexes.Entry, labels: Sequence[str]) -> Sample:
     )
 
 
-def _box(box: Sequence[Any], labels: Sequence[str], image_width: int, text_size: float) -> Box:
+def _caption(entry: indexes.Entry, boxes: list[Box], labels: Sequence[str]) -> str:
+    if entry["label"] >= 0:
+        return labels[entry["label"]]
+    return ", ".join(labels[place] for place in entry.get("labels", ())) or _listed(boxes)
+
+
+def _box(
+    box: Sequence[Any], labels: Sequence[str], image_width: int, text_size: float, *, score: float | None = None
+) -> Box:
     place, left, top, right, bottom = box
     label = labels[int(place)]
-    leaves = left + _CHARACTER_WIDTH * text_size * len(label) > image_width
+    name = label if score is None else f"{label} {percent(score, 0)}"
+    leaves = left + _CHARACTER_WIDTH * text_size * len(name) > image_width
     return Box(
         label=label,
+        name=name,
         series=int(place) % _SERIES + 1,
         left=left,
         top=top,
@@ -186,6 +211,13 @@ def _box(box: Sequence[Any], labels: Sequence[str], image_width: int, text_size:
         text_bottom=round(top - 0.2 * text_size if top > text_size else top + text_size, 2),
         text_ends_at=right if leaves else None,
     )
+
+
+def _found(row: dict[str, Any], labels: Sequence[str], sample: Sample) -> Box:
+    box = _box((row["label"], *row["box"]), labels, sample.width, sample.text_size, score=row["score"])
+    bottom, size = row["box"][3], sample.text_size
+    below = bottom + size if bottom + size < sample.height else bottom - 0.2 * size
+    return replace(box, text_bottom=round(below, 2), is_found=True)
 
 
 def _listed(boxes: list[Box]) -> str:

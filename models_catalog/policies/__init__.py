@@ -1,5 +1,6 @@
 """What may be done with listings and releases: a Decision each, asked by pages, API and services alike."""
 
+from models_catalog.policies.law import may_offer
 from models_catalog.policies.licenses import (
     actions,
     can_be_tuned,
@@ -14,7 +15,6 @@ from models_catalog.policies.licenses import (
 from models_catalog.policies.releases import (
     is_vendor,
     may_bill,
-    may_carry,
     may_edit_release,
     may_fetch,
     may_manage,
@@ -23,13 +23,14 @@ from models_catalog.policies.releases import (
     may_submit,
     may_yank,
 )
+from models_catalog.policies.reviews import may_appeal, may_moderate, may_post, may_review
 
 __all__ = [
     "actions",
     "can_be_tuned",
     "is_vendor",
+    "may_appeal",
     "may_bill",
-    "may_carry",
     "may_declare_parent",
     "may_download",
     "may_edit_release",
@@ -38,8 +39,12 @@ __all__ = [
     "may_fine_tune_for_some",
     "may_license",
     "may_manage",
+    "may_moderate",
+    "may_offer",
+    "may_post",
     "may_predict",
     "may_publish",
+    "may_review",
     "may_share_derivative",
     "may_state_figures",
     "may_submit",

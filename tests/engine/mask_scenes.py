@@ -3,10 +3,7 @@ crops of its two sample photographs. Deterministic: a scene is a function of its
 
 from __future__ import annotations
 
-import io
-import zipfile
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -72,16 +69,3 @@ def _paint(ground: Bytes, classes: Bytes, digit: npt.NDArray[np.float64], label:
         color = rng.integers(0, 256, 3)
     ground[ink] = color
     classes[ink] = 1 + label
-
-
-def upload(path: Path, count: int, *, side: int = SIDE) -> Path:
-    """Writes the zip that a person would upload: images/, masks/ and classes.txt."""
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        archive.writestr(zipfile.ZipInfo("classes.txt"), "\n".join(LABELS))
-        for number in range(count):
-            image, classes = scene(number, side)
-            for folder, picture in (("images", image), ("masks", Image.fromarray(classes))):
-                file = io.BytesIO()
-                picture.save(file, "PNG")
-                archive.writestr(zipfile.ZipInfo(f"{folder}/{number:05d}.png"), file.getvalue())
-    return path

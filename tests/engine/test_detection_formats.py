@@ -81,7 +81,18 @@ def problems(run_dir: Path, files: Files) -> dict[str, tuple[str, ...]]:
     return {problem["code"]: problem["items"] for problem in result["problems"]}
 
 
-@pytest.mark.parametrize("make", [coco, voc, yolo], ids=["coco", "voc", "yolo"])
+def imagefolder(row: int = -1, **changes: Any) -> Files:
+    """Returns Hugging Face's layout with the same boxes; `changes` are to the objects of one line."""
+    lines = []
+    for number in range(8):
+        objects = {"bbox": [[4, 6, 20, 16], [12.0, 6.0, 20.0, 16.0]], "categories": ["dog", "cat"]}
+        objects = {"bbox": [], "categories": []} if number == 7 else objects
+        lines.append({"file_name": f"{number}.png", "objects": {**objects, **(changes if number == row else {})}})
+    text = "\n".join(json.dumps(line) for line in lines)
+    return {**images(folder="data"), "data/metadata.jsonl": text.encode()}
+
+
+@pytest.mark.parametrize("make", [coco, voc, yolo, imagefolder])
 def test_each_format_gives_the_same_kind_of_items(tmp_path: Path, make: Callable[[], Files]) -> None:
     result = inspect(tmp_path, make())
 
@@ -288,6 +299,55 @@ def test_a_bad_line_is_named_with_its_number(tmp_path: Path, case: str) -> None:
     files, code, place = BAD_YOLO[case]
 
     assert problems(tmp_path, files) == {code: (place,)}
+
+
+PLACE = "data/metadata.jsonl line 4"
+BAD_FOLDER = {
+    "lengths": (imagefolder(3, categories=["dog"]), "bad_json", f"{PLACE}: 2 boxes, but 1 categories"),
+    "no boxes": (imagefolder(3, bbox=None), "bad_json", f"{PLACE}: objects needs the lists bbox and categories"),
+    "corner": (imagefolder(3, bbox=[[1, 2, 3], [4, 6, 9, 9]]), "bad_box", f"{PLACE}: bbox 1 must be four numbers"),
+    "outside": (imagefolder(3, bbox=[[40, 6, 20, 9], [4, 6, 9, 9]]), "bad_box", f"{PLACE}: bbox 1: outside of 48 x 48 pixels"),
+    "nan": (imagefolder(3, bbox=[[float("nan"), 6, 20, 9], [4, 6, 9, 9]]), "bad_box", f"{PLACE}: bbox 1: not a number"),
+    "class": (imagefolder(3, categories=["dog", 1.5]), "bad_class", f"{PLACE}: category 2 is no name and no whole number"),
+    "no image": (
+        {**imagefolder(), "data/metadata.jsonl": imagefolder()["data/metadata.jsonl"].replace(b"3.png", b"x.png")},
+        "missing_image",
+        f"{PLACE}: x.png",
+    ),
+    "twice": (
+        {**imagefolder(), "data/metadata.jsonl": imagefolder()["data/metadata.jsonl"].replace(b"3.png", b"2.png")},
+        "duplicate_annotation",
+        f"{PLACE}: 2.png is listed before",
+    ),
+    "no json": (
+        {**imagefolder(), "data/metadata.jsonl": imagefolder()["data/metadata.jsonl"] + b"\n[]"},
+        "bad_json",
+        "data/metadata.jsonl line 9: not an object",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD_FOLDER)
+def test_a_bad_line_of_an_image_folder_is_named(tmp_path: Path, case: str) -> None:
+    files, code, place = BAD_FOLDER[case]
+
+    assert problems(tmp_path, files)[code] == (place,)
+
+
+def test_split_folders_with_metadata_of_their_own_are_kept_as_uploaded(tmp_path: Path) -> None:
+    files: Files = {}
+    for at, part in enumerate(("train", "validation", "test")):
+        rows = []
+        for number in range(3):
+            files[f"{part}/{number}.png"] = encoded(picture(100 * at + number, SIDE))
+            rows.append({"file_name": f"{number}.png", "objects": {"bbox": [[4, 6, 20, 16]] * 2, "category": [0, 1]}})
+        files[f"{part}/metadata.jsonl"] = "\n".join(map(json.dumps, rows)).encode()
+
+    report = inspect(tmp_path, files)["report"]
+
+    assert report["splits"] == {"train": 3, "validation": 3, "test": 3}
+    assert report["labels"] == ["0", "1"]
+    assert "tables" not in report["skipped"]
 
 
 def test_yolo_without_names_is_refused(tmp_path: Path) -> None:

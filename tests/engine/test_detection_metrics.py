@@ -5,12 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from finetuning.engine import box_drawings
 from finetuning.engine.evaluation import average_precision as coco
 from finetuning.engine.evaluation import detection_errors, detector, reference
 from finetuning.engine.evaluation.average_precision import Found
 from finetuning.engine.hyper import Augmentation, Hyper
 from finetuning.engine.packs import Item
+from finetuning.engine.palettes import color_of
 from finetuning.engine.placement import drawn, fitted
 from finetuning.engine.spec import Split
 
@@ -126,6 +129,36 @@ def test_each_mistake_has_its_kind(box: tuple[float, ...], label: int, kind: str
 
     assert totals[kind] == 1
     assert totals["missed"] == (kind in {"both", "background"})
+
+
+def test_the_worst_images_name_every_box_that_was_found_with_its_confidence() -> None:
+    truth = [(0, 10, 10, 50, 50)]
+    found = Found(
+        np.array([(90, 90, 120, 120), (10, 10, 50, 50), (0, 0, 9, 9)], float),
+        np.array([1, 0, 0]),
+        np.array([0.7, 0.9, 0.1]),
+    )
+
+    worst = detection_errors.count([Found.truth(truth)], [found], confidence=0.5).worst([item(1, tuple(truth))])
+
+    assert worst[0]["found"] == [
+        {"label": 0, "score": 0.9, "box": [10, 10, 50, 50], "kind": "right"},
+        {"label": 1, "score": 0.7, "box": [90, 90, 120, 120], "kind": "background"},
+    ]
+
+
+def test_a_drawing_tells_true_from_found_boxes_by_the_kind_of_line() -> None:
+    grey = Image.new("RGB", (box_drawings.SIDE,) * 2, (128, 128, 128))
+    edges = [100, 100, 300, 300]
+
+    solid = np.asarray(box_drawings.compared(grey, [(0, *edges)], [], LABELS))[250, 100:300]
+    dashed = np.asarray(box_drawings.compared(grey, [], [{"label": 0, "score": 0.9, "box": edges}], LABELS))
+
+    color = np.array(color_of(0))
+    assert (solid[:2] == color).all()
+    along = (dashed[100:300, 100] == color).all(axis=1)
+    assert 0.3 < along.mean() < 0.8
+    assert dashed.shape[0] > box_drawings.SIDE  # the legend below
 
 
 def test_a_second_box_on_the_same_object_is_a_duplicate() -> None:

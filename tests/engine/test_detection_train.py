@@ -131,6 +131,17 @@ def test_a_full_run_learns_and_is_compared_with_the_probe(
         evaluation["metrics"]["map"]["value"] - evaluation["baseline"]["map"]["value"]
     )
     assert sum(row["boxes"] for row in evaluation["per_class"]) == evaluation["boxes"]
+    assert all((tmp_path / "outputs" / row["file"]).is_file() for row in evaluation["worst"])
+    assert verified(tmp_path)["verdict"] == "equal"
+    receipt = json.loads((tmp_path / "outputs/receipt.json").read_text())
+    receipt["receipt"]["predictions_sha256"] = "0" * 64
+    (tmp_path / "outputs/receipt.json").write_text(json.dumps(receipt))
+    assert verified(tmp_path)["verdict"] == "different"
+
+
+def verified(run_dir: Path) -> dict[str, Any]:
+    command = [sys.executable, "-m", "finetuning.engine", "verify-receipt", str(run_dir)]
+    return json.loads(subprocess.run(command, cwd=ROOT, capture_output=True, timeout=300, check=False).stdout)
 
 
 def test_a_tuned_release_is_accepted_by_verify(tmp_path: Path, tuned: tuple[Path, dict[str, Any]]) -> None:

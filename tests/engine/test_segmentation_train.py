@@ -14,7 +14,7 @@ import torch
 from archives_factory import encoded, inspected
 from PIL import Image
 
-from finetuning.engine import canvas, evaluate, frameworks, serve, spec, train, verify, weights
+from finetuning.engine import canvas, evaluate, frameworks, serve, spec, train, verify, verify_receipt, weights
 from finetuning.engine.events import EventWriter
 from finetuning.engine.failures import UserFault
 from finetuning.engine.frameworks import segmenters, torchvision_segmenters
@@ -146,6 +146,9 @@ def test_the_evaluation_counts_every_pixel_and_draws_the_worst_images(
     assert evaluation["items"] == len(test_items)
     assert sum(map(sum, evaluation["confusion"])) == sum(item.width * item.height for item in test_items)
     assert [row["label"] for row in evaluation["per_class"]] == list(LABELS)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "e/outputs").rglob("*")}
+    assert verify_receipt.run(tmp_path / "e")["verdict"] == "equal"
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "e/outputs").rglob("*")} == before
     ious = [entry["iou"] for entry in evaluation["worst"]]
     assert ious == sorted(ious)
     with Image.open(tmp_path / "e/outputs" / evaluation["worst"][0]["file"]) as panel:

@@ -98,6 +98,19 @@ def test_masks_lie_beside_their_images_in_the_colors_of_the_legend(visitor: Clie
     assert visitor.get(overlay.replace("1-o", "999-o")).status_code == 404
 
 
+def test_images_with_masks_are_found_by_class(visitor: Client, made: Made) -> None:
+    run = made[Task.SEMANTIC_SEGMENTATION]
+    rarest = min(run.inspection["report"]["classes"], key=lambda row: row["images"])
+    place = run.inspection["report"]["labels"].index(rarest["label"])
+
+    _, shown = page(visitor, run, f"?class={place}")
+
+    assert f"{rarest['images']} found" in shown
+    assert 0 < rarest["images"] < len(run.items())
+    samples = shown.partition('id="samples"')[2]
+    assert all(f"/thumbnails/{item['index']}.jpg" in samples for item in run.items() if place in item["labels"])
+
+
 def test_texts_are_read_searched_and_paged(visitor: Client, made: Made) -> None:
     run = made[Task.TEXT_CLASSIFICATION]
     _, shown = page(visitor, run)

@@ -164,6 +164,15 @@ def test_a_detector_has_curves_kinds_of_mistakes_and_the_true_boxes(
     assert f"{worst['right']} right, {worst['wrong']} wrong, {worst['missed']} missed" in mistakes
     item = next(item for item in run.items() if item["index"] == worst["index"])
     assert f'x="{item["boxes"][0][1]}" y="{item["boxes"][0][2]}"' in mistakes
+    boxes_of = {item["index"]: item["boxes"] for item in run.items()}
+    found = next(box for row in run.evaluation["worst"] for box in row["found"])
+    label = run.evaluation["labels"][found["label"]]
+    assert f">{label} {found['score']:.0%}<" in mistakes
+    assert mistakes.count("<g data-series") == sum(
+        len(row["found"]) + len(boxes_of[row["index"]]) for row in run.evaluation["worst"]
+    )
+    assert mistakes.count("data-found>") == 1 + sum(len(row["found"]) for row in run.evaluation["worst"])
+    assert "found ones dashed, with their confidence" in mistakes
 
 
 def test_a_segmenter_has_shares_of_pixels_and_drawings_of_its_mistakes(

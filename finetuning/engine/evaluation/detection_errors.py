@@ -19,23 +19,34 @@ _MAX_WORST = 24
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
-    """The kinds of each image's boxes, (N,)."""
+class Judged:
+    """One image's mistakes: how often each kind, and every box that counts as found, the surest first, as
+    `{label, score, box: [left, top, right, bottom], kind}`."""
 
-    images: list[Counter[str]]
+    counts: Counter[str]
+    boxes: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What became of each image's boxes, (N,)."""
+
+    images: list[Judged]
 
     def totals(self) -> dict[str, int]:
-        return {kind: sum(counts[kind] for counts in self.images) for kind in KINDS}
+        return {kind: sum(image.counts[kind] for image in self.images) for kind in KINDS}
 
     def worst(self, items: Sequence[Item]) -> list[dict[str, Any]]:
         """Returns the images with the lowest F1, those with more mistakes first; none without a mistake."""
-        rows = []
-        for item, counts in zip(items, self.images, strict=True):
+        rows: list[dict[str, Any]] = []
+        for item, image in zip(items, self.images, strict=True):
+            counts = image.counts
             wrong = sum(counts[kind] for kind in KINDS[1:-1])
             missed = len(item.boxes) - counts["right"]
             if wrong + missed:
                 f1 = 2 * counts["right"] / (2 * counts["right"] + wrong + missed)
-                rows.append({"index": item.index, "f1": f1, "right": counts["right"], "wrong": wrong, "missed": missed})
+                told: dict[str, Any] = {"f1": f1, "right": counts["right"], "wrong": wrong, "missed": missed}
+                rows.append({"index": item.index, **told, "found": image.boxes})
         return sorted(rows, key=lambda row: (row["f1"], -row["wrong"] - row["missed"], row["index"]))[:_MAX_WORST]
 
 
@@ -44,24 +55,30 @@ def count(truths: Sequence[Found], found: Sequence[Found], *, confidence: float)
     return Counts([_of_image(*pair, confidence) for pair in zip(truths, found, strict=True)])
 
 
-def _of_image(truth: Found, found: Found, confidence: float) -> Counter[str]:
+def _of_image(truth: Found, found: Found, confidence: float) -> Judged:
     kept = np.flatnonzero(found.scores >= confidence)
     kept = kept[np.argsort(-found.scores[kept], kind="stable")]
     labels = found.labels[kept]
     overlaps = coco.iou(found.boxes[kept], truth.boxes)
     same = labels[:, None] == truth.labels[None]
     taken: Ints = coco.assigned(np.where(same, overlaps, -1.0), np.array([RIGHT_IOU]))[0]
-    counts: Counter[str] = Counter()
+    kinds: list[str] = []
     explained = set(taken[taken >= 0].tolist())
     for at in range(len(kept)):
         kind = "right" if taken[at] >= 0 else _kind(overlaps[at], same[at])
-        counts[kind] += 1
+        kinds.append(kind)
         if kind == "class":
             explained.add(int(overlaps[at].argmax()))
         elif kind == "localisation":
             explained.add(int(np.where(same[at], overlaps[at], -1).argmax()))
+    counts = Counter(kinds)
     counts["missed"] = len(truth.labels) - len(explained)
-    return counts
+    return Judged(counts, [_row(found, at, kind) for at, kind in zip(kept.tolist(), kinds, strict=True)])
+
+
+def _row(found: Found, at: int, kind: str) -> dict[str, Any]:
+    box = [round(edge, 2) for edge in found.boxes[at].tolist()]
+    return {"label": int(found.labels[at]), "score": round(float(found.scores[at]), 4), "box": box, "kind": kind}
 
 
 def _kind(overlaps: coco.Floats, same: coco.Bools) -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from finetuning.engine.evaluation import pixels
+from finetuning.engine.evaluation import digests, pixels
 from finetuning.engine.evaluation.comparison import SIGNIFICANCE, Verdict
 from finetuning.engine.evaluation.intervals import quantile
 from finetuning.engine.evaluation.metrics import Estimate, Floats, Ints, percentile_interval
@@ -18,21 +18,34 @@ BASELINES = {
     "majority": "Always the most frequent class",
     "bought_with_probe": "The model as bought, frozen, with a trained decoder",
 }
+_MAX_WORST = 24
 
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """The confusion (C, C) of each test image; images of one `group` count as one in intervals."""
+    """The confusion (C, C) of each test image; images of one `group` count as one in intervals. `answers` are
+    the digests of the predicted classes, none where nothing was predicted."""
 
     indices: list[int]
     groups: list[str]
     confusions: list[Ints]
+    answers: list[bytes] = field(default_factory=list)
+
+    def worst(self) -> list[dict[str, Any]]:
+        """Returns the images with the lowest IoU of their own, at most 24."""
+        ious = self.ious
+        order = sorted(range(len(ious)), key=ious.__getitem__)[:_MAX_WORST]
+        return [{"index": self.indices[place], "iou": ious[place]} for place in order]
 
     def grouped(self) -> Tally:
         sums: dict[str, Ints] = {}
         for group, counts in zip(self.groups, self.confusions, strict=True):
             sums[group] = sums[group] + counts if group in sums else counts
         return Tally.of(list(sums.values()))
+
+    @property
+    def sha256(self) -> str:
+        return digests.of_answers(zip(self.indices, self.answers, strict=True))
 
     @property
     def ious(self) -> list[float]:
@@ -50,9 +63,7 @@ def majority(scored: Scored, position: int) -> Scored:
     return Scored(scored.indices, scored.groups, constant)
 
 
-def report(
-    scored: Scored, baseline: Scored, kind: str, *, labels: Sequence[str], worst: list[dict[str, Any]], seed: int
-) -> dict[str, Any]:
+def report(scored: Scored, baseline: Scored, kind: str, *, labels: Sequence[str], seed: int) -> dict[str, Any]:
     """Returns the evaluation of the test split beside a baseline on the same images: both are drawn together."""
     tally, base = scored.grouped(), baseline.grouped()
     drawn = pixels.draws(len(tally.hits), np.random.default_rng(seed))
@@ -71,7 +82,7 @@ def report(
         "metrics": measured,
         "per_class": pixels.per_class(counts, tally, drawn, labels),
         "confusion": counts.tolist(),
-        "worst": worst,
+        "worst": scored.worst(),
         "baseline": {"kind": kind, "title": title, "miou": standing.to_json()},
         "comparison": compared.to_json(),
         "verdict": sentence(

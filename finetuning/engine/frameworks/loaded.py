@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,10 +58,19 @@ def labels_in(config: dict[str, Any]) -> tuple[str, ...]:
 
 def names_in(config: dict[str, Any]) -> tuple[str, ...]:
     """Returns the classes that a config of any framework names, in their order; empty where it names none."""
-    names, numbered = config.get("label_names"), config.get("id2label")
-    if isinstance(numbered, dict):
-        names = [numbered[number] for number in sorted(numbered, key=lambda number: (len(number), number))]
+    names = config.get("label_names")
+    if "id2label" in config:
+        return numbered_names(config) or ()
     return tuple(names) if isinstance(names, list) and all(isinstance(name, str) for name in names) else ()
+
+
+def numbered_names(config: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """Returns the names in the Transformers library's `id2label`; None where it does not name the classes from 0 on."""
+    names = config.get("id2label")
+    wanted = [str(number) for number in range(len(names))] if isinstance(names, dict) else []
+    if not isinstance(names, dict) or not 1 <= len(names) <= MAX_CLASSES or set(names) != set(wanted):
+        return None
+    return tuple(names[number] for number in wanted) if all(isinstance(name, str) for name in names.values()) else None
 
 
 def temperature_in(config: dict[str, Any]) -> float:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from transformers import AutoConfig
 
-from finetuning.engine.frameworks.loaded import MAX_CLASSES
+from finetuning.engine.frameworks.loaded import numbered_names
 from finetuning.engine.problems import reject
 
 CLASSIFIES = "single_label_classification"  # the library's own value of `problem_type`
@@ -59,13 +59,10 @@ def module_from(config: Mapping[str, Any], build: Callable[[Any], Any]) -> Any:
 
 def labels_in(config: Mapping[str, Any]) -> tuple[str, ...]:
     """Returns the names in `id2label`. Rejects (`config_invalid`) what does not name the classes from 0 on."""
-    names = config.get("id2label")
-    wanted = [str(number) for number in range(len(names))] if isinstance(names, dict) else []
-    if not isinstance(names, dict) or not 1 <= len(names) <= MAX_CLASSES or set(names) != set(wanted):
+    names = numbered_names(config)
+    if names is None:
         raise reject("config_invalid", "config.json: id2label must name the classes from 0 on.")
-    if not all(isinstance(name, str) for name in names.values()):
-        raise reject("config_invalid", "config.json: id2label must hold names.")
-    return tuple(names[number] for number in wanted)
+    return names
 
 
 def with_labels(config: Mapping[str, Any], labels: tuple[str, ...]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from unicodedata import normalize
@@ -22,6 +22,7 @@ MAX_JSON_BYTES = 48 * 2**20  # takes about ten times its size once it is parsed
 MAX_TEXT_BYTES = 2**20  # of one XML, YAML or label file
 MAX_DEPTH = 10  # COCO with polygons nests five levels
 MAX_BOXES = 2_000_000
+_LARGEST = 1e12  # of a coordinate: integers beyond floats would not convert
 _MAX_LISTED = 1_000  # places of one kind of fault; the count goes on
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _DIGITS = "0123456789"
@@ -36,6 +37,12 @@ class Box:
     edges: tuple[float, float, float, float]
     place: str
     is_relative: bool = False
+
+    @classmethod
+    def of_corner_and_size(cls, label: str, numbers: Sequence[float], place: str) -> Box:
+        """Returns COCO's [x, y, width, height]."""
+        left, top, width, height = map(float, numbers)
+        return cls(label, (left, top, left + width, top + height), place)
 
 
 @dataclass(slots=True)
@@ -56,7 +63,7 @@ class Faults:
     """Collects what is wrong, so that one answer names it all."""
 
     _MESSAGES = {
-        "bad_json": "annotation files are not what COCO's format says. Export them again",
+        "bad_json": "annotation files are not what COCO's format, or an image folder's, says. Mend them or export them again",
         "bad_xml": "annotation files cannot be read as Pascal VOC XML. Export them again",
         "bad_yaml": "description files cannot be read as YAML. Export them again",
         "bad_line": "lines are not `class x y width height` with numbers from 0 to 1. Mend or remove them",
@@ -110,6 +117,15 @@ class ImageNames:
     def with_stem(self, stem: str, *folders: str) -> Entry | None:
         near = "/".join([*map(key_of, folders), key_of(stem)])
         return self._stems.get(near) or self._stems.get(key_of(stem))
+
+
+def is_box(value: Any) -> bool:
+    """Whether it is four numbers; NaN passes: it is told with the other boxes that have no area."""
+    return isinstance(value, list) and len(value) == 4 and all(map(_is_number, value))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and not abs(value) > _LARGEST
 
 
 def _put(table: dict[str, Entry | None], key: str, entry: Entry) -> None:

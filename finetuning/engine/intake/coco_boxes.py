@@ -12,6 +12,7 @@ from finetuning.engine.intake.annotations import (
     Box,
     Faults,
     ImageNames,
+    is_box,
     read_json,
     split_of,
     stem_of,
@@ -19,8 +20,6 @@ from finetuning.engine.intake.annotations import (
 from finetuning.engine.problems import reject
 from finetuning.engine.spec import Split
 from finetuning.engine.zip_directory import Entry
-
-_LARGEST = 1e12  # of a coordinate: integers beyond floats would not convert
 
 
 def read(archive: Archive) -> Annotations | None:
@@ -75,9 +74,7 @@ def _read_one(
         elif row.get("iscrowd") == 1:
             found.left_out["crowd_boxes"] += 1
         elif (image := images[row["image_id"]]) is not None:
-            left, top, width, height = map(float, row["bbox"])
-            edges = (left, top, left + width, top + height)
-            found.boxes[image].append(Box(classes[row["category_id"]], edges, place))
+            found.boxes[image].append(Box.of_corner_and_size(classes[row["category_id"]], row["bbox"], place))
         if _is_id(own):
             seen.add(own)
 
@@ -92,7 +89,7 @@ def _fault(row: Any, images: dict[Any, str | None], classes: dict[Any, str], see
         return "missing_image", f"image_id {row['image_id']}"
     if not _is_id(row.get("category_id")) or row["category_id"] not in classes:
         return "bad_class", f"category_id {row.get('category_id')}"
-    if len(row["bbox"]) != 4 or not all(_is_number(value) for value in row["bbox"]):
+    if not is_box(row["bbox"]):
         return "bad_box", "bbox must be four numbers"
     return None
 
@@ -142,11 +139,6 @@ def _images(
 
 def _is_id(value: Any) -> bool:
     return isinstance(value, int | str) and not isinstance(value, bool)
-
-
-def _is_number(value: Any) -> bool:
-    """NaN passes: it is told with the other boxes that are none."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and not abs(value) > _LARGEST
 
 
 def _is_size(value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Uploads of images with boxes: COCO, Pascal VOC or YOLO."""
+"""Uploads of images with boxes: COCO, Pascal VOC, YOLO, or Hugging Face's image folder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from finetuning.engine.datasets import Layout, Sample
 from finetuning.engine.events import EventWriter
 from finetuning.engine.gathering import Gathered, Prepared, gather
 from finetuning.engine.health import Survey
-from finetuning.engine.intake import coco_boxes, detection_report, voc, yolo
+from finetuning.engine.intake import coco_boxes, detection_report, metadata_boxes, voc, yolo
 from finetuning.engine.intake.annotations import Annotations, Box, Faults, split_of
 from finetuning.engine.intake.packing import recipe_of, survey_of, unreadable, write_packs
 from finetuning.engine.problems import Rejected, is_printable, reject
@@ -54,13 +54,15 @@ def inspect(spec: InspectSpec, run_dir: Path, events: EventWriter) -> dict[str, 
 
 def _read(archive: Archive) -> Annotations:
     found = [
-        annotations for read in (coco_boxes.read, voc.read, yolo.read) if (annotations := read(archive)) is not None
+        annotations
+        for read in (coco_boxes.read, voc.read, yolo.read, metadata_boxes.read)
+        if (annotations := read(archive)) is not None
     ]
     if not found:
         raise reject(
             "unlabelled",
-            "The zip holds no boxes. Add a COCO file (instances.json), Pascal VOC files (Annotations/*.xml) or YOLO "
-            "files (labels/*.txt with classes.txt).",
+            "The zip holds no boxes. Add a COCO file (instances.json), Pascal VOC files (Annotations/*.xml), YOLO "
+            "files (labels/*.txt with classes.txt) or a metadata.jsonl with objects.",
         )
     if len(found) > 1:
         formats = ", ".join(annotations.format for annotations in found)
@@ -85,9 +87,9 @@ def _layout(archive: Archive, annotations: Annotations) -> Layout:
             faults.add("bad_split", entry.name)
     faults.raise_any()
     skipped = Counter(archive.contents.skipped)
-    skipped[DOCUMENTS] -= len(annotations.used)
-    if archive.contents.tables:
-        skipped["tables"] += len(archive.contents.tables)
+    tables = {entry.name for entry in archive.contents.tables}
+    skipped[DOCUMENTS] -= len(annotations.used - tables)
+    skipped["tables"] += len(tables - annotations.used)
     samples = tuple(Sample(entry, "", given.get(entry.name)) for entry in known)
     return Layout(samples, {kind: count for kind, count in sorted(skipped.items()) if count > 0})
 

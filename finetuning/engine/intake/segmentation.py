@@ -187,8 +187,9 @@ def _survey(
         _check_trained(pixels, chosen, labels)
         return chosen
 
-    def masked(_at: int, item: Item) -> Item:
-        return replace(item, mask=f"{item.index:06d}-mask.png")
+    def masked(at: int, item: Item) -> Item:
+        shown = tuple(np.flatnonzero(pixels[at]).tolist())
+        return replace(item, mask=f"{item.index:06d}-mask.png", labels=shown)
 
     survey = survey_of(gathered, labels, layout.skipped, choose, masked)
     return mask_health.MaskSurvey(

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from finetuning.engine import (
+    activations,
     augment,
     boundary,
     features,
@@ -99,7 +100,7 @@ class Prepared:
     data: Data
     probe: probes.Probe
     device: torch.device
-    shelf: boundary.Shelf
+    shelf: activations.Shelf
 
     @property
     def validation_items(self) -> int:
@@ -121,7 +122,7 @@ def prepare(spec: TrainSpec, run_dir: Path, events: EventWriter, device: torch.d
         base = frameworks.with_stage_head(base)
     data = read(spec, run_dir, base)
     probe = fit_probe(base, data, device=device, events=events)
-    return Prepared(base, data, probe, device, boundary.Shelf(boundary.MAX_CACHE_BYTES))
+    return Prepared(base, data, probe, device, activations.Shelf(activations.MAX_CACHE_BYTES))
 
 
 def train(spec: TrainSpec, run_dir: Path, events: EventWriter, device: torch.device) -> dict[str, Any]:
@@ -229,7 +230,7 @@ def begin(
     *,
     device: torch.device,
     events: EventWriter,
-    shelf: boundary.Shelf | None = None,
+    shelf: activations.Shelf | None = None,
 ) -> loop.Run:
     """Returns the training of `tuned`, in place, not yet begun."""
     hyper, module = spec.hyper, tuned.module.to(device).to(memory_format=torch.channels_last)
@@ -319,21 +320,19 @@ class Classifier:
 class CachedClassifier(Classifier):
     """The same behind a frozen prefix: batches are its activations, computed once for each item and view."""
 
-    def __init__(
-        self, whole: Classifier, suffix: nn.Module, training: boundary.ActivationCache, views: int, validation: Tensor
-    ) -> None:
+    def __init__(self, whole: Classifier, suffix: nn.Module, frozen: activations.Frozen) -> None:
         super().__init__(suffix, whole.data, whole.hyper, whole.device)
-        self._training, self._views, self._validation = training, views, validation
+        self._frozen = frozen
 
     def batches(self, epoch: int, *, start: int) -> Iterator[tuple[Tensor, Tensor] | None]:
-        view = (epoch - 1) % self._views
         for group in self.groups(epoch, start=start):
             labels = labels_of([self.data.train[at] for at in group])
-            yield (self._training.get(view, group), labels) if group else None
+            yield (self._frozen.at(epoch, group), labels) if group else None
 
     def _validation_batches(self) -> Iterator[tuple[Any, Tensor]]:
-        for activations in self._validation.split(features.BATCH):
-            yield None, activations
+        places = range(len(self.data.validation))
+        for start in range(0, len(places), features.BATCH):
+            yield None, self._frozen.validation.get(0, places[start : start + features.BATCH])
 
 
 def _cut_off(
@@ -342,46 +341,37 @@ def _cut_off(
     boundary_at: int,
     run_dir: Path,
     events: EventWriter,
-    shelf: boundary.Shelf | None = None,
+    shelf: activations.Shelf | None = None,
 ) -> CachedClassifier | None:
     """Computes the frozen prefix for every item and view, or returns None where it cannot be cut off or its
-    activations would take more disk than `MAX_CACHE_BYTES`."""
+    activations would take too much disk."""
     data, hyper = whole.data, whole.hyper
-    views = 1 if hyper.augmentation is Augmentation.NONE else hyper.cached_views
     sample = torch.stack([data.evaluation_transform(item, data.pack.image(item)) for item in data.train[:2]])
     halves = boundary.cut(whole.module, stages, boundary_at, sample.to(whole.device))
-    if halves is None:
-        events.log("The frozen stages of this architecture cannot be cut off: they are computed in every epoch.")
-        return None
+    views = activations.views_of(hyper)
     key = (boundary_at, views, hyper.augmentation, hyper.horizontal_flip, hyper.seed)
-    if shelf is not None and (kept := shelf.get(key)):
-        return CachedClassifier(whole, halves.suffix, kept[0], views, kept[1])
-    forward = features.ready(halves.prefix, sample, device=whole.device)
-    shape = forward.run(sample).shape[1:]
-    size = shape.numel() * forward.dtype.itemsize * (len(data.train) * views)
-    if size > boundary.MAX_CACHE_BYTES:
-        events.log(f"The frozen activations would take {size / 2**30:.0f} GiB: they are computed in every epoch.")
+    frozen = shelf.get(key) if shelf else None
+
+    def images(view: int | None) -> Iterator[Tensor]:
+        items = data.train if view else data.validation
+        transform = data.training_transform(hyper, epoch=view) if view else data.evaluation_transform
+        return (batch for _, batch in features.batches(data.pack, items, transform))
+
+    frozen = frozen or activations.computed(
+        halves.prefix if halves else None,
+        sample,
+        images,
+        items=(len(data.train), len(data.validation)),
+        views=views,
+        device=whole.device,
+        run_dir=run_dir,
+        events=events,
+    )
+    if halves is None or frozen is None:
         return None
-    events.log(f"Caching {views} view{'s' if views > 1 else ''} of each image at the frozen boundary.")
-    cache = boundary.ActivationCache(
-        run_dir / boundary.CACHE_FILE, items=len(data.train), views=views, shape=shape, dtype=forward.dtype
-    )
-    for view in range(views):
-        events.stage("features", f"Computing the frozen stages once, view {view + 1} of {views}")
-        done, started = 0, time.perf_counter()
-        transform = data.training_transform(hyper, epoch=view + 1)
-        for group, images in features.batches(data.pack, data.train, transform):
-            runtime.check_stop()
-            cache.put(view, done, forward.run(images))
-            done += len(group)
-            events.progress("features", done, len(data.train), rate=done / (time.perf_counter() - started))
-    validation = torch.cat(
-        [forward.run(images) for _, images in features.batches(data.pack, data.validation, data.evaluation_transform)]
-    )
-    (run_dir / boundary.CACHE_FILE).unlink()  # the mapping keeps it; a killed run leaves nothing behind
     if shelf is not None:
-        shelf.put(key, cache, validation)
-    return CachedClassifier(whole, halves.suffix, cache, views, validation)
+        shelf.put(key, frozen)
+    return CachedClassifier(whole, halves.suffix, frozen)
 
 
 def evaluate(spec: EvaluateSpec, run_dir: Path, events: EventWriter, device: torch.device) -> dict[str, Any]:

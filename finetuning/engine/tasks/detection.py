@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from PIL import Image
 
 from finetuning.engine import (
+    box_drawings,
     detecting,
     features,
     frameworks,
@@ -26,6 +28,7 @@ from finetuning.engine.checkpoints import checkpoints_of
 from finetuning.engine.detecting import Data, Detector, Learner
 from finetuning.engine.evaluation import average_precision as coco
 from finetuning.engine.evaluation import detector as reports
+from finetuning.engine.evaluation import digests
 from finetuning.engine.evaluation.average_precision import Found
 from finetuning.engine.events import EventWriter
 from finetuning.engine.failures import AppFault, UserFault
@@ -40,6 +43,7 @@ from finetuning.engine.spec import (
     Preprocessing,
     TrainSpec,
 )
+from finetuning.engine.tasks import Drawing
 
 TOP_BOXES = 100
 # A detector's head is deep and never solved, not even by the probe: it learns faster than the body throughout.
@@ -202,7 +206,17 @@ def evaluate(spec: EvaluateSpec, run_dir: Path, events: EventWriter, device: tor
     report = reports.report(
         pack.items, found, baseline, labels=spec.labels, confidence=frameworks.confidence(tuned), seed=spec.seed
     )
-    return {"evaluation": report}
+    answers = ((item.index, digests.of_boxes(boxes)) for item, boxes in zip(pack.items, found, strict=True))
+    return {"evaluation": report, "predictions_sha256": digests.of_answers(answers)}
+
+
+def drawn(spec: EvaluateSpec, run_dir: Path, rows: list[dict[str, Any]], _device: torch.device) -> Iterator[Drawing]:
+    """Yields the worst images with the true boxes and those that were found."""
+    pack = PackReader(run_dir / spec.pack)
+    item_of = {item.index: item for item in pack.items}
+    for row in rows:
+        item = item_of[row["index"]]
+        yield item.index, box_drawings.compared(pack.image(item), item.boxes, row["found"], spec.labels)
 
 
 def answering(loaded: Loaded) -> Answer:

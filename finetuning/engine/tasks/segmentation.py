@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from PIL import Image
 from finetuning.engine import canvas, features, frameworks, loop, palettes, runtime, strategies, weights
 from finetuning.engine.answers import Answer
 from finetuning.engine.checkpoints import checkpoints_of
-from finetuning.engine.evaluation import pixels, segmenter
+from finetuning.engine.evaluation import digests, pixels, segmenter
 from finetuning.engine.evaluation.segmenter import Scored
 from finetuning.engine.events import EventWriter
 from finetuning.engine.failures import AppFault, UserFault
@@ -25,13 +26,12 @@ from finetuning.engine.hyper import Augmentation, Hyper, Loss, Strategy, Task
 from finetuning.engine.images import shrink
 from finetuning.engine.packs import Item, PackReader
 from finetuning.engine.spec import OUTPUTS_DIR, PROBE_FILE, EvaluateSpec, Preprocessing, TrainSpec
+from finetuning.engine.tasks import Drawing
 from finetuning.engine.tasks.segmentation_training import Data, Segmenting, chosen_loss, cut_off, read
 
-OVERLAYS_DIR = "overlays"
 _HEAD_PREFIX = "head."
 PROBE_EPOCHS = 8
 PROBED_HEAD_FACTOR = 3.0  # a decoder is deep and never solved, not even by the probe: it goes on learning faster
-_MAX_WORST = 24
 _OVERLAY_SIDE = 512  # pixels
 
 
@@ -145,12 +145,9 @@ def evaluate(spec: EvaluateSpec, run_dir: Path, events: EventWriter, device: tor
         kind, baseline = "majority", segmenter.majority(scored, int(probe["pixel_counts"].argmax()))
     else:
         kind, baseline = "bought_with_probe", _score(_probed(spec, run_dir, probe), pack, device, events, "baseline")
-    events.stage("overlays", "Drawing the worst images")
-    worst = _overlays(tuned, scored, pack, device, run_dir / OUTPUTS_DIR)
-    return {
-        "evaluation": segmenter.report(scored, baseline, kind, labels=spec.labels, worst=worst, seed=spec.seed)
-        | {"palette": palettes.hex_colors(len(spec.labels))}
-    }
+    report = segmenter.report(scored, baseline, kind, labels=spec.labels, seed=spec.seed)
+    report["palette"] = palettes.hex_colors(len(spec.labels))
+    return {"evaluation": report, "predictions_sha256": scored.sha256}
 
 
 def _probed(spec: EvaluateSpec, run_dir: Path, probe: dict[str, torch.Tensor]) -> Loaded:
@@ -164,12 +161,13 @@ def _probed(spec: EvaluateSpec, run_dir: Path, probe: dict[str, torch.Tensor]) -
 @torch.inference_mode()
 def _score(loaded: Loaded, pack: PackReader, device: torch.device, events: EventWriter, stage: str) -> Scored:
     """Returns the confusion of every item on the stored image's own pixels, exactly once each."""
-    confusions = []
+    confusions, answers = [], []
     started = time.perf_counter()
     for items, predicted in _predictions(loaded, pack, pack.items, device):
         for item, classes in zip(items, predicted, strict=True):
             truth = np.asarray(pack.mask(item))
             confusions.append(pixels.confusion(truth, classes, len(loaded.labels)))
+            answers.append(digests.of_classes(classes))
         events.progress(stage, len(confusions), len(pack.items), rate=len(confusions) / (time.perf_counter() - started))
     if len(confusions) != len(pack.items):
         raise AppFault("count_differs", "Not every test image was scored exactly once.")
@@ -177,6 +175,7 @@ def _score(loaded: Loaded, pack: PackReader, device: torch.device, events: Event
         indices=[item.index for item in pack.items],
         groups=[item.group or f"item {item.index}" for item in pack.items],
         confusions=confusions,
+        answers=answers,
     )
 
 
@@ -198,23 +197,14 @@ def _predictions(loaded: Loaded, pack: PackReader, items: list[Item], device: to
         )
 
 
-def _overlays(
-    tuned: Loaded, scored: Scored, pack: PackReader, device: torch.device, outputs: Path
-) -> list[dict[str, Any]]:
-    """Writes truth and prediction over the images with the lowest IoU of their own, and returns their list."""
-    ious = np.array(scored.ious)
-    chosen = [int(place) for place in np.argsort(ious, kind="stable")[:_MAX_WORST]]
-    items = [pack.items[place] for place in chosen]
-    (outputs / OVERLAYS_DIR).mkdir(parents=True, exist_ok=True)
-    worst: list[dict[str, Any]] = []
-    for group, predicted in _predictions(tuned, pack, items, device):
+def drawn(spec: EvaluateSpec, run_dir: Path, rows: list[dict[str, Any]], device: torch.device) -> Iterator[Drawing]:
+    """Yields the worst images under the truth and beside it under the prediction."""
+    tuned, pack = frameworks.load(spec.tuned, run_dir), PackReader(run_dir / spec.pack)
+    item_of = {item.index: item for item in pack.items}
+    for group, predicted in _predictions(tuned, pack, [item_of[row["index"]] for row in rows], device):
         for item, classes in zip(group, predicted, strict=True):
-            file = f"{OVERLAYS_DIR}/{item.index:06d}.png"
             truth = np.asarray(pack.mask(item))
-            panel = palettes.comparison(pack.image(item), truth, classes, side=_OVERLAY_SIDE)
-            panel.save(outputs / file, "PNG", compress_level=1)
-            worst.append({"index": item.index, "iou": float(ious[chosen[len(worst)]]), "file": file})
-    return worst
+            yield item.index, palettes.comparison(pack.image(item), truth, classes, side=_OVERLAY_SIDE)
 
 
 def answering(loaded: Loaded) -> Answer:

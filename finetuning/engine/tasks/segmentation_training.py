@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from finetuning.engine import canvas, features, losses, runtime
-from finetuning.engine.boundary import CACHE_FILE, MAX_CACHE_BYTES, ActivationCache
+from finetuning.engine import activations, canvas, features, losses, runtime
+from finetuning.engine.activations import ActivationCache
 from finetuning.engine.evaluation import pixels
 from finetuning.engine.events import EventWriter
 from finetuning.engine.failures import UserFault
 from finetuning.engine.frameworks import Loaded, segmenters
-from finetuning.engine.hyper import Augmentation, Hyper, Loss
+from finetuning.engine.hyper import Hyper, Loss
 from finetuning.engine.packs import Item, PackReader, training_items
 from finetuning.engine.palettes import IGNORED
 from finetuning.engine.spec import Preprocessing, TrainSpec
@@ -29,6 +28,7 @@ from finetuning.engine.trainee import Validation, shares
 AUX_WEIGHT = 0.5  # of the auxiliary head's loss, as in torchvision's references
 RARE_SHARE = 0.02  # a class with fewer of the pixels is drowned by plain cross-entropy
 NORM_MIN_BATCH = 8
+MASKS_FILE = "masks.cache"  # in the run directory, for a moment
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,73 +149,71 @@ class Segmenting:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """The frozen part's outputs of a set of items, with the classes of the same views."""
+    """The frozen part's outputs, with the classes of the same views: `masks` of the training items and of the
+    validation items."""
 
-    activations: ActivationCache
-    classes: ActivationCache
+    frozen: activations.Frozen
+    masks: dict[bool, ActivationCache]
 
-    def get(self, view: int, positions: list[int]) -> tuple[Tensor, Tensor]:
-        return self.activations.get(view, positions), self.classes.get(view, positions).to(torch.uint8)
+    def training(self, epoch: int, positions: Sequence[int]) -> tuple[Tensor, Tensor]:
+        view = (epoch - 1) % self.frozen.views
+        return self.frozen.at(epoch, positions), self.masks[True].get(view, positions).to(torch.uint8)
+
+    def validation(self, positions: Sequence[int]) -> tuple[Tensor, Tensor]:
+        return self.frozen.validation.get(0, positions), self.masks[False].get(0, positions).to(torch.uint8)
 
 
 class CachedSegmenting(Segmenting):
     """The same behind frozen stages: batches are their outputs, computed once for each item and view."""
 
-    def __init__(self, whole: Segmenting, suffix: nn.Module, train: Rows, validation: Rows, views: int) -> None:
+    def __init__(self, whole: Segmenting, suffix: nn.Module, rows: Rows) -> None:
         super().__init__(suffix, whole.data, whole.hyper, whole.loss_kind, whole.device)
-        self._train, self._validation, self._views = train, validation, views
+        self._rows = rows
 
     def batches(self, epoch: int, *, start: int) -> Iterator[tuple[Tensor, Tensor] | None]:
         for group in self.groups(epoch, start=start):
-            yield self._train.get((epoch - 1) % self._views, group) if group else None
+            yield self._rows.training(epoch, group) if group else None
 
     def _validation_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         places = range(len(self.data.validation))
         for first in range(0, len(places), features.BATCH):
-            yield self._validation.get(0, list(places[first : first + features.BATCH]))
+            yield self._rows.validation(places[first : first + features.BATCH])
 
 
 def cut_off(
     whole: Segmenting, loaded: Loaded, stages: Stages, boundary_at: int, run_dir: Path, events: EventWriter
 ) -> CachedSegmenting | None:
-    """Computes the frozen stages for every item and view, or returns None where they cannot be cut off or
-    their outputs would take more disk than `MAX_CACHE_BYTES`."""
-    data, hyper = whole.data, whole.hyper
-    views = 1 if hyper.augmentation is Augmentation.NONE else min(hyper.cached_views, hyper.epochs)
+    """Computes the frozen stages for every item and view, or returns None where they cannot be cut off or their
+    outputs would take too much disk."""
+    data, hyper, views = whole.data, whole.hyper, activations.views_of(whole.hyper)
     sample, _ = next(data.batches(data.train[:2], 2))
     halves = segmenters.cut(loaded, stages, boundary_at, sample.to(whole.device))
-    if halves is None:
-        events.log("The frozen stages of this architecture cannot be cut off: they are computed in every epoch.")
-        return None
-    forward = features.ready(halves.prefix, sample, device=whole.device)
-    width = forward.run(sample).shape[1]
-    size = width * forward.dtype.itemsize * (len(data.train) * views + len(data.validation))
-    if size > MAX_CACHE_BYTES:
-        events.log(f"The frozen outputs would take {size / 2**30:.0f} GiB: they are computed in every epoch.")
-        return None
-    events.log(f"Caching {views} view{'s' if views > 1 else ''} of each image at the frozen boundary.")
+    square = (data.preprocessing.size,) * 2
+    masks = {
+        is_training: ActivationCache(
+            run_dir / MASKS_FILE, items=len(items), views=count, shape=square, dtype=torch.uint8
+        )
+        for is_training, items, count in ((True, data.train, views), (False, data.validation, 1))
+    }
 
-    def fill(items: list[Item], count: int, *, random: bool) -> Rows:
-        square = (data.preprocessing.size,) * 2
-        path = run_dir / CACHE_FILE
-        activations = ActivationCache(path, items=len(items), views=count, shape=(width,), dtype=forward.dtype)
-        path.unlink()  # the mapping keeps it; a killed run leaves nothing behind
-        classes = ActivationCache(path, items=len(items), views=count, shape=square, dtype=torch.uint8)
-        path.unlink()
-        for view in range(count):
-            done, started = 0, time.perf_counter()
-            views_of = data.batches(items, features.BATCH, hyper=hyper if random else None, epoch=view + 1)
-            for images, masks in views_of:
-                runtime.check_stop()
-                activations.put(view, done, forward.run(images))
-                classes.put(view, done, masks)
-                done += len(images)
-                events.progress("features", done, len(items), rate=done / (time.perf_counter() - started))
-        return Rows(activations, classes)
+    def images(view: int | None) -> Iterator[Tensor]:
+        items, random, done = (data.train, hyper, 0) if view else (data.validation, None, 0)
+        for batch, classes in data.batches(items, features.BATCH, hyper=random, epoch=view or 0):
+            masks[view is not None].put((view or 1) - 1, done, classes)
+            done += len(batch)
+            yield batch
 
-    events.stage("features", "Computing the frozen stages once")
-    train = fill(data.train, views, random=True)
-    return CachedSegmenting(whole, halves.suffix, train, fill(data.validation, 1, random=False), views)
+    frozen = activations.computed(
+        halves.prefix if halves else None,
+        sample,
+        images,
+        items=(len(data.train), len(data.validation)),
+        views=views,
+        device=whole.device,
+        run_dir=run_dir,
+        events=events,
+    )
+    return CachedSegmenting(whole, halves.suffix, Rows(frozen, masks)) if halves and frozen else None
 
 
 def _on(device: torch.device, inputs: Tensor) -> Tensor:
