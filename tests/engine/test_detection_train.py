@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import random
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +17,7 @@ import torch
 import warm_engine
 from archives_factory import encoded, inspected
 from PIL import Image, ImageDraw
-from warm_engine import Ended
+from warm_engine import ROOT, Ended
 
 from finetuning.engine import frameworks, serve, spec, taps, weights
 from finetuning.engine.frameworks import detectors, torchvision_detectors
