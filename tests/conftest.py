@@ -26,6 +26,7 @@ def chromium() -> str | None:
     return next((found for name in names if name and (found := shutil.which(name))), None)
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The workers of `make test` take one file after the other; who needs the running product shares the one of one
     worker, which starts and seeds it once."""
