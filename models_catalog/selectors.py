@@ -9,13 +9,14 @@ from typing import Any
 
 import django_filters
 from django.contrib.auth.models import AnonymousUser
-from django.db.models import Count, F, Prefetch, Q, QuerySet
+from django.db.models import Count, Exists, F, OuterRef, Prefetch, Q, QuerySet
 from django.forms import CheckboxSelectMultiple
 
 from marketplace.accounts.models import Namespace, User
 from marketplace.accounts.models.people import NamespaceQuerySet
-from models_catalog.models import Grant, LineageEdge, Listing, Order, Release
+from models_catalog.models import Flag, Grant, Incident, LicenseTerms, LineageEdge, Listing, Order, Release
 from models_catalog.models.listings import FRAMEWORKS, TASKS
+from models_catalog.royalties import Claim
 from models_catalog.terms import Answer
 
 RIGHTS = [
@@ -141,6 +142,7 @@ def release_with_files(user: User | AnonymousUser, listing: Listing, version: st
         .prefetch_related(
             "artifacts",
             Prefetch("parent_edges", LineageEdge.objects.shown_to(user).order_by("id")),
+            Prefetch("flags", Flag.objects.shown_to(user)),
         )
     )
     if version:
@@ -216,11 +218,61 @@ def _ancestor(edge: LineageEdge, depth: int) -> LineageNode:
     return LineageNode(None, PRIVATE_MODEL, relation, depth, digest=digest, is_private_model=True)
 
 
+def royalty_claims(release: Release) -> list[Claim]:
+    """What every ancestor may ask of a sale of the release, under the terms of the time when it was used and for
+    its owner of now; a query for each generation."""
+    claims: list[Claim] = []
+    frontier, seen, generations = {release.pk}, {release.pk}, 0
+    while frontier:
+        generations += 1
+        edges = LineageEdge.objects.filter(child__in=frontier, parent__isnull=False)
+        found = {}
+        for edge in edges.select_related("parent__listing__namespace", "parent__terms", "terms"):
+            if edge.parent is not None and edge.parent_id not in seen:
+                found[edge.parent_id] = edge.parent
+                claims.append(_claim(edge.parent, terms=edge.terms or edge.parent.terms, generations=generations))
+        frontier = set(found)
+        seen |= frontier
+    return claims
+
+
+def _claim(ancestor: Release, *, terms: LicenseTerms, generations: int) -> Claim:
+    value = terms.value
+    return Claim(
+        ancestor=ancestor.listing_id,
+        title=str(ancestor.listing),
+        payee=ancestor.listing.namespace_id,
+        generations=generations,
+        bps=value.royalty_bps,
+        floor_minor=value.royalty_floor_minor,
+        currency=value.currency,
+        depth=value.royalty_depth,
+    )
+
+
 def names_shown_to(user: User | AnonymousUser, release_ids: Iterable[int]) -> list[str]:
     """The releases' names in order; one that does not exist for the user is called a private model."""
     shown = Release.objects.visible_to(user).filter(pk__in=release_ids).select_related("listing__namespace")
     names = {release.pk: str(release) for release in shown}
     return sorted(names.get(pk, PRIVATE_MODEL) for pk in release_ids)
+
+
+def incident_of(user: User | AnonymousUser, pk: int) -> QuerySet[Incident]:
+    """The incident by its number, as a queryset so that the caller turns absence into 404."""
+    return Incident.objects.visible_to(user).shown_to(user).filter(pk=pk)
+
+
+def affected_by(incident: Incident, user: User | AnonymousUser) -> QuerySet[Release]:
+    """The flagged releases that exist for the user, with `is_mine` and `is_licensed`; those first."""
+    mine = Namespace.objects.of(user)
+    held = Grant.objects.covering().filter(licensee__in=mine, revoked_at__isnull=True)
+    return (
+        Release.objects.visible_to(user)
+        .filter(flags__incident=incident)
+        .select_related("listing__namespace", "terms")
+        .annotate(is_mine=Exists(mine.filter(pk=OuterRef("listing__namespace_id"))), is_licensed=Exists(held))
+        .order_by("-is_mine", "-is_licensed", "-id")
+    )
 
 
 def licenses_of(user: User) -> QuerySet[Grant]:

@@ -22,6 +22,8 @@ ANYBODY = [
     MODEL,
     "/models/pytorch/resnet50-imagenet1k-v2/",
     f"{MODEL}license/",
+    f"{MODEL}lineage/",
+    f"{MODEL}versions/1.0/obligations/",
     "/account/login/",
     "/account/signup/",
     "/account/password/reset/",
@@ -46,8 +48,11 @@ TOURIST = [
     "takedown",
     "evaluation",
     "/licenses/",
+    "/notifications/",
+    "/audit/",
     "grant",
     "order",
+    "/statements/tourist/",
     "/datasets/",
     "/datasets/new/",
     "dataset ready",
@@ -93,6 +98,8 @@ STUDIO = [
     "/vendor/studio/verified-model/",
     *(f"/vendor/studio/{name}-model/1.0/" for name in ("draft", "rejected", "verified", "withdrawn")),
     "/models/studio/withdrawn-model/",
+    "/models/studio/withdrawn-model/lineage/",
+    "incident",
 ]
 VENDOR = [
     "/vendor/",
@@ -102,8 +109,14 @@ VENDOR = [
     "/vendor/downloads/",
     "/vendor/downloads/?listing=northlight/efficientnet-lite0&days=7",
     "/vendor/northlight/efficientnet-lite0/1.0/",
+    "/vendor/northlight/efficientnet-lite1/1.0/",
     MODEL,
+    "order",
+    "/statements/northlight/",
+    "/payouts/",
+    "payout",
 ]
+STAFF = ["order", "order paid", "/payouts/", "payout", "/statements/northlight/"]
 
 
 @pytest.mark.stack
@@ -120,10 +133,11 @@ def test_a_page_of_a_buyer(signed_in: Callable[[str], Page], world: World, path:
 
 @pytest.mark.stack
 @pytest.mark.parametrize(
-    ("vendor", "path"), [*(("studio", path) for path in STUDIO), *(("vendor", path) for path in VENDOR)]
+    ("vendor", "path"),
+    [(who, path) for who, paths in (("studio", STUDIO), ("vendor", VENDOR), ("admin", STAFF)) for path in paths],
 )
 def test_a_page_of_a_vendor(signed_in: Callable[[str], Page], world: World, vendor: str, path: str) -> None:
-    look(signed_in(vendor), world.stack.url + path)
+    look(signed_in(vendor), world.stack.url + world.paths.get(path, path))
 
 
 @pytest.mark.stack
