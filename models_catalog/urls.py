@@ -13,6 +13,7 @@ from models_catalog.web import (
     orders,
     payments,
     reviews,
+    terms,
     vendor,
 )
 
@@ -77,6 +78,7 @@ urlpatterns = [
     path("vendor/new/", vendor.listing_new, name="vendor_listing_new"),
     path("vendor/requests/<uuid:pk>/", vendor.request_decide, name="request_decide"),
     path(_VENDOR, vendor.listing, name="vendor_listing"),
+    path(_VENDOR + "terms/new/", terms.build, name="vendor_terms"),
     path(_RELEASE, vendor.release, name="vendor_release"),
     path(_RELEASE + "files/", vendor.artifact, name="vendor_artifact"),
     path(_RELEASE + "text/<str:kind>/", vendor.text, name="vendor_text"),
