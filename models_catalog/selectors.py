@@ -14,8 +14,9 @@ from django.forms import CheckboxSelectMultiple
 
 from marketplace.accounts.models import Namespace, User
 from marketplace.accounts.models.people import NamespaceQuerySet
-from models_catalog.models import Flag, Grant, Incident, LineageEdge, Listing, Order, Release
+from models_catalog.models import Flag, Grant, Incident, LicenseTerms, LineageEdge, Listing, Order, Release
 from models_catalog.models.listings import FRAMEWORKS, TASKS
+from models_catalog.royalties import Claim
 from models_catalog.terms import Answer
 
 RIGHTS = [
@@ -215,6 +216,38 @@ def _ancestor(edge: LineageEdge, depth: int) -> LineageNode:
     if edge.is_parent_shown:  # type: ignore[attr-defined]  # annotated by shown_to
         return LineageNode(edge.parent, str(edge.parent.listing), relation, depth, digest=digest)
     return LineageNode(None, PRIVATE_MODEL, relation, depth, digest=digest, is_private_model=True)
+
+
+def royalty_claims(release: Release) -> list[Claim]:
+    """What every ancestor may ask of a sale of the release, under the terms of the time when it was used and for
+    its owner of now; a query for each generation."""
+    claims: list[Claim] = []
+    frontier, seen, generations = {release.pk}, {release.pk}, 0
+    while frontier:
+        generations += 1
+        edges = LineageEdge.objects.filter(child__in=frontier, parent__isnull=False)
+        found = {}
+        for edge in edges.select_related("parent__listing__namespace", "parent__terms", "terms"):
+            if edge.parent is not None and edge.parent_id not in seen:
+                found[edge.parent_id] = edge.parent
+                claims.append(_claim(edge.parent, terms=edge.terms or edge.parent.terms, generations=generations))
+        frontier = set(found)
+        seen |= frontier
+    return claims
+
+
+def _claim(ancestor: Release, *, terms: LicenseTerms, generations: int) -> Claim:
+    value = terms.value
+    return Claim(
+        ancestor=ancestor.listing_id,
+        title=str(ancestor.listing),
+        payee=ancestor.listing.namespace_id,
+        generations=generations,
+        bps=value.royalty_bps,
+        floor_minor=value.royalty_floor_minor,
+        currency=value.currency,
+        depth=value.royalty_depth,
+    )
 
 
 def names_shown_to(user: User | AnonymousUser, release_ids: Iterable[int]) -> list[str]:

@@ -21,7 +21,9 @@ from marketplace.api import RawBody, View
 from marketplace.clients import asker
 from marketplace.decisions import require
 from marketplace.errors import Invalid
+from marketplace.idempotency import idempotent, require_key
 from models_catalog import policies, selectors
+from models_catalog.api import money_shapes
 from models_catalog.api import serializers as shapes
 from models_catalog.models import Flag, LineageEdge, Listing, Order, Release
 from models_catalog.models.licensing import Credential
@@ -258,21 +260,32 @@ class Grants(View):
     @extend_schema(
         summary="Accept the terms, by their hash",
         request=shapes.GrantInput,
-        responses={201: shapes.GrantOutput, 202: shapes.OrderOutput},
+        responses={201: shapes.GrantOutput, 202: money_shapes.OrderOutput},
     )
+    @idempotent()
     def post(self, request: Request, namespace: str, name: str) -> Response:
         listing = find_listing(request, namespace, name)
         fields = _checked(shapes.GrantInput(data=request.data))
         if listing.latest_release is None:
             raise Http404
         licensee = namespace_named(fields["licensee"], field="licensee") if "licensee" in fields else None
+        if _costs_money(request, listing.latest_release, fields["terms_hash"], licensee):
+            require_key(request)
         accepted = licensing.accept_terms(
             user=request.user,
             release=listing.latest_release,
             terms_hash=fields["terms_hash"],
             licensee=licensee,
+            payment=fields.get("payment", ""),
             now=timezone.now(),
         )
         if isinstance(accepted, Order):
-            return Response(shapes.OrderOutput(accepted).data, status=202)
+            return Response(money_shapes.OrderOutput(accepted).data, status=202)
         return Response(shapes.GrantOutput(accepted).data, status=201)
+
+
+def _costs_money(request: Request, release: Release, terms_hash: str, licensee: Namespace | None) -> bool:
+    """Would accepting place an order that is to be paid?"""
+    if not release.terms.price_minor or terms_hash != release.terms.terms_hash:
+        return False
+    return policies.may_license(request.user, release, now=timezone.now(), holder=licensee).allowed
