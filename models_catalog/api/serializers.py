@@ -159,10 +159,24 @@ class ListingOutput(serializers.Serializer[Any]):
     created_at = serializers.DateTimeField()
 
 
+class ReasonOutput(serializers.Serializer[Any]):
+    parent = serializers.CharField(help_text="Whose clause it is")  # type: ignore[assignment]  # DRF takes it out
+    clause = serializers.CharField()
+    right = serializers.CharField()
+    words = serializers.CharField()
+    fix = serializers.CharField()
+
+
+class ExcludedOutput(serializers.Serializer[Any]):
+    listing = serializers.CharField()
+    reasons = ReasonOutput(many=True)
+
+
 class DecisionOutput(serializers.Serializer[Any]):
     allowed = serializers.BooleanField()
     code = serializers.CharField()
     why = serializers.CharField()
+    reasons = ReasonOutput(many=True)
 
 
 class ListingDetailOutput(ListingOutput):

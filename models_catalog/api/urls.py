@@ -9,6 +9,7 @@ _RELEASE = _LISTING + "releases/<str:version>/"
 
 urlpatterns = [
     path("listings/", views.ListingsView.as_view(), name="api_listings"),
+    path("listings/excluded/", views.ExcludedView.as_view(), name="api_listings_excluded"),
     path(_LISTING, views.ListingView.as_view(), name="api_listing"),
     path(_LISTING + "grants/", views.Grants.as_view(), name="api_grants"),
     path(_LISTING + "quote/", orders.QuoteView.as_view(), name="api_quote"),

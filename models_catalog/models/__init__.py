@@ -1,6 +1,6 @@
 from models_catalog.models.incidents import Flag, Incident
 from models_catalog.models.ledger import LedgerAccount, LedgerEntry, LedgerTransaction, Payout, PayoutBatch
-from models_catalog.models.licensing import AccessRequest, Download, Grant, LicenseTerms
+from models_catalog.models.licensing import AccessRequest, ClauseSet, Download, Grant, LicenseTerms
 from models_catalog.models.lineage import LineageEdge, WeightsOrigin
 from models_catalog.models.listings import Artifact, Listing, Release
 from models_catalog.models.moderation import Report, Takedown
@@ -12,6 +12,7 @@ __all__ = [
     "Answer",
     "Artifact",
     "CitedEvaluation",
+    "ClauseSet",
     "Download",
     "Flag",
     "Grant",

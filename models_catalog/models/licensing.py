@@ -21,6 +21,17 @@ if TYPE_CHECKING:
 _ANSWERS = [(answer.value, answer.value.capitalize()) for answer in values.Answer]
 
 
+class ClauseSet(models.Model):
+    """The clauses that say what may be done, which many terms share. Apart from the terms, whose rows hold whole
+    license texts: a search reads these few, and finds the terms by their index."""
+
+    sha256 = models.CharField(max_length=64, unique=True)
+    clauses = models.JSONField()
+
+    def __str__(self) -> str:
+        return self.sha256[:12]
+
+
 class LicenseTerms(models.Model):
     """An immutable set of terms. `document` is the truth; the other columns are for search and facets."""
 
@@ -37,6 +48,7 @@ class LicenseTerms(models.Model):
     manual_approval = models.BooleanField(default=False)
     price_minor = models.PositiveBigIntegerField(default=0)
     currency = models.CharField(max_length=3)
+    clause_set = models.ForeignKey(ClauseSet, null=True, on_delete=models.PROTECT, related_name="terms")
     created_at = models.DateTimeField(auto_now_add=True)
 
     def __str__(self) -> str:

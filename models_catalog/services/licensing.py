@@ -13,11 +13,11 @@ from marketplace.clients import Asker
 from marketplace.decisions import require
 from marketplace.errors import Conflict
 from models_catalog import policies
-from models_catalog.models import Artifact, Download, Grant, LicenseTerms, Order, Release
+from models_catalog.models import Artifact, ClauseSet, Download, Grant, LicenseTerms, Order, Release
 from models_catalog.models.licensing import Credential
 from models_catalog.models.orders import Receiver
 from models_catalog.services import orders, payments
-from models_catalog.terms import Right, Terms, as_json
+from models_catalog.terms import Right, Terms, as_json, clause_set, clause_set_sha256
 from models_catalog.validation import require_sound
 
 
@@ -40,8 +40,15 @@ def terms_row(value: Terms) -> LicenseTerms:
             "manual_approval": value.approval == "manual",
             "price_minor": value.price_minor,
             "currency": value.currency,
+            "clause_set": lambda: _clause_set_row(value),  # type: ignore[misc]  # Django calls it where it creates
         },
     )
+    return row
+
+
+def _clause_set_row(value: Terms) -> ClauseSet:
+    clauses = clause_set(value)
+    row, _ = ClauseSet.objects.get_or_create(sha256=clause_set_sha256(clauses), defaults={"clauses": clauses})
     return row
 
 
