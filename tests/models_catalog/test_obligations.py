@@ -47,7 +47,7 @@ def child() -> Release:
     scenarios.licensed(mo, parent)
     draft = with_notice(mo, "small", APACHE, "Copyright Mo")
     lineage.declare(user=mo, release=draft, parent=parent, relation=Relation.FINETUNE, now=timezone.now())
-    data = terms_row(PRESETS["cc-by-4.0"])
+    data = terms_row(PRESETS["cc0-1.0"])
     LineageEdge.objects.create(
         child=draft, relation=Relation.TRAINED_ON, dataset_sha256="d" * 64, dataset_name="tomatoes", terms=data
     )
@@ -66,7 +66,7 @@ def test_notices_credit_and_changes_go_up_the_whole_chain(child: Release) -> Non
     assert "small (mo/small@1.0) by mo, licensed under Apache License 2.0." in found["ATTRIBUTION.txt"]
     assert "net (vera/net@1.0) by vera, licensed under Apache License 2.0." in found["ATTRIBUTION.txt"]
     assert "Based on a model under Apache License 2.0." in found["ATTRIBUTION.txt"]
-    assert "The data “tomatoes”, licensed under Creative Commons Attribution 4.0." in found["ATTRIBUTION.txt"]
+    assert "The data “tomatoes”, licensed under Creative Commons Zero 1.0." in found["ATTRIBUTION.txt"]
     assert "Fine-tuned from vera/net@1.0" in found["CHANGES.md"]
     assert "changed: NOTICE, model.safetensors" in found["CHANGES.md"]
     assert "Trained on the dataset “tomatoes”" in found["CHANGES.md"]
@@ -76,7 +76,7 @@ def test_each_license_text_is_there_once(child: Release) -> None:
     found = texts(child)
 
     licenses = {path: text for path, text in found.items() if path.startswith("licenses/")}
-    assert licenses.pop("licenses/CC-BY-4.0.txt").strip() == PRESETS["cc-by-4.0"].text.strip()
+    assert licenses.pop("licenses/CC0-1.0.txt").strip() == PRESETS["cc0-1.0"].text.strip()
     assert licenses == {"licenses/Apache-2.0.txt": "Apache says so.\n"}
 
 
@@ -143,7 +143,7 @@ def test_the_bom_is_valid_and_says_what_the_model_is_made_of(child: Release) -> 
     assert kinds == {"net": "machine-learning-model", "tomatoes": "data"}
     [data] = [part for part in bom["components"] if part["type"] == "data"]
     assert (data["licenses"], data["data"]) == (
-        [{"license": {"id": "CC-BY-4.0"}}],
+        [{"license": {"id": "CC0-1.0"}}],
         [{"type": "dataset", "name": "tomatoes"}],
     )
     depends = {entry["ref"]: entry.get("dependsOn", []) for entry in bom["dependencies"]}
