@@ -1,13 +1,16 @@
-"""Linear heads on fixed features: multinomial logistic regression along a path of regularisation."""
+"""Linear heads on fixed features: logistic regression along a path of regularisation, multinomial, or of one yes or no
+for each class where items show any number of them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from finetuning.engine.labelling import ONE_CLASS, Labelling
 
 # 11 values, log-spaced, of scikit-learn's C: the inverse weight of the squared norm against the summed loss.
 REGULARIZATIONS: tuple[float, ...] = tuple(10.0**power for power in range(-5, 6))
@@ -35,24 +38,25 @@ class LinearHead:
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """`features` (N, D), `labels` (N,) int64. `views` tells how many of the N rows show the same image: each
+    """`features` (N, D), `labels` as `labelling` has them, (N,) int64 or (N, C). `views` tells how many of the N rows show the same image: each
     row then counts for 1 / `views` of an image, so that C keeps its meaning."""
 
     features: Tensor
     labels: Tensor
     views: int = 1
+    labelling: Labelling = ONE_CLASS
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One place on the path; losses are means in nats."""
+    """One place on the path; losses are means in nats, scores the labelling's metric."""
 
     regularization: float
     head: LinearHead
     train_loss: float
-    train_accuracy: float
+    train_score: float
     validation_loss: float
-    validation_accuracy: float
+    validation_score: float
 
 
 class Scale:
@@ -78,12 +82,10 @@ def regularization_path(train: Samples, validation: Samples, classes: int) -> It
     features = train.features.float()
     scale = Scale(features)
     rows = scale.apply(features)
-    weight, bias = _start(train.labels, classes, rows)
+    weight, bias = _start(train, classes, rows)
     lowest, since = float("inf"), 0
     for regularization in REGULARIZATIONS:
-        weight, bias = _minimise(
-            Samples(rows, train.labels, train.views), weight, bias, regularization, _MAX_ITERATIONS
-        )
+        weight, bias = _minimise(replace(train, features=rows), weight, bias, regularization, _MAX_ITERATIONS)
         point = _point(regularization, scale.fold(weight, bias), train, validation)
         yield point
         lowest, since = (point.validation_loss, 0) if point.validation_loss < lowest else (lowest, since + 1)
@@ -102,30 +104,28 @@ def fit(samples: Samples, classes: int, regularization: float, *, dtype: torch.d
     features = samples.features.to(dtype if samples.features.numel() <= _DOUBLE_UP_TO else torch.float32)
     scale = Scale(features)
     rows = scale.apply(features)
-    weight, bias = _start(samples.labels, classes, rows)
-    weight, bias = _minimise(
-        Samples(rows, samples.labels, samples.views), weight, bias, regularization, _MAX_FINAL_ITERATIONS
-    )
+    weight, bias = _start(samples, classes, rows)
+    weight, bias = _minimise(replace(samples, features=rows), weight, bias, regularization, _MAX_FINAL_ITERATIONS)
     return scale.fold(weight, bias)
 
 
 def score(head: LinearHead, samples: Samples) -> tuple[float, float]:
-    """Returns the mean loss in nats and the accuracy."""
+    """Returns the mean loss in nats and the labelling's metric."""
     logits = head.logits(samples.features)
-    loss = functional.cross_entropy(logits, samples.labels)
-    return float(loss), float((logits.argmax(dim=1) == samples.labels).float().mean())
+    loss = samples.labelling.loss(logits, samples.labels)
+    return float(loss), samples.labelling.score(logits, samples.labels)
 
 
-def _start(labels: Tensor, classes: int, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns zero weights and the log prior: the answer for infinite regularisation."""
-    counts = torch.bincount(labels, minlength=classes).clamp(min=1).to(rows.dtype)
-    return rows.new_zeros(classes, rows.shape[1]), (counts / counts.sum()).log()
+def _start(samples: Samples, classes: int, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns zero weights and the prior: the answer for infinite regularisation."""
+    prior = samples.labelling.prior(samples.labels, classes)
+    return rows.new_zeros(classes, rows.shape[1]), prior.to(rows.dtype)
 
 
 def _minimise(
     samples: Samples, weight: Tensor, bias: Tensor, regularization: float, iterations: int
 ) -> tuple[Tensor, Tensor]:
-    """Minimises mean cross-entropy + |W|^2 / (2 C n) by L-BFGS, n in images; the bias is free."""
+    """Minimises the mean loss + |W|^2 / (2 C n) by L-BFGS, n in images; the bias is free."""
     weight, bias = weight.clone().requires_grad_(), bias.clone().requires_grad_()
     penalty = samples.views / (2 * regularization * len(samples.labels))
     columns = samples.features.T
@@ -142,7 +142,7 @@ def _minimise(
         optimizer.zero_grad()
         # (C, N): a few classes against many features multiply twice as fast this way round, forward and backward.
         logits = torch.addmm(bias[:, None], weight, columns).T
-        loss = functional.cross_entropy(logits, samples.labels) + penalty * weight.square().sum()
+        loss = samples.labelling.loss(logits, samples.labels) + penalty * weight.square().sum()
         loss.backward()
         return loss
 
@@ -151,13 +151,13 @@ def _minimise(
 
 
 def _point(regularization: float, head: LinearHead, train: Samples, validation: Samples) -> Point:
-    train_loss, train_accuracy = score(head, train)
-    validation_loss, validation_accuracy = score(head, validation)
+    train_loss, train_score = score(head, train)
+    validation_loss, validation_score = score(head, validation)
     return Point(
         regularization=regularization,
         head=head,
         train_loss=train_loss,
-        train_accuracy=train_accuracy,
+        train_score=train_score,
         validation_loss=validation_loss,
-        validation_accuracy=validation_accuracy,
+        validation_score=validation_score,
     )
