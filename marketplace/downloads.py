@@ -11,6 +11,7 @@ from django.utils.http import content_disposition_header
 from marketplace import storage
 
 _RANGE = re.compile(r"bytes=([0-9]*)-([0-9]*)")
+_SPAN = re.compile(r"bytes ([0-9]+)-([0-9]+)/([0-9]+)")
 _LONGEST_NUMBER = 18  # digits: more than any file has bytes, and few enough for int()
 
 
@@ -119,7 +120,17 @@ def _body(request: HttpRequest, sha256: str, start: int, length: int) -> HttpRes
     return FileResponse(_Slice(storage.open_blob(sha256), start=start, length=length))
 
 
+# A range from the start that is shorter, and not the whole file, is a look at its header: safetensors readers
+# do that. Clients that load in parts take larger ones.
+_SHORTEST_PART = 2**20  # bytes
+
+
 def is_a_download(request: HttpRequest, response: HttpResponseBase) -> bool:
-    """True for the answer that a download is counted by: the one that carries the first byte."""
-    starts = request.headers.get("Range", "bytes=0-").startswith("bytes=0-")
-    return request.method == "GET" and starts and response.status_code in (200, 206)
+    """True for the answer that a download is counted by: the one that carries the first byte, and with it the
+    whole file or a part of at least a MiB. The parts that follow, and a resumption, carry others."""
+    if request.method != "GET" or response.status_code not in (200, 206):
+        return False
+    if response.status_code == 200:  # noqa: PLR2004 - OK: the whole file
+        return True
+    first, last, size = (int(number) for number in _SPAN.findall(response["Content-Range"])[0])
+    return first == 0 and (last == size - 1 or last + 1 >= _SHORTEST_PART)

@@ -20,6 +20,7 @@ class Job(Enum):
     VERIFY_RELEASE = ("finetuning.tasks.verify_release", FAST)
     FETCH_WEIGHTS = ("finetuning.tasks.fetch_weights", FAST)
     INSPECT_DATASET = ("finetuning.tasks.inspect_dataset", FAST)
+    SEND_EMAIL = ("marketplace.accounts.tasks.send_email", FAST)
     FINE_TUNE = ("finetuning.tasks.fine_tune", TRAIN)
 
     @property

@@ -10,13 +10,18 @@ from marketplace.api import NotThere
 
 # Signing in to the admin is signing in to the site: its second factor and its limits of attempts.
 admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]  # as allauth documents it
-api = [path("", include("models_catalog.api.urls")), path("", include("finetuning.api.urls"))]
+api = [
+    path("", include("marketplace.accounts.api_urls")),
+    path("", include("models_catalog.api.urls")),
+    path("", include("finetuning.api.urls")),
+]
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", include("marketplace.page_urls")),
     path("", include("models_catalog.urls")),
     path("", include("finetuning.urls")),
     path("account/", include("marketplace.accounts.urls")),
+    path("notifications/", include("marketplace.accounts.inbox_urls")),
     path("account/", include("allauth.urls")),
     path("admin/", admin.site.urls),
     path("api/v1/", include(api)),

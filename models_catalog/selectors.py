@@ -253,7 +253,8 @@ def vendor_desk(user: User) -> VendorDesk:
         .annotate(
             licenses=_number(Grant.objects.filter(listing=OuterRef("pk"), superseded_at__isnull=True), of="listing"),
             downloads=_number(
-                Download.objects.filter(artifact__release__listing=OuterRef("pk")), of="artifact__release__listing"
+                Download.objects.filter(artifact__release__listing=OuterRef("pk"), day__isnull=False),
+                of="artifact__release__listing",
             ),
         )
         .prefetch_related("releases")

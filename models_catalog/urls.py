@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from models_catalog.web import catalog, checkout, vendor
+from models_catalog.web import catalog, checkout, desk, vendor
 
 _MODEL = "models/<str:namespace>/<str:name>/"
 _VENDOR = "vendor/<str:namespace>/<str:name>/"
@@ -21,6 +21,7 @@ urlpatterns = [
     path("orders/<uuid:pk>/settle/", checkout.order_settle, name="order_settle"),
     path("orders/<uuid:pk>/cancel/", checkout.order_cancel, name="order_cancel"),
     path("vendor/", vendor.desk, name="vendor_desk"),
+    path("vendor/downloads/", desk.downloads, name="vendor_downloads"),
     path("vendor/new/", vendor.listing_new, name="vendor_listing_new"),
     path("vendor/requests/<uuid:pk>/", vendor.request_decide, name="request_decide"),
     path(_VENDOR, vendor.listing, name="vendor_listing"),

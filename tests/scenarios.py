@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from datetime import datetime
 
 from django.utils import timezone
 
 from marketplace import storage
 from marketplace.accounts.models import Namespace, Role, User
 from marketplace.accounts.services import people
-from models_catalog.models import Grant, Listing, Order, Release
+from marketplace.clients import asker
+from models_catalog.models import Artifact, Grant, Listing, Order, Release
+from models_catalog.models.licensing import Credential
 from models_catalog.presets import PRESETS
 from models_catalog.services import licensing, orders, publishing
 from models_catalog.terms import Terms
@@ -104,6 +107,19 @@ def vendor_of(release: Release) -> User:
     """Somebody who owns the release's namespace."""
     namespace = release.listing.namespace
     return namespace.user or namespace.organization.memberships.get(role=Role.OWNER).user
+
+
+def downloaded(
+    user: User, artifact: Artifact, *, agent: str = "Mozilla/5.0", by_token: bool = False, at: datetime | None = None
+) -> None:
+    """The user has asked for the file, as the program that the User-Agent names."""
+    licensing.record_download(
+        artifact=artifact,
+        user=user,
+        asker=asker(agent),
+        credential=Credential.TOKEN if by_token else Credential.SESSION,
+        now=at or timezone.now(),
+    )
 
 
 def priced(terms: Terms, minor: int) -> Terms:

@@ -13,6 +13,7 @@ from finetuning.models import Attempt, Dataset, Run
 from finetuning.models.datasets import DatasetStatus
 from finetuning.models.runs import IN_HAND, RunStatus
 from finetuning.services import leases
+from marketplace.accounts.services import notifications
 from marketplace.queue import Job, enqueue
 from models_catalog.models import Release
 from models_catalog.models.listings import ReleaseStatus
@@ -23,7 +24,7 @@ logger = logging.getLogger(__name__)
 def reap(*, now: datetime) -> int:
     """Ends expired attempts, queues their work again, and rings for rows whose message was lost.
     Returns how many rows it touched; safe to run in several processes at once."""
-    return _expire(now) + _poke(now)
+    return _expire(now) + _poke(now) + _poke_emails(now)
 
 
 def _expire(now: datetime) -> int:
@@ -71,6 +72,15 @@ def _poke(now: datetime) -> int:
             _requeue(orphan, now)
             poked += 1
     return poked + _poke_checks(now)
+
+
+def _poke_emails(now: datetime) -> int:
+    """Emails that are owed for a minute; rings once a minute, however long the slot has been busy."""
+    late = notifications.late_email(now=now)
+    if late is None or not cache.add("poke:emails", "rung", timeout=notifications.LATE.total_seconds()):
+        return 0
+    enqueue(Job.SEND_EMAIL, late)
+    return 1
 
 
 def _poke_checks(now: datetime) -> int:

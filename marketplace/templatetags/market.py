@@ -161,10 +161,16 @@ def when(at: datetime | None, otherwise: str = "–") -> SafeString | str:
 
 
 @register.simple_tag(takes_context=True)
-def nav_link(context: Context, url_name: str, title: str, icon_name: str = "") -> SafeString:
-    """Returns a link of a menu, marked as current on its own page and those below it."""
+def nav_link(
+    context: Context,
+    url_name: str,
+    title: str,
+    icon_name: str = "",
+    exact: bool = False,  # noqa: FBT001, FBT002 - as templates pass it
+) -> SafeString:
+    """Returns a link of a menu, marked as current on its own page and, unless `exact`, on those below it."""
     href, request = reverse(url_name), context.get("request")
-    is_here = request is not None and request.path.startswith(href)
+    is_here = request is not None and (request.path == href or (not exact and request.path.startswith(href)))
     current = format_html(' aria-current="{}"', "page" if request and request.path == href else "true")
     return format_html(
         '<a href="{}"{}>{}{}</a>', href, current if is_here else "", icon(icon_name) if icon_name else "", title

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from models_catalog.api import views
+from models_catalog.api import desks, views
 
 _LISTING = "listings/<str:namespace>/<str:name>/"
 _RELEASE = _LISTING + "releases/<str:version>/"
@@ -11,6 +11,7 @@ urlpatterns = [
     path("listings/", views.ListingsView.as_view(), name="api_listings"),
     path(_LISTING, views.ListingView.as_view(), name="api_listing"),
     path(_LISTING + "grants/", views.Grants.as_view(), name="api_grants"),
+    path(_LISTING + "statistics/", desks.StatisticsView.as_view(), name="api_statistics"),
     path(_LISTING + "releases/", views.ReleasesView.as_view(), name="api_releases"),
     path(_RELEASE, views.ReleaseView.as_view(), name="api_release"),
     path(_RELEASE + "submit/", views.Submit.as_view(), name="api_submit"),

@@ -18,11 +18,13 @@ from rest_framework.response import Response
 from marketplace import downloads, storage
 from marketplace.accounts.models import Namespace
 from marketplace.api import RawBody, View
+from marketplace.clients import asker
 from marketplace.decisions import require
 from marketplace.errors import Invalid
 from models_catalog import policies, selectors
 from models_catalog.api import serializers as shapes
 from models_catalog.models import LineageEdge, Listing, Order, Release
+from models_catalog.models.licensing import Credential
 from models_catalog.presets import offer
 from models_catalog.services import licensing, lineage, publishing
 
@@ -179,7 +181,13 @@ class ArtifactUpload(View):
         filename = path.rpartition("/")[2]
         response = downloads.blob_response(plain, sha256=artifact.sha256, size=artifact.bytes, filename=filename)
         if downloads.is_a_download(plain, response):
-            licensing.record_download(artifact=artifact, user=request.user, client="api")
+            licensing.record_download(
+                artifact=artifact,
+                user=request.user,
+                asker=asker(request.headers.get("User-Agent", "")),
+                credential=Credential.TOKEN if request.auth else Credential.SESSION,
+                now=timezone.now(),
+            )
         return response
 
 

@@ -190,13 +190,30 @@ class AccessRequest(models.Model):
         return f"{self.requester} asks for {self.listing}"
 
 
+class Credential(models.TextChoices):
+    SESSION = "session", "Signed in"
+    TOKEN = "token", "API token"
+
+
 class Download(models.Model):
-    """One file served to somebody: the licence's proof and the vendor's statistics."""
+    """One file served to somebody: the licence's proof and the vendor's statistics. Of all the times that a file
+    is asked for in a day, by one person in one way, the first has a `day`; only that is counted."""
 
     artifact = models.ForeignKey("Artifact", on_delete=models.PROTECT, related_name="downloads")
     user = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
-    client = models.CharField(max_length=20)
+    client = models.CharField(max_length=20)  # marketplace.clients.Client
+    is_ci = models.BooleanField(default=False)
+    credential = models.CharField(max_length=12, choices=Credential.choices, blank=True, default="")
     at = models.DateTimeField(auto_now_add=True)
+    day = models.DateField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["artifact", "day", "user", "client", "is_ci", "credential"],
+                name="models_catalog_download_once_a_day",
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.artifact} at {self.at:%Y-%m-%d}"

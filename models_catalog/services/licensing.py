@@ -5,13 +5,16 @@ from __future__ import annotations
 from datetime import datetime
 
 from django.db import transaction
+from django.utils import timezone
 
 from marketplace.accounts.models import Namespace, User
 from marketplace.accounts.services import people
+from marketplace.clients import Asker
 from marketplace.decisions import require
 from marketplace.errors import Conflict
 from models_catalog import policies
 from models_catalog.models import Artifact, Download, Grant, LicenseTerms, Order, Release
+from models_catalog.models.licensing import Credential
 from models_catalog.services import orders, payments
 from models_catalog.terms import Right, Terms, as_json
 
@@ -60,6 +63,15 @@ def accept_terms(
         return orders.settle(order=order, actor=user, now=now) if provider.begin(order) else order
 
 
-def record_download(*, artifact: Artifact, user: User, client: str) -> None:
-    """Counts one file that is about to be served; the caller has asked `may_download`."""
-    Download.objects.create(artifact=artifact, user=user, client=client[:20])
+def record_download(*, artifact: Artifact, user: User, asker: Asker, credential: Credential, now: datetime) -> None:
+    """Counts one file that is about to be served, once a day however often it is begun; the caller has asked
+    `may_download`."""
+    row = Download(
+        artifact=artifact,
+        user=user,
+        client=asker.client,
+        is_ci=asker.is_ci,
+        credential=credential,
+        day=timezone.localdate(now),
+    )
+    Download.objects.bulk_create([row], ignore_conflicts=True)

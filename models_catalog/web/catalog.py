@@ -15,10 +15,12 @@ from finetuning.engine import titles
 from finetuning.engine.headlines import headline
 from finetuning.engine.spec import CARD_FILE, Task
 from marketplace import downloads, storage
+from marketplace.clients import asker
 from marketplace.decisions import require
 from marketplace.templatetags.market import count, price
 from models_catalog import cards, policies, selectors
 from models_catalog.models import Listing, Release
+from models_catalog.models.licensing import Credential
 from models_catalog.services import licensing
 from models_catalog.terms import Answer
 from models_catalog.web.facets import chips, facets
@@ -132,7 +134,13 @@ def download(request: HttpRequest, namespace: str, name: str, version: str, path
     filename = path.rpartition("/")[2]
     response = downloads.blob_response(request, sha256=artifact.sha256, size=artifact.bytes, filename=filename)
     if downloads.is_a_download(request, response):
-        licensing.record_download(artifact=artifact, user=request.user, client="browser")
+        licensing.record_download(
+            artifact=artifact,
+            user=request.user,
+            asker=asker(request.headers.get("User-Agent", "")),
+            credential=Credential.SESSION,
+            now=timezone.now(),
+        )
     return response
 
 

@@ -8,6 +8,7 @@ import { startCopy } from "./copy.js";
 import { startCompare } from "./compare.js";
 import { startStrategy } from "./strategy.js";
 import { startSwap } from "./swap.js";
+import { startDayChart } from "./day_chart.js";
 
 document.querySelectorAll("form[data-upload]").forEach(startUpload);
 document.querySelectorAll("[data-dropzone]").forEach(startDropzone);
@@ -18,6 +19,7 @@ document.querySelectorAll("[data-menu]").forEach(startMenu);
 document.querySelectorAll("[data-copy]").forEach(startCopy);
 document.querySelectorAll("[data-compare]").forEach(startCompare);
 document.querySelectorAll("[data-strategy-form]").forEach(startStrategy);
+document.querySelectorAll("[data-day-chart]").forEach(startDayChart);
 startSwap();
 document.addEventListener("keydown", (event) => {
   if (event.key !== "/" || event.target.closest("input, textarea, select")) return;

@@ -85,7 +85,13 @@ STUDIO = [
     *(f"/vendor/studio/{name}-model/1.0/" for name in ("draft", "rejected", "verified", "withdrawn")),
     "/models/studio/withdrawn-model/",
 ]
-VENDOR = ["/vendor/", "/vendor/northlight/efficientnet-lite0/1.0/", MODEL]
+VENDOR = [
+    "/vendor/",
+    "/vendor/downloads/",
+    "/vendor/downloads/?listing=northlight/efficientnet-lite0&days=7",
+    "/vendor/northlight/efficientnet-lite0/1.0/",
+    MODEL,
+]
 
 
 @pytest.mark.stack

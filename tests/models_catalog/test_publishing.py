@@ -16,7 +16,7 @@ from marketplace.errors import Conflict, Denied, Invalid
 from models_catalog import selectors
 from models_catalog.models import AccessRequest, Download, Listing, Release
 from models_catalog.presets import APPROVAL_TEMPLATE
-from models_catalog.services import access, licensing, publishing
+from models_catalog.services import access, publishing
 
 pytestmark = pytest.mark.django_db
 FILES = {f"release/{path}": {"sha256": "a" * 64, "bytes": 1} for path in ("config.json", "model.safetensors")}
@@ -91,7 +91,7 @@ def test_a_file_of_a_draft_that_its_vendor_has_looked_at_can_be_taken_out() -> N
     vendor = scenarios.person("vera")
     release = scenarios.draft_release(vendor)
     artifact = release.artifacts.get(path="config.json")
-    licensing.record_download(artifact=artifact, user=vendor, client="browser")
+    scenarios.downloaded(vendor, artifact)
 
     publishing.remove_artifact(user=vendor, release=release, path="config.json")
 
@@ -297,7 +297,7 @@ def test_the_desk_counts_each_license_and_download_once_in_queries_of_their_own(
         buyer = scenarios.person(name)
         scenarios.licensed(buyer, release)
         for artifact in release.artifacts.all():
-            licensing.record_download(artifact=artifact, user=buyer, client="api")
+            scenarios.downloaded(buyer, artifact)
 
     with CaptureQueriesContext(connection) as queries:
         desk = selectors.vendor_desk(vendor)

@@ -27,6 +27,7 @@ RESERVED_NAMES = frozenset(
         "metrics",
         "models",
         "new",
+        "notifications",
         "orders",
         "readyz",
         "runs",
@@ -42,6 +43,8 @@ RESERVED_NAMES = frozenset(
 
 class User(AbstractUser):
     """A person. Their namespace has their username."""
+
+    email_notifications = models.BooleanField(default=False)  # copies go to a verified address alone
 
     class Meta:
         constraints = [

@@ -19,6 +19,8 @@ class Scope(models.TextChoices):
     DATASETS_WRITE = "datasets:write", "Upload and delete datasets"
     RUNS_READ = "runs:read", "Read your runs"
     RUNS_WRITE = "runs:write", "Launch, cancel and publish runs"
+    NOTIFICATIONS_READ = "notifications:read", "Read your notifications"
+    NOTIFICATIONS_WRITE = "notifications:write", "Mark your notifications as read"
     PREDICT = "predict", "Predict with models that you may use"
 
 

@@ -1,0 +1,45 @@
+"""The sections of the vendor's desk that show what others do with their models."""
+
+from __future__ import annotations
+
+from django.contrib.auth.decorators import login_required
+from django.core.paginator import Paginator
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.utils import timezone
+
+from models_catalog.desks import statistics
+from models_catalog.models import Listing
+from models_catalog.models.listings import ListingQuerySet
+from models_catalog.selectors import MAX_NAME
+
+PAGE_SIZE = 25
+
+
+@login_required
+def downloads(request: HttpRequest) -> HttpResponse:
+    """Downloads of one listing (`?listing=namespace/name`) or of all, in a window of days (`?days=`)."""
+    managed = Listing.objects.managed_by(request.user).select_related("namespace").order_by("namespace__name", "name")
+    chosen = request.GET.get("listing", "")
+    window = statistics.window(request.GET.get("days", "")) or statistics.DEFAULT_WINDOW
+    found = statistics.statistics(_chosen(managed, chosen), until=timezone.localdate(), days=window)
+    context = {
+        "statistics": found,
+        "page": Paginator(found.releases, PAGE_SIZE).get_page(request.GET.get("page")),
+        "listings": [str(listing) for listing in managed],
+        "chosen": chosen,
+        "window": window,
+        "windows": statistics.WINDOWS,
+    }
+    return render(request, "models_catalog/vendor_downloads.html", context)
+
+
+def _chosen(managed: ListingQuerySet, identifier: str) -> ListingQuerySet:
+    """Returns the listing that a filter names, all of them without one, or raises Http404."""
+    if not identifier:
+        return managed
+    namespace, _, name = identifier.partition("/")
+    found = managed.filter(namespace__name__iexact=namespace[:MAX_NAME], name__iexact=name[:MAX_NAME])
+    if not found.exists():
+        raise Http404
+    return found
