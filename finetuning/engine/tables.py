@@ -104,10 +104,10 @@ def _with_labels(row: Row, more: list[str]) -> Row:
 
 def _of_one_separator(rows: list[Row]) -> list[Row]:
     """Returns the rows; where some part their labels by one separator and some by the other, those have a fault."""
-    first, second = LABEL_SEPARATORS
-    if not all(any(separator in row.label for row in rows) for separator in LABEL_SEPARATORS):
+    used = {separator: sum(separator in row.label for row in rows) for separator in LABEL_SEPARATORS}
+    if not all(used.values()):
         return rows
-    rarer = min(first, second, key=lambda separator: sum(separator in row.label for row in rows))
+    rarer = min(used, key=used.__getitem__)
     return [replace(row, labels=(), fault=("bad_separator", row.label)) if rarer in row.label else row for row in rows]
 
 

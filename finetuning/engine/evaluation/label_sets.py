@@ -173,7 +173,7 @@ def _worst(sets: LabelSets, labels: Sequence[str]) -> list[dict[str, Any]]:
     first = wrong[np.argsort(-sets.losses[wrong], kind="stable")][:_MAX_WORST]
 
     def named(row: Bools) -> str:
-        return ", ".join(labels[at] for at in np.flatnonzero(row)) or _NONE
+        return ", ".join(labels[at] for at in np.flatnonzero(row).tolist()) or _NONE
 
     return [
         {
