@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -72,9 +73,8 @@ class LabelSets:
 def report(raw: LabelSets, baselines: Mapping[str, LabelSets], *, labels: Sequence[str], seed: int) -> dict[str, Any]:
     """Returns the evaluation of the test split beside baselines on the same items, the first of them the one that is
     judged by; `raw` and they are as they are served."""
-    drawn = np.concatenate(list(intervals.resamples(raw.groups, seed=seed)))[:, raw.groups]
-    own = _headlines(raw, drawn)
-    rows = [_against(raw, own, kind, baseline, drawn) for kind, baseline in baselines.items()]
+    own = _headlines(raw, seed)
+    rows = [_against(raw, own, kind, baseline, seed) for kind, baseline in baselines.items()]
     main = rows[0]
     return {
         "split": "test",
@@ -83,7 +83,7 @@ def report(raw: LabelSets, baselines: Mapping[str, LabelSets], *, labels: Sequen
         "effective_items": round(intervals.effective_count(raw.groups), 1),
         "labels": list(labels),
         "multi_label": True,
-        "metrics": _measure(raw, own, drawn),
+        "metrics": _measure(raw, own, seed),
         "per_class": _per_class(raw, labels),
         "worst": _worst(raw, labels),
         "baseline": {name: main[name] for name in ("kind", "title", HEADLINE)},
@@ -92,9 +92,10 @@ def report(raw: LabelSets, baselines: Mapping[str, LabelSets], *, labels: Sequen
     }
 
 
-def _headlines(sets: LabelSets, drawn: Floats) -> Floats:
-    """Returns (1 + B,) the headline: of the items as they are, then of the resamples `drawn` (B, N)."""
-    return np.concatenate([_macro(sets, part) for part in (np.ones((1, len(sets.truth))), *_chunks(drawn, sets))])
+def _headlines(sets: LabelSets, seed: int) -> Floats:
+    """Returns (1 + B,) the headline: of the items as they are, then of the resamples."""
+    once = np.ones((1, len(sets.truth)))
+    return np.concatenate([_macro(sets, part) for part in itertools.chain([once], _resamples(sets, seed))])
 
 
 def _macro(sets: LabelSets, weights: Floats) -> Floats:
@@ -106,18 +107,19 @@ def _micro(sets: LabelSets, weights: Floats) -> Floats:
     return label_ranking.average_precision(sets.logits.ravel(), sets.truth.ravel(), spread)
 
 
-def _chunks(drawn: Floats, sets: LabelSets) -> Iterator[Floats]:
-    step = max(1, intervals.CHUNK_CELLS // sets.truth.size)
-    for start in range(0, len(drawn), step):
-        yield drawn[start : start + step]
+def _resamples(sets: LabelSets, seed: int) -> Iterator[Floats]:
+    """Yields how often each item counts, (b, N) at a time: the same resamples of groups for the same seed."""
+    for drawn in intervals.resamples(sets.groups, seed=seed, cells=sets.truth.size):
+        yield drawn[:, sets.groups]
 
 
-def _measure(sets: LabelSets, headlines: Floats, drawn: Floats) -> dict[str, dict[str, float]]:
+def _measure(sets: LabelSets, headlines: Floats, seed: int) -> dict[str, dict[str, float]]:
     """Returns every metric with its interval: Wilson's for the share of items that are right in all, else percentiles
     of the same resamples of groups."""
     count = intervals.effective_count(sets.groups)
     once = np.ones((1, len(sets.truth)))
-    rows = [_decisions(sets, part) | {"micro_average_precision": _micro(sets, part)} for part in _chunks(drawn, sets)]
+    resampled = _resamples(sets, seed)
+    rows = [_decisions(sets, part) | {"micro_average_precision": _micro(sets, part)} for part in resampled]
     values = _decisions(sets, once) | {"micro_average_precision": _micro(sets, once)}
     worst_loss = max(sets.truth.shape[1] * float(np.log(2)), 2 * float(sets.losses.mean()))
     found = {HEADLINE: _estimate(headlines[0], headlines[1:], count)}
@@ -186,10 +188,10 @@ def _worst(sets: LabelSets, labels: Sequence[str]) -> list[dict[str, Any]]:
     ]
 
 
-def _against(sets: LabelSets, own: Floats, kind: str, baseline: LabelSets, drawn: Floats) -> dict[str, Any]:
+def _against(sets: LabelSets, own: Floats, kind: str, baseline: LabelSets, seed: int) -> dict[str, Any]:
     """Returns the comparison with one baseline, as flat as one row of a table; an image comes out better where more of
     its labels are right."""
-    theirs, title = _headlines(baseline, drawn), BASELINES[kind]
+    theirs, title = _headlines(baseline, seed), BASELINES[kind]
     right, others = ((one.answered == one.truth).sum(axis=1) for one in (sets, baseline))
     compared = paired.compare(float(own[0] - theirs[0]), (own - theirs)[1:], (right - others).tolist())
     standing = _estimate(theirs[0], theirs[1:], intervals.effective_count(sets.groups))
