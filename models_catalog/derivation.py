@@ -8,7 +8,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator
 
-from models_catalog.terms import WORDS, Approval, Attribution, DerivativeTerms, Right, Terms, as_json
+from models_catalog.plain_words import WORDS
+from models_catalog.terms import Approval, Attribution, DerivativeTerms, Right, Terms, as_json
 
 PRICE = "have a price"
 _DUTIES = {

@@ -1,7 +1,8 @@
 """Licences as values: rights with deny as the default, obligations, restrictions and price. Pure.
 
 The clauses follow each licence's own text; where the law is unsettled (are weights a derivative work?) this is
-the site's conservative policy, and says so. What a derivative carries of them is `derivation.py`'s.
+the site's conservative policy, and says so. How they read is `plain_words.py`'s, what a derivative carries of them
+`verdict.py`'s, which values make sense `validation.py`'s.
 """
 
 from __future__ import annotations
@@ -36,21 +37,6 @@ class Right(StrEnum):
     SUBLICENSE = "sublicense"
     TRAIN_OTHER_MODELS = "train_other_models_on_outputs"
     PUBLISH_BENCHMARKS = "publish_benchmarks"
-
-
-WORDS = {
-    Right.USE: "Use the model",
-    Right.COMMERCIAL_USE: "Use it commercially",
-    Right.COMMERCIAL_OUTPUTS: "Use its outputs commercially",
-    Right.HOST_AS_SERVICE: "Offer it to others as a service",
-    Right.FINE_TUNE: "Fine-tune it",
-    Right.SHARE_DERIVATIVES: "Share what you fine-tune from it",
-    Right.SELL_DERIVATIVES: "Sell what you fine-tune from it",
-    Right.REDISTRIBUTE: "Pass on the original weights",
-    Right.SUBLICENSE: "Grant others a license of your own",
-    Right.TRAIN_OTHER_MODELS: "Train other models on its outputs",
-    Right.PUBLISH_BENCHMARKS: "Publish benchmark results",
-}
 
 
 class Attribution(StrEnum):
@@ -111,6 +97,9 @@ class Revocable(StrEnum):
     NEVER = "never"
 
 
+CURRENCIES = ("EUR", "USD", "GBP", "CHF", "CNY", "JPY")
+
+
 def denied() -> dict[Right, Answer]:
     return dict.fromkeys(Right, Answer.DENY)
 
@@ -118,7 +107,7 @@ def denied() -> dict[Right, Answer]:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
     """One immutable set of terms. Money in minor units of `currency`; royalty in hundredths of a percent of the
-    price of a derivative, at least its floor; a cap, count or span of 0 is none."""
+    price of a derivative, at least its floor; a cap, count, span or depth of 0 is none: no limit."""
 
     name: str
     license_id: str  # as Hub clients write it, lower case; `other` for a vendor's own
@@ -149,7 +138,7 @@ class Terms:
     seats: int = 0
     trial_days: int = 0
     royalty_floor_minor: int = 0
-    royalty_depth: int = 0  # generations of derivatives that owe it
+    royalty_depth: int = 0  # generations of derivatives that owe it; 0: all of them
     downstream_grant: DownstreamGrant = DownstreamGrant.COVERED
     transferable: bool = False
     revocable_on: Revocable = Revocable.BREACH
@@ -205,15 +194,15 @@ def from_json(document: dict[str, object]) -> Terms:
     rights = entries.pop("rights")
     if not isinstance(rights, dict):
         raise TypeError("rights must be an object")
-    for name in entries.keys() & _ENUMS.keys():
-        entries[name] = _ENUMS[name](entries[name])
+    for name in entries.keys() & ENUMS.keys():
+        entries[name] = ENUMS[name](entries[name])
     for name in ("prohibited_uses", "denied_territories"):
         listed = entries.pop(name, ())
         entries[name] = tuple(listed) if isinstance(listed, list | tuple) else ()
     return Terms(rights={right: Answer(rights.get(right.value, Answer.DENY)) for right in Right}, **entries)
 
 
-_ENUMS: dict[str, type[StrEnum]] = {
+ENUMS: dict[str, type[StrEnum]] = {
     "kind": Kind,
     "attribution": Attribution,
     "derivative_terms": DerivativeTerms,
@@ -222,42 +211,3 @@ _ENUMS: dict[str, type[StrEnum]] = {
     "downstream_grant": DownstreamGrant,
     "revocable_on": Revocable,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class PlainWords:
-    """What a reader must know before accepting, one sentence each."""
-
-    may: list[str]
-    may_ask: list[str]
-    must: list[str]
-    may_not: list[str]
-
-
-def in_plain_words(terms: Terms) -> PlainWords:
-    def of(answer: Answer) -> list[str]:
-        return [WORDS[right] for right in Right if terms.answer(right) is answer]
-
-    must = []
-    if terms.attribution is Attribution.NOTICE:
-        must.append("Keep the copyright and license notices")
-    elif terms.attribution is Attribution.DISPLAY:
-        must.append("Give visible credit" + (f": “{terms.attribution_text}”" if terms.attribution_text else ""))
-    if terms.include_text:
-        must.append("Pass on the license text")
-    if terms.state_changes:
-        must.append("Say what you changed")
-    if terms.pass_to_users:
-        must.append("Bind your own users to the same use restrictions")
-    if terms.network_source:
-        must.append("Publish the weights and training configuration of what you serve")
-    must += {
-        DerivativeTerms.FREE: [],
-        DerivativeTerms.CARRY_RESTRICTIONS: ["Carry these restrictions into the terms of a derivative"],
-        DerivativeTerms.SAME_OR_COMPATIBLE: ["License a shared derivative under the same or compatible terms"],
-        DerivativeTerms.SAME: ["License a shared derivative under the same terms"],
-    }[terms.derivative_terms]
-    may_not = of(Answer.DENY) + [f"Use it for {use}" for use in terms.prohibited_uses]
-    if terms.research_only:
-        may_not.append("Use it for anything but research")
-    return PlainWords(may=of(Answer.ALLOW), may_ask=of(Answer.ASK), must=must, may_not=may_not)

@@ -10,7 +10,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from marketplace.inputs import Input
-from models_catalog.models import Grant, Order, Release
+from models_catalog.models import Grant, LicenseTerms, Order, Release
 from models_catalog.models.lineage import Relation
 from models_catalog.models.listings import FRAMEWORKS, TASKS
 from models_catalog.presets import CURRENCIES, OFFERS
@@ -20,6 +20,8 @@ DECLARED = [choice for choice in Relation.choices if choice[0] != Relation.TRAIN
 
 
 class TermsOutput(serializers.Serializer[Any]):
+    """Every clause; the license text, which can be long, by its digest."""
+
     terms_hash = serializers.CharField()
     name = serializers.CharField()
     license_id = serializers.CharField()
@@ -27,7 +29,18 @@ class TermsOutput(serializers.Serializer[Any]):
     price_minor = serializers.IntegerField()
     currency = serializers.CharField()
     manual_approval = serializers.BooleanField()
-    document = serializers.DictField()
+    text_sha256 = serializers.CharField(source="value.text_sha256")
+    document = serializers.SerializerMethodField()
+
+    @extend_schema_field(serializers.DictField())
+    def get_document(self, terms: LicenseTerms) -> dict[str, Any]:
+        return {name: value for name, value in terms.document.items() if name != "text"}
+
+
+class TermsWithText(TermsOutput):
+    @extend_schema_field(serializers.DictField())
+    def get_document(self, terms: LicenseTerms) -> dict[str, Any]:
+        return dict(terms.document)
 
 
 class ArtifactOutput(serializers.Serializer[Any]):
@@ -76,7 +89,7 @@ class ReleaseOutput(serializers.Serializer[Any]):
     yanked_reason = serializers.CharField()
     on_this_server = serializers.SerializerMethodField()
     published_at = serializers.DateTimeField(allow_null=True)
-    terms = TermsOutput()
+    terms = TermsWithText()
     artifacts = ArtifactOutput(many=True, source="artifacts.all")
     parents = ParentOutput(many=True, source="parent_edges.all")
 

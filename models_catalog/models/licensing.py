@@ -12,6 +12,7 @@ from django.db.models import OuterRef, Q
 from django.utils import timezone
 
 from marketplace.accounts.models import Namespace, User
+from models_catalog import plain_words
 from models_catalog import terms as values
 
 if TYPE_CHECKING:
@@ -46,8 +47,8 @@ class LicenseTerms(models.Model):
         return values.from_json(self.document)
 
     @property
-    def plain(self) -> values.PlainWords:
-        return values.in_plain_words(self.value)
+    def plain(self) -> plain_words.PlainWords:
+        return plain_words.in_plain_words(self.value)
 
 
 class GrantQuerySet(models.QuerySet["Grant"]):

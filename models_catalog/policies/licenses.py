@@ -14,8 +14,9 @@ from models_catalog.models import Grant, Release
 from models_catalog.models.licensing import AccessRequest, RequestStatus
 from models_catalog.models.lineage import Relation
 from models_catalog.models.listings import ReleaseStatus
+from models_catalog.plain_words import WORDS
 from models_catalog.policies.releases import may_manage
-from models_catalog.terms import WORDS, Answer, Approval, Right
+from models_catalog.terms import Answer, Approval, Right
 
 Person = User | AnonymousUser
 

@@ -17,10 +17,13 @@ from models_catalog.models import Artifact, Download, Grant, LicenseTerms, Order
 from models_catalog.models.licensing import Credential
 from models_catalog.services import orders, payments
 from models_catalog.terms import Right, Terms, as_json
+from models_catalog.validation import require_sound
 
 
 def terms_row(value: Terms) -> LicenseTerms:
-    """Returns the row of these terms; equal terms are one row."""
+    """Returns the row of these terms; equal terms are one row. Raises Invalid (`bad_terms`): no terms that make no
+    sense are ever stored."""
+    require_sound(value)
     row, _ = LicenseTerms.objects.get_or_create(
         terms_hash=value.terms_hash,
         defaults={

@@ -43,6 +43,7 @@ def find(request: HttpRequest, namespace: str, name: str, version: str = "") -> 
 def catalog(request: HttpRequest) -> HttpResponse:
     found = selectors.ListingFilter(request.GET, queryset=selectors.catalog(request.user))
     rows = found.qs if found.is_valid() else selectors.catalog(request.user)
+    rows = rows.defer("latest_release__terms__document")  # with its license text, which no card shows
     sort = request.GET.get("sort", "newest")
     page = Paginator(selectors.order_catalog(rows, sort), PAGE_SIZE).get_page(request.GET.get("page"))
     context = {
