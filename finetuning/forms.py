@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, get_type_hints
@@ -12,11 +13,12 @@ from django import forms
 
 from finetuning.engine import titles
 from finetuning.engine.spec import LOSSES, STRATEGIES, Hyper, Loss, Strategy, Task, defaults_for
-from finetuning.models import Dataset
+from finetuning.models import Dataset, Run
 from finetuning.models.datasets import DatasetStatus
 from finetuning.selectors import datasets_of
 from marketplace.accounts.models import Namespace, User
 from models_catalog.models.listings import TASKS
+from models_catalog.models.reviews import HIGHEST, LOWEST
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,3 +189,29 @@ class PublishForm(forms.Form):
         values = dict(self.cleaned_data)
         price = values.pop("price") or 0
         return {**values, "price_minor": int(price * 100)}
+
+
+class ReviewForm(forms.Form):
+    rating = forms.TypedChoiceField(
+        choices=[(number, f"{number} of {HIGHEST}") for number in range(HIGHEST, LOWEST - 1, -1)],
+        coerce=int,
+        widget=forms.RadioSelect,
+        label="Rating",
+    )
+    text = forms.CharField(widget=forms.Textarea(attrs={"rows": 6}), max_length=4000, label="What should others know?")
+    run = forms.ChoiceField(
+        required=False,
+        label="Measured on your data",
+        help_text="Shown are its headline figure, the number of test items and digests: neither data nor classes.",
+    )
+
+    def __init__(self, *args: Any, runs: Iterable[Run], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        choices = [("", "Cite no measurement"), *((str(run.uid), _run_in_words(run)) for run in runs)]
+        self.fields["run"].choices = choices  # type: ignore[attr-defined]  # ChoiceField's
+
+
+def _run_in_words(run: Run) -> str:
+    measured = run.headline
+    figure = f"{measured.title} {100 * measured.value:.1f}% on {run.evaluation['items']} test items" if measured else ""
+    return f"{run}, {run.dataset_version.dataset}: {figure}"

@@ -48,6 +48,14 @@ def runs_of(user: User | AnonymousUser) -> QuerySet[Run]:
     )
 
 
+def runs_under(user: User | AnonymousUser, license_id: str) -> QuerySet[Run]:
+    """Returns the user's runs under one license, by its receipt number; none where that is no such number."""
+    try:
+        return runs_of(user).filter(grant=UUID(license_id))
+    except ValueError:
+        return Run.objects.none()
+
+
 def read_cursor(text: str) -> int | None:
     """Returns the cursor that a reader sent back, or None for what never was one."""
     return int(text) if text.isdecimal() and len(text) <= _CURSOR_DIGITS else None

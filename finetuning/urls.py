@@ -3,7 +3,7 @@
 from django.urls import path
 
 from finetuning.services import thumbnails
-from finetuning.web import datasets, launch, playground, runs
+from finetuning.web import datasets, launch, playground, reviews, runs
 
 urlpatterns = [
     path("datasets/", datasets.index, name="datasets"),
@@ -26,6 +26,7 @@ urlpatterns = [
     path("runs/<uuid:uid>/evaluation/<path:name>", runs.evaluation_file, name="run_evaluation_file"),
     path("runs/<uuid:uid>/cancel/", runs.cancel, name="run_cancel"),
     path("runs/<uuid:uid>/publish/", runs.publish, name="run_publish"),
+    path("models/<str:namespace>/<str:name>/review/", reviews.write, name="review_write"),
     path("models/<str:namespace>/<str:name>/try/", playground.page, name="try_model"),
     path("models/<str:namespace>/<str:name>/fetch/", playground.fetch_weights, name="fetch_weights"),
 ]

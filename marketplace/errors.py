@@ -50,6 +50,12 @@ class TooLarge(DomainError):
     status = 413
 
 
+class TooMany(DomainError):
+    """The same person did this too often of late."""
+
+    status = 429
+
+
 class Broken(DomainError):
     """What was sent did not arrive whole."""
 

@@ -9,6 +9,7 @@ from django import forms
 from marketplace.accounts.models import Namespace, User
 from models_catalog.cards import MAX_CARD_BYTES
 from models_catalog.models.listings import FRAMEWORKS, TASKS
+from models_catalog.models.moderation import ReportReason
 from models_catalog.presets import OFFERS
 
 LICENSES = [(key, terms.name) for key, terms in OFFERS.items()]
@@ -104,3 +105,37 @@ class ConfigForm(forms.Form):
 
 class ReasonForm(forms.Form):
     reason = forms.CharField(max_length=300)
+
+
+class WordsForm(forms.Form):
+    """A question, an answer, an appeal."""
+
+    text = forms.CharField(widget=forms.Textarea(attrs={"rows": 4}), max_length=4000)
+
+    def __init__(self, *args: Any, label: str = "", most: int = 4000, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["text"].label = label
+        self.fields["text"].widget.attrs["maxlength"] = most
+
+
+class ReportForm(forms.Form):
+    reason = forms.ChoiceField(choices=ReportReason.choices, label="What is wrong with it?")
+    text = forms.CharField(
+        widget=forms.Textarea(attrs={"rows": 5}),
+        max_length=4000,
+        label="What should the staff know?",
+        help_text="Only the site's staff read this.",
+    )
+
+
+class TakedownForm(forms.Form):
+    reason = forms.CharField(max_length=300, label="Reason", help_text="The owner reads it, and so do licensees.")
+    legal_basis = forms.CharField(
+        max_length=300, label="Legal basis", help_text="The law, or the clause of the license or of the site's rules."
+    )
+
+
+class DecisionForm(forms.Form):
+    decision = forms.CharField(
+        widget=forms.Textarea(attrs={"rows": 3}), max_length=500, label="Reason of your decision"
+    )

@@ -9,13 +9,12 @@ from typing import Any
 
 import django_filters
 from django.contrib.auth.models import AnonymousUser
-from django.db.models import Count, F, IntegerField, OuterRef, Prefetch, Q, QuerySet, Subquery
-from django.db.models.functions import Coalesce
+from django.db.models import Count, F, Prefetch, Q, QuerySet
 from django.forms import CheckboxSelectMultiple
 
 from marketplace.accounts.models import Namespace, User
 from marketplace.accounts.models.people import NamespaceQuerySet
-from models_catalog.models import AccessRequest, Download, Grant, LineageEdge, Listing, Order, Release
+from models_catalog.models import Grant, LineageEdge, Listing, Order, Release
 from models_catalog.models.listings import FRAMEWORKS, TASKS
 from models_catalog.terms import Answer
 
@@ -234,45 +233,3 @@ def licenses_of(user: User) -> QuerySet[Grant]:
 
 def open_orders_of(user: User) -> QuerySet[Order]:
     return Order.objects.visible_to(user).select_related("listing__namespace", "terms", "buyer", "placed_by")
-
-
-@dataclass(frozen=True, slots=True)
-class VendorDesk:
-    listings: list[Listing]
-    requests: list[AccessRequest]
-    orders: list[Order]
-    grants: int
-    downloads: int
-
-
-def vendor_desk(user: User) -> VendorDesk:
-    """Everything that waits for a vendor, and their numbers."""
-    listings = list(
-        Listing.objects.managed_by(user)
-        .select_related("namespace", "latest_release__terms")
-        .annotate(
-            licenses=_number(Grant.objects.filter(listing=OuterRef("pk"), superseded_at__isnull=True), of="listing"),
-            downloads=_number(
-                Download.objects.filter(artifact__release__listing=OuterRef("pk"), day__isnull=False),
-                of="artifact__release__listing",
-            ),
-        )
-        .prefetch_related("releases")
-        .order_by("namespace__name", "name")
-    )
-    keys = [listing.pk for listing in listings]
-    requests = AccessRequest.objects.filter(listing__in=keys, status="pending")
-    orders = Order.objects.filter(listing__in=keys, status="pending")
-    return VendorDesk(
-        listings=list[Listing](listings),
-        requests=list(requests.select_related("listing__namespace", "requester", "requested_by", "terms")),
-        orders=list(orders.select_related("listing__namespace", "buyer", "terms")),
-        grants=sum(listing.licenses for listing in listings),  # type: ignore[attr-defined]  # annotated above
-        downloads=sum(listing.downloads for listing in listings),  # type: ignore[attr-defined]  # annotated above
-    )
-
-
-def _number(rows: QuerySet[Any], *, of: str) -> Coalesce:
-    """Counts rows for each listing apart: two joins in one query would multiply each other."""
-    counted = rows.order_by().values(of).annotate(number=Count("pk")).values("number")
-    return Coalesce(Subquery(counted, output_field=IntegerField()), 0)

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from models_catalog.web import catalog, checkout, desk, vendor
+from models_catalog.web import catalog, checkout, desk, moderation, reviews, vendor
 
 _MODEL = "models/<str:namespace>/<str:name>/"
 _VENDOR = "vendor/<str:namespace>/<str:name>/"
@@ -15,12 +15,31 @@ urlpatterns = [
     path(_MODEL + "license/", checkout.checkout, name="checkout"),
     path(_MODEL + "versions/<str:version>/", catalog.listing, name="release"),
     path(_MODEL + "files/<str:version>/<path:path>", catalog.download, name="download"),
+    path(_MODEL + "reviews/", reviews.reviews, name="reviews"),
+    path(_MODEL + "questions/", reviews.questions, name="questions"),
+    path("reviews/<int:pk>/answer/", reviews.review_answer, name="review_answer"),
+    path("questions/<int:pk>/answers/", reviews.question_answer, name="question_answer"),
+    path("evaluations/<uuid:uid>/", reviews.cited_evaluation, name="cited_evaluation"),
+    path("reports/", moderation.reports, name="reports"),
+    path("reports/new/", moderation.report_new, name="report_new"),
+    path("reports/<uuid:uid>/", moderation.report, name="report"),
+    path("reports/<uuid:uid>/dismiss/", moderation.report_dismiss, name="report_dismiss"),
+    path("reports/<uuid:uid>/uphold/", moderation.report_uphold, name="report_uphold"),
+    path("takedowns/", moderation.takedowns, name="takedowns"),
+    path("takedowns/<uuid:uid>/", moderation.takedown, name="takedown"),
+    path("takedowns/<uuid:uid>/decide/", moderation.takedown_decide, name="takedown_decide"),
+    path("moderation/", moderation.queue, name="moderation"),
+    path("moderation/new/", moderation.takedown_new, name="takedown_new"),
     path("licenses/", checkout.licenses, name="licenses"),
     path("licenses/<uuid:pk>/", checkout.grant, name="grant"),
     path("orders/<uuid:pk>/", checkout.order, name="order"),
     path("orders/<uuid:pk>/settle/", checkout.order_settle, name="order_settle"),
     path("orders/<uuid:pk>/cancel/", checkout.order_cancel, name="order_cancel"),
     path("vendor/", vendor.desk, name="vendor_desk"),
+    *(
+        path(f"vendor/{name}/", desk.section, {"name": name}, name=f"vendor_{name}")
+        for name in ("listings", "releases", "requests", "grants", "sales", "reviews", "questions")
+    ),
     path("vendor/downloads/", desk.downloads, name="vendor_downloads"),
     path("vendor/new/", vendor.listing_new, name="vendor_listing_new"),
     path("vendor/requests/<uuid:pk>/", vendor.request_decide, name="request_decide"),

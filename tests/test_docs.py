@@ -15,6 +15,7 @@ RAISERS = {
     "Conflict",
     "Denied",
     "TooLarge",
+    "TooMany",
     "Broken",
     "Unavailable",
     "StorageFull",

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from finetuning.api import views
+from finetuning.api import reviews, views
 
 urlpatterns = [
     path("datasets/", views.DatasetsView.as_view(), name="api_datasets"),
@@ -14,5 +14,6 @@ urlpatterns = [
     path("runs/<str:uid>/cancel/", views.RunCancel.as_view(), name="api_run_cancel"),
     path("runs/<str:uid>/receipt/", views.RunReceipt.as_view(), name="api_run_receipt"),
     path("runs/<str:uid>/publish/", views.RunPublish.as_view(), name="api_run_publish"),
+    path("listings/<str:namespace>/<str:name>/reviews/", reviews.ReviewsView.as_view(), name="api_reviews"),
     path("predict/<str:namespace>/<str:name>/", views.Predict.as_view(), name="api_predict"),
 ]

@@ -40,9 +40,12 @@ def find(request: HttpRequest, uid: uuid.UUID) -> Run:
 
 @login_required
 def index(request: HttpRequest) -> HttpResponse:
-    page = Paginator(selectors.runs_of(request.user), PAGE_SIZE).get_page(request.GET.get("page"))
+    """All of one's runs, or with `?license=` those under one license."""
+    license_ = request.GET.get("license", "")
+    found = selectors.runs_under(request.user, license_) if license_ else selectors.runs_of(request.user)
+    page = Paginator(found, PAGE_SIZE).get_page(request.GET.get("page"))
     rows = [(run, titles.STRATEGIES[Strategy(run.strategy)]) for run in page]
-    return render(request, "finetuning/runs.html", {"page": page, "rows": rows})
+    return render(request, "finetuning/runs.html", {"page": page, "rows": rows, "license": license_})
 
 
 @login_required

@@ -54,6 +54,13 @@ _KINDS = {
     "rejected": "bad",
     "yanked": "bad",
     "draft": "draft",
+    "open": "waiting",
+    "dismissed": "idle",
+    "upheld": "bad",
+    "in_force": "bad",
+    "appealed": "waiting",
+    "confirmed": "bad",
+    "lifted": "good",
 }
 
 
@@ -103,6 +110,12 @@ def money(minor: int, currency: str) -> str:
     """(4900, "EUR") -> €49.00, in the reader's language."""
     amount = Decimal(minor).scaleb(-get_currency_precision(currency))
     return str(format_currency(amount, currency, locale=to_locale(get_language() or "en")))
+
+
+@register.filter
+def in_currency(minor: int, currency: str) -> str:
+    """4900, "EUR" -> €49.00"""
+    return money(minor, currency)
 
 
 @register.filter

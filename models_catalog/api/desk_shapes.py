@@ -43,3 +43,71 @@ class StatisticsOutput(serializers.Serializer[Any]):
     days = DayOutput(many=True)
     releases = OfReleaseOutput(many=True)
     clients = OfClientOutput(many=True)
+
+
+class DeskListingOutput(serializers.Serializer[Any]):
+    id = serializers.CharField(source="__str__")
+    latest_version = serializers.CharField(source="latest_release.version", default=None, allow_null=True)
+    licenses = serializers.IntegerField()
+    downloads = serializers.IntegerField()
+    rating = serializers.FloatField(allow_null=True)
+    review_count = serializers.IntegerField()
+
+
+class DeskReleaseOutput(serializers.Serializer[Any]):
+    listing = serializers.CharField()
+    version = serializers.CharField()
+    status = serializers.CharField()
+    terms = serializers.CharField(source="terms.name")
+    created_at = serializers.DateTimeField()
+    published_at = serializers.DateTimeField(allow_null=True)
+
+
+class DeskRequestOutput(serializers.Serializer[Any]):
+    id = serializers.UUIDField()
+    listing = serializers.CharField()
+    requester = serializers.CharField(source="requester.name")
+    reason = serializers.CharField()
+    status = serializers.CharField()
+    answer = serializers.CharField()
+    created_at = serializers.DateTimeField()
+    decided_at = serializers.DateTimeField(allow_null=True)
+
+
+class DeskGrantOutput(serializers.Serializer[Any]):
+    id = serializers.UUIDField()
+    listing = serializers.CharField()
+    licensee = serializers.CharField(source="licensee.name")
+    terms = serializers.CharField(source="terms.name")
+    accepted_at = serializers.DateTimeField()
+    expires_at = serializers.DateTimeField(allow_null=True)
+    revoked_at = serializers.DateTimeField(allow_null=True)
+
+
+class DeskOrderOutput(serializers.Serializer[Any]):
+    id = serializers.UUIDField()
+    listing = serializers.CharField()
+    buyer = serializers.CharField(source="buyer.name")
+    amount_minor = serializers.IntegerField()
+    currency = serializers.CharField()
+    status = serializers.CharField()
+    placed_at = serializers.DateTimeField()
+
+
+class DeskReviewOutput(serializers.Serializer[Any]):
+    id = serializers.IntegerField()
+    listing = serializers.CharField()
+    author = serializers.CharField(source="author.name")
+    rating = serializers.IntegerField()
+    text = serializers.CharField()
+    answer = serializers.CharField()
+    created_at = serializers.DateTimeField()
+
+
+class DeskQuestionOutput(serializers.Serializer[Any]):
+    id = serializers.IntegerField()
+    listing = serializers.CharField()
+    asked_by = serializers.CharField(source="asked_by.username")
+    text = serializers.CharField()
+    is_answered = serializers.BooleanField(help_text="By the vendor")
+    created_at = serializers.DateTimeField()

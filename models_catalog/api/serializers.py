@@ -116,6 +116,8 @@ class ListingOutput(serializers.Serializer[Any]):
     parameters = serializers.IntegerField(source="latest_release.parameters", default=None, allow_null=True)
     gflops = serializers.FloatField(source="latest_release.gflops", default=None, allow_null=True)
     terms = TermsOutput(source="latest_release.terms", default=None, allow_null=True)
+    rating = serializers.FloatField(allow_null=True, help_text="The mean of its reviews, 1 to 5")
+    review_count = serializers.IntegerField()
     created_at = serializers.DateTimeField()
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.contrib.auth.models import AnonymousUser
 from django.db import models
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Exists, F, OuterRef, Q
 from django.db.models.functions import Lower
 
 from finetuning.engine.spec import TARGETS, Framework, Task
@@ -63,6 +63,9 @@ class Listing(models.Model):
     accuracy_metric = models.CharField(max_length=80, blank=True)
     accuracy_source = models.CharField(max_length=300, blank=True)
     latest_release = models.ForeignKey("Release", null=True, blank=True, on_delete=models.PROTECT, related_name="+")
+    # Of the reviews that are shown; services/reviews.py keeps them, so that a card needs no query.
+    review_count = models.PositiveIntegerField(default=0)
+    rating_total = models.PositiveIntegerField(default=0)
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
 
@@ -75,11 +78,20 @@ class Listing(models.Model):
                 condition=Q(accuracy__isnull=True) | Q(accuracy__gte=0, accuracy__lte=1),
                 name="models_catalog_listing_accuracy",
             ),
+            models.CheckConstraint(
+                condition=Q(rating_total__gte=F("review_count"), rating_total__lte=5 * F("review_count")),
+                name="models_catalog_listing_rating",
+            ),
         ]
         indexes = [models.Index(fields=["task", "framework"], name="models_catalog_listing_facets")]
 
     def __str__(self) -> str:
         return f"{self.namespace.name}/{self.name}"
+
+    @property
+    def rating(self) -> float | None:
+        """The mean of its reviews, 1 to 5."""
+        return self.rating_total / self.review_count if self.review_count else None
 
     @property
     def targets(self) -> tuple[Task, ...]:

@@ -23,11 +23,13 @@ from models_catalog.policies.releases import (
     may_submit,
     may_yank,
 )
+from models_catalog.policies.reviews import may_appeal, may_moderate, may_post, may_review
 
 __all__ = [
     "actions",
     "can_be_tuned",
     "is_vendor",
+    "may_appeal",
     "may_bill",
     "may_carry",
     "may_declare_parent",
@@ -38,8 +40,11 @@ __all__ = [
     "may_fine_tune_for_some",
     "may_license",
     "may_manage",
+    "may_moderate",
+    "may_post",
     "may_predict",
     "may_publish",
+    "may_review",
     "may_share_derivative",
     "may_state_figures",
     "may_submit",

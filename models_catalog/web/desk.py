@@ -8,12 +8,28 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
 
-from models_catalog.desks import statistics
+from models_catalog.desks import statistics, vendor
 from models_catalog.models import Listing
 from models_catalog.models.listings import ListingQuerySet
 from models_catalog.selectors import MAX_NAME
 
 PAGE_SIZE = 25
+
+
+@login_required
+def section(request: HttpRequest, name: str) -> HttpResponse:
+    """One list of the desk, narrowed by `?q=`, `?status=` and `?listing=`."""
+    shown = vendor.SECTIONS[name]
+    rows = vendor.narrowed(shown, shown.rows(request.user), request.GET)
+    context = {
+        "section": shown,
+        "rows_template": f"models_catalog/_desk_{name}.html",
+        "page": Paginator(rows, PAGE_SIZE).get_page(request.GET.get("page")),
+        "q": request.GET.get("q", ""),
+        "status": request.GET.get("status", ""),
+        "listing": request.GET.get("listing", ""),
+    }
+    return render(request, "models_catalog/vendor_section.html", context)
 
 
 @login_required

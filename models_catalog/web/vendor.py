@@ -7,7 +7,6 @@ import uuid
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.core.paginator import Paginator
 from django.forms import Form
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
@@ -22,21 +21,18 @@ from marketplace.errors import DomainError
 from marketplace.html import add_error, form_errors, wants_json
 from marketplace.templatetags.market import filesize, price
 from models_catalog import policies, selectors
+from models_catalog.desks import vendor
 from models_catalog.forms import ArtifactForm, CardForm, ConfigForm, ListingForm, ReasonForm, ReleaseForm
 from models_catalog.models import AccessRequest, Listing, Release
 from models_catalog.presets import offer
 from models_catalog.services import access, licensing, publishing
 from models_catalog.web.catalog import manageable
 
-PAGE_SIZE = 25
-
 
 @login_required
 def desk(request: HttpRequest) -> HttpResponse:
-    found = selectors.vendor_desk(request.user)
-    waiting = len(found.requests) + len(found.orders)
-    page = Paginator(found.listings, PAGE_SIZE).get_page(request.GET.get("page"))
-    return render(request, "models_catalog/vendor_desk.html", {"desk": found, "waiting": waiting, "page": page})
+    """What waits for the vendor; their lists are sections of their own (web/desk.py)."""
+    return render(request, "models_catalog/vendor_desk.html", {"desk": vendor.overview(request.user)})
 
 
 @login_required

@@ -36,6 +36,15 @@ TOURIST = [
     "/models/openfield/efficientnet-lite0-reference/license/",
     f"{MODEL}try/",
     "/models/openfield/efficientnet-lite0-reference/try/",
+    f"{MODEL}reviews/",
+    f"{MODEL}review/",
+    f"{MODEL}questions/",
+    f"/reports/new/?listing={MODEL.removeprefix('/models/').rstrip('/')}",
+    "/reports/",
+    "report",
+    "/takedowns/",
+    "takedown",
+    "evaluation",
     "/licenses/",
     "grant",
     "order",
@@ -87,6 +96,9 @@ STUDIO = [
 ]
 VENDOR = [
     "/vendor/",
+    *(f"/vendor/{name}/" for name in ("listings", "releases", "requests", "grants", "sales", "reviews", "questions")),
+    f"{MODEL}reviews/",
+    f"{MODEL}questions/",
     "/vendor/downloads/",
     "/vendor/downloads/?listing=northlight/efficientnet-lite0&days=7",
     "/vendor/northlight/efficientnet-lite0/1.0/",
@@ -112,6 +124,15 @@ def test_a_page_of_a_buyer(signed_in: Callable[[str], Page], world: World, path:
 )
 def test_a_page_of_a_vendor(signed_in: Callable[[str], Page], world: World, vendor: str, path: str) -> None:
     look(signed_in(vendor), world.stack.url + path)
+
+
+@pytest.mark.stack
+@pytest.mark.parametrize(
+    "path",
+    ["/moderation/", "/moderation/new/?listing=northlight/efficientnet-lite0", "/takedowns/", "report", "takedown"],
+)
+def test_a_page_of_the_staff(signed_in: Callable[[str], Page], world: World, path: str) -> None:
+    look(signed_in("admin"), world.stack.url + world.paths.get(path, path))
 
 
 @pytest.mark.stack

@@ -9,6 +9,7 @@ import io
 import json
 import sys
 import time
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from marketplace import storage
 from marketplace.accounts.models import Scope, User
 from marketplace.accounts.services import people, tokens
 from models_catalog.models import Grant, Listing, Order, Release
-from models_catalog.services import access, licensing, publishing
+from models_catalog.services import access, licensing, moderation, publishing, questions, reviews
 
 PASSWORD = "a tour of every page"
 EXAMPLE = Path("static/examples/shapes.zip")
@@ -51,7 +52,9 @@ def build() -> None:
     _wait(lambda: not Release.objects.filter(listing__namespace__name="studio", status="verifying").exists())
     withdrawn = publishing.publish(user=studio, release=_fresh(releases["withdrawn"]), now=timezone.now())
     publishing.yank(user=studio, release=_fresh(withdrawn), reason="A better one follows.", now=timezone.now())
+    spoken = _voices(tourist)
     made = {
+        **spoken,
         "grant": f"/licenses/{grant.pk}/",
         "order": f"/orders/{order.pk}/",
         "run": f"/runs/{run.uid}/",
@@ -97,6 +100,44 @@ def _licenses(user: User) -> tuple[Grant, Order]:
     reviewed = _release("northlight/efficientnet-lite2-reviewed")
     access.request_access(user=user, release=reviewed, reason="Sorting tomatoes.", now=timezone.now())
     return accepted[0], accepted[1]  # type: ignore[return-value]  # the second one has a price
+
+
+def _voices(user: User) -> dict[str, str]:
+    """A review that cites a measurement, a question with an answer, a report, a takedown that can be appealed."""
+    release, now = _release(SOURCE), timezone.now()
+    vendor, staff = User.objects.get(username="vendor"), User.objects.get(username="admin")
+    evidence = reviews.Evidence(
+        run_uid=uuid.uuid4(),
+        release=release,
+        owner=people.namespace_of(user),
+        task="image-classification",
+        strategy="Head only",
+        metric="Accuracy",
+        value=0.941,
+        low=0.912,
+        high=0.962,
+        baseline=0.8,
+        items=360,
+        dataset_sha256="d" * 64,
+        receipt_sha256="e" * 64,
+        measured_at=now,
+    )
+    given = {"user": user, "listing": release.listing, "author": people.namespace_of(user), "now": now}
+    reviews.write(rating=2, text="Slow at first.", **given)
+    review = reviews.write(rating=4, text="It sorts tomatoes well.", evidence=evidence, **given)
+    reviews.answer(user=vendor, review=review, text="Thank you.", now=now)
+    asked = questions.ask(user=user, listing=release.listing, text="Does it know aubergines?", now=now)
+    questions.answer(user=vendor, question=asked, text="It does.", now=now)
+    rude = questions.ask(user=user, listing=release.listing, text="Who wrote this nonsense?", now=now)
+    taken = moderation.take_down(
+        actor=staff, subject=rude, reason="Insults.", legal_basis="The site's rules, 3.", now=now
+    )
+    report = moderation.report(user=user, subject=release.listing, reason="other", text="An example.", now=now)
+    return {
+        "evaluation": f"/evaluations/{review.evaluation.uid}/",
+        "takedown": f"/takedowns/{taken.uid}/",
+        "report": f"/reports/{report.uid}/",
+    }
 
 
 def _releases(user: User) -> dict[str, Release]:

@@ -78,7 +78,7 @@ def test_the_run_page_and_the_card_say_what_label_sets_are_judged_by(client: Cli
         assert metrics.figure(key, estimate).low in shown
     for row in evaluation["per_class"]:
         cells = [percent(row["average_precision"]), *(percent(row[name]) for name in ("f1", "precision", "recall"))]
-        assert "".join(f' <td class="num">{cell}</td>' for cell in cells).strip() in shown
+        assert "".join(f'<td class="num">{cell}</td>' for cell in cells) in shown
     for mistake in evaluation["worst"]:
         assert f"Is: {mistake['truth']}" in shown
         assert f"Guess: {mistake['predicted']}<" in shown

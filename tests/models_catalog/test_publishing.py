@@ -13,7 +13,6 @@ from django.utils import timezone
 
 from marketplace.accounts.models import AuditEvent, User
 from marketplace.errors import Conflict, Denied, Invalid
-from models_catalog import selectors
 from models_catalog.models import AccessRequest, Download, Listing, Release
 from models_catalog.presets import APPROVAL_TEMPLATE
 from models_catalog.services import access, publishing
@@ -288,25 +287,6 @@ def test_a_fetch_that_failed_says_why(given: dict[str, Any], problem: str) -> No
 
 
 # The vendor's desk
-
-
-def test_the_desk_counts_each_license_and_download_once_in_queries_of_their_own() -> None:
-    vendor = scenarios.person("vera")
-    release = scenarios.published_release(vendor)
-    for name in ("bo", "cy", "di"):
-        buyer = scenarios.person(name)
-        scenarios.licensed(buyer, release)
-        for artifact in release.artifacts.all():
-            scenarios.downloaded(buyer, artifact)
-
-    with CaptureQueriesContext(connection) as queries:
-        desk = selectors.vendor_desk(vendor)
-
-    assert (desk.grants, desk.downloads) == (3, 9)
-    # A join of grants with downloads would give nine rows for each of them.
-    for query in queries:
-        outer = query["sql"].partition(" FROM ")[2].partition("(SELECT")[0]
-        assert not ('JOIN "models_catalog_grant"' in outer and 'JOIN "models_catalog_download"' in outer)
 
 
 def test_a_request_is_decided_without_reading_the_desk(client: Client) -> None:

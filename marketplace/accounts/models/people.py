@@ -36,6 +36,12 @@ RESERVED_NAMES = frozenset(
         "spaces",
         "static",
         "tokens",
+        "evaluations",
+        "moderation",
+        "questions",
+        "reports",
+        "reviews",
+        "takedowns",
         "vendor",
     ]
 )

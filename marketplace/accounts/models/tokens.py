@@ -21,6 +21,9 @@ class Scope(models.TextChoices):
     RUNS_WRITE = "runs:write", "Launch, cancel and publish runs"
     NOTIFICATIONS_READ = "notifications:read", "Read your notifications"
     NOTIFICATIONS_WRITE = "notifications:write", "Mark your notifications as read"
+    REVIEWS_READ = "reviews:read", "Read your reports and takedowns"
+    REVIEWS_WRITE = "reviews:write", "Write reviews, questions, answers, reports and appeals"
+    MODERATION_WRITE = "moderation:write", "Decide about reports, as the site's staff"
     PREDICT = "predict", "Predict with models that you may use"
 
 
