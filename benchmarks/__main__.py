@@ -20,6 +20,7 @@ NAMES = (
     "floor_text",
     "floor_detection",
     "floor_segmentation",
+    "verdict",
 )
 
 

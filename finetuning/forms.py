@@ -16,6 +16,7 @@ from finetuning.engine.spec import LOSSES, STRATEGIES, Hyper, Loss, Strategy, Ta
 from finetuning.models import Dataset, Run
 from finetuning.models.datasets import DatasetStatus
 from finetuning.selectors import datasets_of
+from finetuning.services.datasets import LICENSES, OWN
 from marketplace.accounts.models import Namespace, User
 from models_catalog.models.listings import TASKS
 from models_catalog.models.reviews import HIGHEST, LOWEST
@@ -69,12 +70,26 @@ class Setting:
     is_advanced: bool
 
 
+DATA_LICENSES = [(key, terms.name) for key, terms in LICENSES.items()]
+
+
+class DataLicenseForm(forms.Form):
+    license = forms.ChoiceField(choices=DATA_LICENSES, label="License of the data")
+
+
 class DatasetForm(forms.Form):
     name = forms.CharField(max_length=120, widget=forms.TextInput(attrs={"data-name-from-file": True}))
     task = forms.ChoiceField(
         choices=TASKS,
         widget=forms.RadioSelect,
         initial=Task.IMAGE_CLASSIFICATION.value,
+    )
+    license = forms.ChoiceField(
+        choices=DATA_LICENSES,
+        initial=OWN,
+        required=False,
+        label="License of the data",
+        help_text="It binds what is trained on them: a model of non-commercial data cannot be sold.",
     )
     file = forms.FileField(label="Dataset file")
 

@@ -13,8 +13,13 @@ from finetuning.models.datasets import DatasetStatus
 from finetuning.models.runs import RunStatus
 from marketplace.accounts.models import Namespace, User
 from marketplace.decisions import ALLOW, Decision, all_of, deny, not_in_this_state
+from models_catalog import ancestry
 from models_catalog import policies as catalog
-from models_catalog.models import Release
+from models_catalog.models import LicenseTerms, Release
+from models_catalog.models.lineage import Relation
+from models_catalog.policies.law import decide
+from models_catalog.terms import Right
+from models_catalog.verdict import UNBOUND, Effective, Node, judge_use
 
 Person = User | AnonymousUser
 
@@ -45,7 +50,36 @@ def may_use_dataset(user: Person, dataset: Dataset, release: Release) -> Decisio
             "This model names one class for each image, and the dataset has any number of labels. Choose a model of "
             "another library than Keras.",
         )
-    return may_change(user, dataset.owner)
+    return all_of(lambda: may_change(user, dataset.owner), lambda: may_train_on(dataset.name, dataset.terms))
+
+
+def may_train_on(name: str, terms: LicenseTerms | None) -> Decision:
+    """Does the license that their owner states of the data let models be trained on them?"""
+    if terms is None:
+        return ALLOW
+    node = Node("data", f"the data “{name}”", terms.value, is_data=True)
+    return decide(judge_use(node, UNBOUND, Right.USE, Right.FINE_TUNE))
+
+
+def bounds_of(run: Run, *, user: Person | None = None) -> Effective:
+    """What the run's result may carry at most: by the model, under the license of the launch, and by the data."""
+    version = run.dataset_version
+    model = ancestry.Link(
+        relation=Relation.FINETUNE, terms_id=run.terms_id, parent_id=run.release_id, grant_id=run.grant_id
+    )
+    data = ancestry.Link(
+        relation=Relation.TRAINED_ON,
+        terms_id=version.terms_id,
+        dataset_name=version.dataset.name,
+        dataset_sha256=version.digest,
+    )
+    return ancestry.bounds([model, data], owner_id=run.owner_id, user=user)
+
+
+def may_share(run: Run, *, user: Person) -> Decision:
+    """Does everything that the result was made of let it be shared, under the widest terms that it may have?"""
+    bound = bounds_of(run, user=user)
+    return catalog.may_offer(bound.limit, bound)
 
 
 def has_quota(user: User) -> Decision:
@@ -81,6 +115,7 @@ def may_publish_derivative(user: Person, run: Run, *, now: datetime, namespace: 
         lambda: may_change(user, run.owner),
         lambda: catalog.may_share_derivative(user, run.release, now=now, holder=run.owner),
         lambda: may_publish_in(user, run, namespace or run.owner, now=now),
+        lambda: may_share(run, user=user),
     )
 
 

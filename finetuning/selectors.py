@@ -21,7 +21,7 @@ MAX_EVENTS = 500  # of one answer; a reader that lags behind asks again at once
 def datasets_of(user: User | AnonymousUser) -> QuerySet[Dataset]:
     return (
         Dataset.objects.visible_to(user)
-        .select_related("owner")
+        .select_related("owner", "terms")
         .prefetch_related(Prefetch("versions", DatasetVersion.objects.order_by("-number")))
     )
 

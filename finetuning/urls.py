@@ -11,6 +11,7 @@ urlpatterns = [
     path("datasets/examples/<slug:name>/", datasets.example, name="dataset_example"),
     path("datasets/<uuid:uid>/", datasets.detail, name="dataset"),
     path("datasets/<uuid:uid>/delete/", datasets.delete, name="dataset_delete"),
+    path("datasets/<uuid:uid>/license/", datasets.license, name="dataset_license"),
     path("datasets/<uuid:uid>/recheck/", datasets.recheck, name="dataset_recheck"),
     path("datasets/<uuid:uid>/thumbnails/<int:number>.jpg", datasets.thumbnail, name="thumbnail"),
     path(

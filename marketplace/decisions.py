@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from marketplace.errors import Conflict, Denied
@@ -14,6 +14,7 @@ class Decision:
     code: str = ""
     why: str = ""
     is_about_state: bool = False  # the same person may, once the thing is in another state
+    reasons: tuple[Mapping[str, str], ...] = ()  # of a license: parent, clause, right, words, fix
 
     def __bool__(self) -> bool:
         return self.allowed
@@ -22,8 +23,8 @@ class Decision:
 ALLOW = Decision(allowed=True)
 
 
-def deny(code: str, why: str) -> Decision:
-    return Decision(allowed=False, code=code, why=why)
+def deny(code: str, why: str, *, reasons: Sequence[Mapping[str, str]] = ()) -> Decision:
+    return Decision(allowed=False, code=code, why=why, reasons=tuple(reasons))
 
 
 def not_in_this_state(code: str, why: str) -> Decision:
@@ -43,4 +44,9 @@ def all_of(*rules: Callable[[], Decision]) -> Decision:
 def require(decision: Decision) -> None:
     """Raises Denied, or Conflict where the present state is the cause, with the decision's code and reason unless it allows."""
     if not decision.allowed:
-        raise (Conflict if decision.is_about_state else Denied)(decision.code, decision.why)
+        raise (Conflict if decision.is_about_state else Denied)(
+            decision.code,
+            decision.why,
+            items=[f"{reason['words']} {reason['fix']}" for reason in decision.reasons],
+            extra={"reasons": [dict(reason) for reason in decision.reasons]} if decision.reasons else None,
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from datetime import datetime
 
+from django.core.files.uploadedfile import SimpleUploadedFile
 from django.utils import timezone
 
 from marketplace import storage
@@ -128,3 +129,7 @@ def priced(terms: Terms, minor: int) -> Terms:
 
 def blob(content: bytes) -> storage.Blob:
     return storage.put_bytes(content)
+
+
+def upload(name: str, content: bytes) -> SimpleUploadedFile:
+    return SimpleUploadedFile(name, content)

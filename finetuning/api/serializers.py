@@ -11,6 +11,7 @@ from rest_framework import serializers
 
 from finetuning.engine.spec import PRESETS, Hyper, Strategy
 from finetuning.models import Dataset, Run
+from finetuning.services.datasets import LICENSES, OWN, license_key
 from marketplace.inputs import Input
 from models_catalog.models.listings import TASKS
 
@@ -47,6 +48,13 @@ class DatasetInput(Input):
     task = serializers.ChoiceField(choices=TASKS)
     file = serializers.FileField()
     owner = serializers.CharField(max_length=96, required=False)
+    license = serializers.ChoiceField(
+        choices=sorted(LICENSES), required=False, default=OWN, help_text="Of the data: it binds what is trained on them"
+    )
+
+
+class DatasetEdit(Input):
+    license = serializers.ChoiceField(choices=sorted(LICENSES))
 
 
 class DatasetOutput(serializers.Serializer[Any]):
@@ -58,8 +66,12 @@ class DatasetOutput(serializers.Serializer[Any]):
     problems = ProblemOutput(many=True)
     bytes = serializers.IntegerField(source="upload_bytes")
     sha256 = serializers.CharField(source="upload_sha256")
+    license = serializers.SerializerMethodField(help_text="Of the data, as their owner states it")
     report = serializers.SerializerMethodField()
     created_at = serializers.DateTimeField()
+
+    def get_license(self, dataset: Dataset) -> str:
+        return license_key(dataset)
 
     @extend_schema_field(serializers.DictField(allow_null=True))
     def get_report(self, dataset: Dataset) -> dict[str, Any] | None:

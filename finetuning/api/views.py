@@ -69,6 +69,7 @@ class DatasetsView(View):
             task=fields["task"],
             stream=upload,
             filename=upload.name,
+            license=fields["license"],
         )
         return Response(shapes.DatasetOutput(dataset).data, status=201)
 
@@ -78,6 +79,16 @@ class DatasetView(View):
 
     @extend_schema(summary="A dataset, its state and its report", responses=shapes.DatasetOutput)
     def get(self, request: Request, uid: str) -> Response:
+        return Response(shapes.DatasetOutput(find_dataset(request, uid)).data)
+
+    @extend_schema(
+        summary="State the license of the data, from the next run on",
+        request=shapes.DatasetEdit,
+        responses=shapes.DatasetOutput,
+    )
+    def patch(self, request: Request, uid: str) -> Response:
+        fields = _checked(shapes.DatasetEdit(data=request.data))
+        datasets.set_license(user=request.user, dataset=find_dataset(request, uid), license=fields["license"])
         return Response(shapes.DatasetOutput(find_dataset(request, uid)).data)
 
     @extend_schema(summary="Delete a dataset", responses={204: None})

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import importlib
 import json
 import os
-import signal
 import sys
 import time
 import traceback
@@ -20,9 +18,8 @@ from finetuning.engine.events import EventWriter, Kind
 from finetuning.engine.failures import EXIT_APP, EXIT_BUSY, EXIT_STOPPED, EXIT_USER, EngineFailure
 from finetuning.engine.memory import keep_freed_memory
 from finetuning.engine.problems import Rejected
-from finetuning.engine.stopping import Stopped, watch_for_stop
+from finetuning.engine.stopping import Stopped, die_with_parent, watch_for_stop
 
-_PR_SET_PDEATHSIG = 1
 _LOCK_WAIT_SECONDS = 5.0
 
 
@@ -56,7 +53,7 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write(f"usage: python -m finetuning.engine {{{names}}} RUN_DIR, or --help\n")
         return 64
     verb, run_dir, rank = specs.Verb(arguments[0]), Path(arguments[1]).resolve(), ranks.own()
-    _die_with_parent(rank)
+    _die_with_supervisor(rank)
     if rank.world > 1 and verb is not specs.Verb.TRAIN:
         sys.stderr.write(f"{verb.value} works in one process: start it without torchrun.\n")
         return 64
@@ -94,14 +91,10 @@ def _verify_receipt(run_dir: Path) -> int:
     return 0 if answer["verdict"] in {"equal", "within_tolerance"} else EXIT_USER
 
 
-def _die_with_parent(rank: ranks.Rank) -> None:
-    """Ends this process when its supervisor dies; a parent that died before the call is noticed too. Under
-    torchrun the parent is torchrun, which ends its processes itself."""
-    expected = os.environ.get("ENGINE_PARENT_PID")
-    if expected and sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if rank.world == 1 and os.getppid() != int(expected):
-            os._exit(EXIT_APP)
+def _die_with_supervisor(rank: ranks.Rank) -> None:
+    """Under torchrun the parent is torchrun, which ends its processes itself."""
+    if expected := os.environ.get("ENGINE_PARENT_PID"):
+        die_with_parent(int(expected), is_direct=rank.world == 1)
 
 
 def _lock(run_dir: Path) -> int | None:

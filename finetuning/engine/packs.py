@@ -19,22 +19,24 @@ from typing import Any, Self
 from PIL import Image
 
 from finetuning.engine.failures import UserFault
+from finetuning.engine.images import UPRIGHT, upright
 from finetuning.engine.spec import Split
+from finetuning.engine.stored_zip import LOCAL_HEADER_BYTES, StoredZip
 
 INDEX_MEMBER = "index.jsonl"
-_LOCAL_HEADER_BYTES = 30
-_NEVER = (1980, 1, 1, 0, 0, 0)  # zip's first date: equal items give equal packs
+_encode = json.JSONEncoder(ensure_ascii=False).encode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """One image, or one text. `index` counts from 1 over the whole upload and names its files (`000001.png`);
+    """One image, or one text. `index` counts from 1 over the whole upload and names its files (`000001.jpg`);
     `label` is the position in the report's `labels`, -1 where an item has no single one; `labels` are then the
     positions of the classes that it shows, ascending (segmentation: those of its mask; multi-label: its labels).
-    `name` is the path in the upload: data, never a path on disk. `sha256` is over the uploaded file,
-    `pixel_sha256` over its decoded RGB pixels (text: over the text, and over the text normalized as near_texts.py
-    does), `phash` 16 hex digits. `group` names the items that must stay in one split and count as one in
-    intervals (duplicates); empty: the item alone.
+    `name` is the path in the upload: data, never a path on disk. `width` and `height` are those of the stored image
+    once it is turned as `orientation`, an EXIF value, asks. `sha256` is over the uploaded file, `pixel_sha256` over its
+    decoded RGB pixels (text: over the text, and over the text normalized as near_texts.py does), `phash` 16 hex
+    digits. `group` names the items that must stay in one split and count as one in intervals (duplicates); empty:
+    the item alone.
 
     Detection: `boxes` of (label, left, top, right, bottom) in pixels of the stored image. Segmentation: `mask`
     is the pack's member with the class of each pixel (PNG, mode L). Text: `text`."""
@@ -54,14 +56,15 @@ class Item:
     boxes: tuple[tuple[float, ...], ...] = ()
     mask: str = ""
     text: str = ""
+    orientation: int = UPRIGHT
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height of the stored image in pixels."""
+        """Width and height of the upright image in pixels."""
         return self.width, self.height
 
     def to_json(self) -> str:
-        return json.dumps(dataclasses.asdict(self), ensure_ascii=False)
+        return _encode({name: getattr(self, name) for name in _FIELDS})
 
     @classmethod
     def from_json(cls, line: str | bytes) -> Item:
@@ -69,6 +72,9 @@ class Item:
         boxes = tuple(tuple(box) for box in entries.pop("boxes", ()))
         labels = tuple(entries.pop("labels", ()))
         return cls(**{**entries, "split": Split(entries["split"]), "boxes": boxes, "labels": labels})
+
+
+_FIELDS = tuple(field.name for field in dataclasses.fields(Item))
 
 
 class PackReader:
@@ -80,7 +86,7 @@ class PackReader:
         with zipfile.ZipFile(self.path) as archive:
             self._spans = {
                 info.filename: (
-                    info.header_offset + _LOCAL_HEADER_BYTES + len(info.filename.encode()),
+                    info.header_offset + LOCAL_HEADER_BYTES + len(info.filename.encode()),
                     info.file_size,
                 )
                 for info in archive.infolist()
@@ -98,9 +104,10 @@ class PackReader:
         return self._read(item.file)
 
     def image(self, item: Item) -> Image.Image:
-        """Returns the decoded item, mode RGB, 8 bits a channel."""
+        """Returns the decoded item, upright, mode RGB, 8 bits a channel."""
         with Image.open(io.BytesIO(self.content(item)), formats=("PNG", "JPEG")) as image:
-            return image.convert("RGB")
+            image.load()
+            return upright(image if image.mode == "RGB" else image.convert("RGB"), item.orientation)
 
     def mask(self, item: Item) -> Image.Image:
         """Returns the class of each pixel, mode L, in the size of the item's image."""
@@ -134,8 +141,8 @@ class PackWriter:
     """Writes a pack; `add` the images in the order of the items. The items are known before the images."""
 
     def __init__(self, path: Path, items: Iterable[Item]) -> None:
-        self._archive = zipfile.ZipFile(path, "w", zipfile.ZIP_STORED)
-        self._store(INDEX_MEMBER, index_lines(items))
+        self._archive = StoredZip(path)
+        self._archive.add(INDEX_MEMBER, index_lines(items))
 
     def __enter__(self) -> Self:
         return self
@@ -153,12 +160,9 @@ class PackWriter:
 
     def add(self, item: Item, content: bytes, mask: bytes = b"") -> None:
         """Stores the encoded image and, for an item that has one, its encoded mask."""
-        self._store(item.file, content)
+        self._archive.add(item.file, content)
         if item.mask:
-            self._store(item.mask, mask)
-
-    def _store(self, member: str, content: bytes) -> None:
-        self._archive.writestr(zipfile.ZipInfo(member, date_time=_NEVER), content)
+            self._archive.add(item.mask, mask)
 
 
 def index_lines(items: Iterable[Item]) -> bytes:

@@ -30,6 +30,9 @@ class Rejected(Exception):
         super().__init__(", ".join(problem.code for problem in problems))
         self.problems = problems
 
+    def __reduce__(self) -> tuple[type[Rejected], tuple[Problem, ...]]:
+        return Rejected, self.problems
+
 
 def reject(code: str, message: str, items: Iterable[str] = ()) -> Rejected:
     """Returns the exception for one problem, its items made printable and cut to the first 20."""

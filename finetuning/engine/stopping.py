@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import signal
+import sys
 import threading
 from types import FrameType
 
+from finetuning.engine.failures import EXIT_APP
+
+_PR_SET_PDEATHSIG = 1
 _stop = threading.Event()
 
 
@@ -18,6 +24,15 @@ def watch_for_stop() -> None:
     nothing in a run directory counts, so no place is unsafe. Other threads ask `stop_requested`."""
     signal.signal(signal.SIGTERM, _request_stop)
     signal.signal(signal.SIGINT, _request_stop)
+
+
+def die_with_parent(parent: int, *, is_direct: bool = True) -> None:
+    """Ends this process when its parent dies; where `parent` is the parent itself (`is_direct`), one that died
+    before this call is noticed too."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if is_direct and os.getppid() != parent:
+            os._exit(EXIT_APP)
 
 
 def stop_requested() -> bool:

@@ -49,7 +49,8 @@ class Entry:
 
     @property
     def suffix(self) -> str:
-        return os.path.splitext(self.parts[-1])[1].lower()
+        stem, dot, ending = self.parts[-1].rpartition(".")
+        return f"{dot}{ending}".lower() if stem.strip(".") else ""  # `.png` alone is a hidden file
 
     @property
     def is_directory(self) -> bool:

@@ -10,6 +10,7 @@ from django.db import models
 from django.db.models import Q
 
 from marketplace.accounts.models import Namespace, User
+from models_catalog.models import LicenseTerms
 from models_catalog.models.listings import TASKS
 
 
@@ -44,6 +45,8 @@ class Dataset(models.Model):
     upload_bytes = models.BigIntegerField()
     upload_name = models.CharField(max_length=255)
     problems = models.JSONField(default=list)  # [{code, message, items}]
+    # What its owner says of the license of the data; none, of uploads before this was asked, are the owner's own.
+    terms = models.ForeignKey(LicenseTerms, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
     created_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
     created_at = models.DateTimeField(auto_now_add=True)
     deleted_at = models.DateTimeField(null=True, blank=True)
@@ -69,6 +72,8 @@ class DatasetVersion(models.Model):
     dataset = models.ForeignKey(Dataset, on_delete=models.PROTECT, related_name="versions")
     number = models.PositiveIntegerField()
     digest = models.CharField(max_length=64)
+    # Frozen, so that what was trained on this version stays under what was said of it then.
+    terms = models.ForeignKey(LicenseTerms, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
     report = models.JSONField()
     labels = models.JSONField()
     images = models.PositiveIntegerField()  # or texts: how many items it has

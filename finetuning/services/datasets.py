@@ -21,19 +21,36 @@ from marketplace.accounts.services import audit
 from marketplace.decisions import require
 from marketplace.errors import Conflict, Invalid
 from marketplace.queue import Job, enqueue
+from models_catalog.models import LicenseTerms
+from models_catalog.presets import OWN_DATA, PRESETS
+from models_catalog.services.licensing import terms_row
 
+OWN = "own-data"
+# Under which license data can be said to be, by the key that forms and the API use.
+LICENSES = {OWN: OWN_DATA, **PRESETS}
 CHECK_FAILED = "check_failed"  # the problem of a dataset that the server could not inspect
 # Pixels of a thumbnail's longer side: boxes and masks are about details, which classes of whole images are not.
 DETAILED_THUMBNAIL = 224
 DETAILED = (engine.Task.OBJECT_DETECTION, engine.Task.SEMANTIC_SEGMENTATION)
 
 
-def receive(*, user: User, owner: Namespace, name: str, task: str, stream: storage.Readable, filename: str) -> Dataset:
-    """Stores the upload and queues its inspection. Raises Invalid (`task_not_supported`, `empty_file`),
-    Conflict (`name_taken`, `quota_exceeded`), TooLarge; nothing is kept then but the unreferenced blob."""
+def receive(
+    *,
+    user: User,
+    owner: Namespace,
+    name: str,
+    task: str,
+    stream: storage.Readable,
+    filename: str,
+    license: str = OWN,  # noqa: A002 - the word that pages and API use
+) -> Dataset:
+    """Stores the upload and queues its inspection. Raises Invalid (`task_not_supported`, `bad_license`,
+    `empty_file`), Conflict (`name_taken`, `quota_exceeded`), TooLarge; nothing is kept then but the unreferenced
+    blob."""
     require(policies.may_change(user, owner))
     if task not in tuple(engine.Task):
         raise Invalid("task_not_supported", f"Choose a task: {', '.join(engine.Task)}.", field="task")
+    terms = _terms_of(license)
     _require_room(owner)
     if Dataset.objects.filter(owner=owner, name=name, deleted_at__isnull=True).exists():
         raise Conflict("name_taken", "You have a dataset of this name. Choose another name.", field="name")
@@ -49,12 +66,47 @@ def receive(*, user: User, owner: Namespace, name: str, task: str, stream: stora
                 upload_sha256=blob.sha256,
                 upload_bytes=blob.bytes,
                 upload_name=filename[:255],
+                terms=terms,
                 created_by=user,
             )
             enqueue(Job.INSPECT_DATASET, dataset.pk)
     except IntegrityError as error:
         raise Conflict("name_taken", "You have a dataset of this name. Choose another name.", field="name") from error
     return dataset
+
+
+def _terms_of(license_key: str) -> LicenseTerms:
+    if license_key not in LICENSES:
+        raise Invalid("bad_license", f"Choose the license of the data: {', '.join(LICENSES)}.", field="license")
+    return terms_row(LICENSES[license_key])
+
+
+def license_key(dataset: Dataset) -> str:
+    """Returns the key of the license that the owner stated; nothing where its reading has changed since."""
+    if dataset.terms is None:
+        return OWN
+    stated = dataset.terms.terms_hash
+    return next((key for key, terms in LICENSES.items() if terms.terms_hash == stated), "")
+
+
+def set_license(*, user: User, dataset: Dataset, license: str) -> Dataset:  # noqa: A002 - as above
+    """Says anew under which license the data are. It holds from a new version on: what was trained before stays
+    under what was said then. Raises Denied (`not_a_writer`), Invalid (`bad_license`)."""
+    require(policies.may_change(user, dataset.owner))
+    terms = _terms_of(license)
+    with transaction.atomic():
+        row = Dataset.objects.select_for_update(of=("self",)).get(pk=dataset.pk)
+        if row.terms_id == terms.pk:
+            return row
+        row.terms = terms
+        row.save(update_fields=["terms"])
+        version = row.versions.first()
+        if version is not None:
+            version.pk, version.number, version.terms = None, version.number + 1, terms
+            version.save(force_insert=True)
+        details = {"license": license, "terms_hash": terms.terms_hash}
+        audit.record("dataset.set_license", actor=user, namespace=row.owner, subject=row, details=details)
+    return row
 
 
 def _require_room(owner: Namespace) -> None:
@@ -86,6 +138,7 @@ def record_inspection(
             dataset=dataset,
             number=1,
             digest=report["digest"],
+            terms=Dataset.objects.select_related("terms").get(pk=dataset.pk).terms,
             report=report,
             labels=report["labels"],
             images=report["images"] if "images" in report else report["texts"],

@@ -21,11 +21,11 @@ from marketplace.decisions import require
 from marketplace.errors import Conflict
 from models_catalog import cards
 from models_catalog import policies as license_policies
-from models_catalog.derivation import derive
 from models_catalog.models import Listing, Release
 from models_catalog.models.listings import ReleaseStatus
 from models_catalog.services import licensing, lineage, publishing
 from models_catalog.terms import Terms
+from models_catalog.verdict import derive
 
 _RELEASE_PREFIX = f"{RELEASE_FOLDER}/"
 SIGNED_RECEIPT = "evaluation-receipt.json"  # beside receipt.json, which says how to do the run again
@@ -51,8 +51,12 @@ _PIPELINES = {engine.Task.SEMANTIC_SEGMENTATION: "image-segmentation"}
 
 
 def default_terms(run: Run) -> Terms:
-    """Returns the widest terms that the result may carry: what derives from those it was trained under."""
-    return derive(run.terms.value)
+    """Returns the widest terms that the result may carry, by those of the model and of the data that it was
+    trained under. What an owner makes of their own model stays under its terms unless they choose others."""
+    data = run.dataset_version.terms
+    if run.release.listing.namespace_id == run.owner_id:
+        return derive(run.terms.value, *([data.value] if data else []))
+    return policies.bounds_of(run).limit
 
 
 def publish(
@@ -73,7 +77,7 @@ def publish(
     one makes the derivative."""
     require(policies.may_publish_derivative(user, run, now=now, namespace=namespace))
     value = dataclasses.replace(default_terms(run), price_minor=price_minor)
-    require(license_policies.may_carry(value, run.terms.value))
+    require(license_policies.may_offer(value, policies.bounds_of(run, user=user), name=name))
     title = title or name
     summary = summary or f"{run.release.listing} fine-tuned on {run.dataset_version.dataset.name}."
     files = _files(run, card(run, title=title, summary=summary, terms=value))
@@ -115,6 +119,7 @@ def training_of(run: Run) -> lineage.Training:
         terms_id=run.terms_id,
         dataset_name=run.dataset_version.dataset.name,
         dataset_sha256=run.dataset_version.digest,
+        dataset_terms_id=run.dataset_version.terms_id,
     )
 
 

@@ -18,12 +18,11 @@ from finetuning.services import leases, signing, workspaces
 from marketplace import storage
 from marketplace.accounts.models import User
 from marketplace.accounts.services import audit
-from marketplace.decisions import require
+from marketplace.decisions import Decision, all_of, require
 from marketplace.errors import Conflict, Invalid
 from marketplace.queue import Job, enqueue
 from models_catalog import policies as license_policies
 from models_catalog import selectors as catalog
-from models_catalog.derivation import derive
 from models_catalog.models import Release
 from models_catalog.services import lineage
 
@@ -151,7 +150,7 @@ def export_spec(run: Run) -> engine.ExportSpec:
     those of the run, and the model it was made from."""
     return engine.ExportSpec(
         weights=workspaces.weights_spec(run.release, "release", task=run.task),
-        license_note=derive(run.terms.value).name,
+        license_note=run.terms.name,
         lineage=(f"{run.release.listing} {run.release.version}",),
         seed=int(run.hyper["seed"]),
     )
@@ -168,7 +167,12 @@ def claim(run_id: int) -> tuple[Run, Attempt] | None:
     again here, because it may have ended while the run waited."""
     now = timezone.now()
     queued = Run.objects.filter(status=RunStatus.QUEUED).select_related(
-        "release__listing__namespace", "release__terms", "dataset_version__dataset__owner", "created_by", "owner"
+        "release__listing__namespace",
+        "release__terms",
+        "dataset_version__dataset__owner",
+        "dataset_version__terms",
+        "created_by",
+        "owner",
     )
     with transaction.atomic():
         claimed = leases.acquire(queued, run_id, now=now)
@@ -178,13 +182,25 @@ def claim(run_id: int) -> tuple[Run, Attempt] | None:
     run, attempt = claimed
     run.refresh_from_db(fields=["status", "started_at", "cancel_requested_at"])
     dataset = run.dataset_version.dataset
-    user, release = run.created_by, run.release
-    decision = license_policies.may_fine_tune(user, release, now=now, holder=run.owner) if user else None
+    decision = _may_still_run(run, now=now)
     if dataset.deleted_at is not None or (decision is not None and not decision.allowed):
         why = decision.why if decision is not None and not decision.allowed else "The dataset was deleted."
         fail(run=run, attempt=attempt, code="user:not_allowed_any_more", message=why)
         return None
     return run, attempt
+
+
+def _may_still_run(run: Run, *, now: datetime) -> Decision | None:
+    """Asks the licenses of model and data again. Once claimed, a run goes on to its end whatever ends meanwhile:
+    the result is its owner's, and publishing it asks anew (docs/architecture.md, "Grants")."""
+    user = run.created_by
+    if user is None:
+        return None
+    version = run.dataset_version
+    return all_of(
+        lambda: license_policies.may_fine_tune(user, run.release, now=now, holder=run.owner),
+        lambda: policies.may_train_on(version.dataset.name, version.terms),
+    )
 
 
 def request_cancel(*, user: User, run: Run, now: datetime) -> Run:

@@ -15,9 +15,9 @@ from django.utils import timezone
 from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_POST
 
-from finetuning import selectors
+from finetuning import policies, selectors
 from finetuning.engine.spec import Split, Task
-from finetuning.forms import UPLOADS, DatasetForm
+from finetuning.forms import UPLOADS, DataLicenseForm, DatasetForm
 from finetuning.models import Dataset, DatasetVersion
 from finetuning.models.datasets import DatasetStatus
 from finetuning.services import datasets as services
@@ -54,6 +54,7 @@ def new(request: HttpRequest) -> HttpResponse:
                 task=fields["task"],
                 stream=fields["file"],
                 filename=fields["file"].name,
+                license=fields["license"] or services.OWN,
             )
             location = reverse("dataset", args=[dataset.uid])
             return JsonResponse({"location": location}) if wants_json(request) else redirect(location)
@@ -90,6 +91,9 @@ def detail(request: HttpRequest, uid: uuid.UUID) -> HttpResponse:
         "version": version,
         "lead": f"{dataset.get_task_display()}{_kind(version)} · {dataset.upload_name}",
         "is_text": dataset.task == Task.TEXT_CLASSIFICATION,
+        "license_name": dataset.terms.name if dataset.terms else services.LICENSES[services.OWN].name,
+        "license_form": DataLicenseForm(initial={"license": services.license_key(dataset)}),
+        "may_change": policies.may_change(request.user, dataset.owner),
     }
     if request.headers.get("HX-Request") == "true":
         if dataset.status != DatasetStatus.CHECKING:
@@ -148,6 +152,14 @@ def thumbnail(request: HttpRequest, uid: uuid.UUID, number: int, suffix: str = t
 def delete(request: HttpRequest, uid: uuid.UUID) -> HttpResponse:
     services.delete(user=request.user, dataset=find(request, uid), now=timezone.now())
     return redirect("datasets")
+
+
+@login_required
+@require_POST
+def license(request: HttpRequest, uid: uuid.UUID) -> HttpResponse:  # noqa: A001 - the last part of its address
+    chosen = request.POST.get("license", "")
+    services.set_license(user=request.user, dataset=find(request, uid), license=chosen)
+    return redirect("dataset", uid)
 
 
 @login_required

@@ -1,5 +1,6 @@
 """What may be done with listings and releases: a Decision each, asked by pages, API and services alike."""
 
+from models_catalog.policies.law import may_offer
 from models_catalog.policies.licenses import (
     actions,
     can_be_tuned,
@@ -14,7 +15,6 @@ from models_catalog.policies.licenses import (
 from models_catalog.policies.releases import (
     is_vendor,
     may_bill,
-    may_carry,
     may_edit_release,
     may_fetch,
     may_manage,
@@ -31,7 +31,6 @@ __all__ = [
     "is_vendor",
     "may_appeal",
     "may_bill",
-    "may_carry",
     "may_declare_parent",
     "may_download",
     "may_edit_release",
@@ -41,6 +40,7 @@ __all__ = [
     "may_license",
     "may_manage",
     "may_moderate",
+    "may_offer",
     "may_post",
     "may_predict",
     "may_publish",

@@ -5,18 +5,21 @@ from __future__ import annotations
 from datetime import datetime
 
 from django.contrib.auth.models import AnonymousUser
+from django.db.models import Exists
 
 from marketplace.accounts.models import Namespace, User
 from marketplace.accounts.models.people import NamespaceQuerySet
 from marketplace.decisions import ALLOW, Decision, deny
-from models_catalog import selectors
+from models_catalog import ancestry, selectors
 from models_catalog.models import Grant, Release
 from models_catalog.models.licensing import AccessRequest, RequestStatus
 from models_catalog.models.lineage import Relation
 from models_catalog.models.listings import ReleaseStatus
 from models_catalog.plain_words import WORDS
+from models_catalog.policies.law import decide
 from models_catalog.policies.releases import may_manage
 from models_catalog.terms import Answer, Approval, Right
+from models_catalog.verdict import Node, judge_use
 
 Person = User | AnonymousUser
 
@@ -36,6 +39,10 @@ def may_license(user: Person, release: Release, *, now: datetime, holder: Namesp
         return deny("release_withdrawn", "The vendor has withdrawn this release, so it cannot be licensed any more.")
     if not release.is_live:
         return deny("not_published", "This release is not published.")
+    ended = ancestry.bounds_of(release, user=user)
+    if ended.expires_at is not None and ended.expires_at <= now and ended.expires_with is not None:
+        name = ended.expires_with.name
+        return deny("parent_license_ended", f"The vendor's own license of {name} has ended: ask them to renew it.")
     if release.terms.value.approval is Approval.MANUAL and not _is_approved(release, holders):
         return deny("approval_needed", "The vendor approves each licensee. Request access and say what for.")
     return ALLOW
@@ -61,7 +68,7 @@ def may_download(user: Person, release: Release, *, now: datetime) -> Decision:
     in_catalog = release.status in (ReleaseStatus.PUBLISHED, ReleaseStatus.YANKED)
     if not in_catalog and not members.filter(pk=release.listing.namespace_id).exists():
         return deny("not_published", "This release is not published.")
-    return _is_licensed(release, Right.USE, holders=members, now=now)
+    return _is_licensed(user, release, Right.USE, holders=members, now=now)
 
 
 _NOT_HERE = deny("not_on_server", "These weights are not on this server yet. Ask its operator to fetch them.")
@@ -131,11 +138,11 @@ def _may_work(user: Person, release: Release, right: Right, *, now: datetime, ho
     if holder is not None and not Namespace.objects.of(user).filter(pk=holder.pk).exists():
         return deny("not_a_member", f"Only members of {holder} work with what it holds.")
     whom = f" for {holder}" if holder is not None and holder.organization_id else ""
-    return _is_licensed(release, right, holders=_holders(user, holder), now=now, whom=whom)
+    return _is_licensed(user, release, right, holders=_holders(user, holder), now=now, whom=whom)
 
 
 def _is_licensed(
-    release: Release, right: Right, *, holders: NamespaceQuerySet, now: datetime, whom: str = ""
+    user: Person, release: Release, right: Right, *, holders: NamespaceQuerySet, now: datetime, whom: str = ""
 ) -> Decision:
     """Does one of the holders own the listing, or hold a grant that covers the release and gives the right?"""
     if holders.filter(pk=release.listing.namespace_id).exists():
@@ -143,7 +150,7 @@ def _is_licensed(
     grants = Grant.objects.active(now).filter(listing=release.listing_id, licensee__in=holders)
     answers = {grant.terms.value.answer(right) for grant in grants.covering(release).select_related("terms")}
     if Answer.ALLOW in answers:
-        return ALLOW
+        return _lets_its_licensees(release, right, user=user, holders=holders, now=now)
     name, words = release.terms.name, WORDS[right].lower()
     if Answer.ASK in answers:
         return deny("needs_approval", f"“{name}” asks for the vendor's consent: {words}.")
@@ -152,6 +159,24 @@ def _is_licensed(
     if grants.exists():
         return deny("no_license", f"Your license is of other terms: version {release.version} needs its own.")
     return deny("no_license", f"License {release.listing}{whom} first.")
+
+
+def _lets_its_licensees(
+    release: Release, right: Right, *, user: Person, holders: NamespaceQuerySet, now: datetime
+) -> Decision:
+    """Do all that the release was made of let its licensees do this? A licensee needs a license of some of them
+    too: of what an adapter adapts, and of what says so itself."""
+    bound = ancestry.bounds_of(release, user=user)
+    decision = decide(judge_use(Node(ancestry.CHILD, str(release), release.terms.value), bound, right))
+    if not decision.allowed or not bound.own_grants:
+        return decision
+    needed = {number: node for node in bound.own_grants if (number := ancestry.release_of(node))}
+    held = Grant.objects.active(now).covering().filter(licensee__in=holders)
+    missing = Release.objects.filter(pk__in=needed).exclude(listing__namespace__in=holders).exclude(Exists(held))
+    names = [needed[pk].name for pk in missing.values_list("pk", flat=True)]
+    if not names:
+        return ALLOW
+    return deny("parent_license_needed", f"Whoever uses {release} needs a license of {', '.join(names)} too.")
 
 
 def _through(organization: Namespace) -> Decision:

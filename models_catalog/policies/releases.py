@@ -8,10 +8,8 @@ from finetuning.engine.spec import CARD_FILE
 from marketplace.accounts.models import Namespace, User
 from marketplace.accounts.models.people import BILLS, WRITES
 from marketplace.decisions import ALLOW, Decision, deny
-from models_catalog.derivation import PRICE, widenings
 from models_catalog.models import Listing, Release
 from models_catalog.models.listings import ReleaseStatus
-from models_catalog.terms import Terms
 
 Person = User | AnonymousUser
 
@@ -72,15 +70,6 @@ def may_fetch(user: Person, release: Release) -> Decision:
     if not release.is_remote:
         return deny("on_server", "These weights are on this server already.")
     return ALLOW if release.is_live else deny("not_published", "This release is not published.")
-
-
-def may_carry(child: Terms, parent: Terms) -> Decision:
-    """May a derivative of `parent` be offered under `child`?"""
-    clauses = widenings(child, parent)
-    if not clauses:
-        return ALLOW
-    why = f"The parent's “{parent.name}” lets no derivative do this: {'; '.join(clauses)}."
-    return deny("price_not_allowed", why) if clauses == [PRICE] else deny("terms_too_wide", why)
 
 
 def may_bill(user: Person, listing: Listing) -> Decision:

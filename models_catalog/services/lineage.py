@@ -15,12 +15,12 @@ from marketplace.accounts.models import Namespace, User
 from marketplace.accounts.services import audit
 from marketplace.decisions import require
 from marketplace.errors import Conflict, Invalid
-from models_catalog import policies, selectors
-from models_catalog.derivation import credited
+from models_catalog import ancestry, policies, selectors
 from models_catalog.models import Artifact, LicenseTerms, LineageEdge, Listing, Release, WeightsOrigin
 from models_catalog.models.lineage import Relation
 from models_catalog.models.listings import EDITABLE, ReleaseQuerySet, ReleaseStatus
 from models_catalog.services.licensing import terms_row
+from models_catalog.verdict import Effective, credited
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,7 @@ class Training:
     terms_id: int
     dataset_name: str
     dataset_sha256: str
+    dataset_terms_id: int | None
 
 
 def inherited(listing: Listing) -> list[LineageEdge]:
@@ -47,14 +48,15 @@ def take_over(edges: Iterable[LineageEdge], *, release: Release) -> None:
         edge.save(force_insert=True)
 
 
-def carrying(terms: LicenseTerms, *, parents: Iterable[LicenseTerms]) -> LicenseTerms:
-    """Returns the terms with the parents' credits added. Raises Denied (`terms_too_wide`,
-    `price_not_allowed`) where they give what a parent does not let its derivatives give."""
-    demanded = [parent.value for parent in parents]
-    value = credited(terms.value, demanded)
-    for parent in demanded:
-        require(policies.may_carry(value, parent))
-    return terms_row(value) if demanded else terms
+def carrying(terms: LicenseTerms, *, bound: Effective, name: str) -> LicenseTerms:
+    """Returns the terms with the credits that the lineage asks for added. Raises Denied (`terms_too_wide`,
+    `price_not_allowed`, `lineage_clash`, `name_prefix_missing`, ...) where an ancestor forbids the terms or the
+    listing's name."""
+    if not bound.ancestors:
+        return terms
+    value = credited(terms.value, bound)
+    require(policies.may_offer(value, bound, name=name))
+    return terms_row(value)
 
 
 def declare(*, user: User, release: Release, parent: Release, relation: str, now: datetime) -> LineageEdge:
@@ -70,8 +72,13 @@ def declare(*, user: User, release: Release, parent: Release, relation: str, now
         row = Release.objects.select_for_update(of=("self",), no_key=True).select_related("terms").get(pk=release.pk)
         if row.status not in EDITABLE:
             raise Conflict("release_frozen", "This release was submitted meanwhile. Create a new version.")
-        Release.objects.filter(pk=row.pk).update(terms=carrying(row.terms, parents=[parent.terms]))
         grant = selectors.covering_grant(holder, parent, now=now)
+        link = ancestry.Link(
+            relation=relation, terms_id=parent.terms_id, parent_id=parent.pk, grant_id=grant.pk if grant else None
+        )
+        bound = ancestry.bounds([*ancestry.links_of(release), link], owner_id=holder.pk, user=user)
+        terms = carrying(row.terms, bound=bound, name=release.listing.name)
+        Release.objects.filter(pk=row.pk).update(terms=terms)
         edge, _ = LineageEdge.objects.get_or_create(
             child=release,
             parent=parent,
@@ -104,7 +111,7 @@ def record_training(*, release: Release, training: Training) -> None:
         child=release,
         relation=Relation.TRAINED_ON,
         dataset_sha256=training.dataset_sha256,
-        defaults={"dataset_name": training.dataset_name},
+        defaults={"dataset_name": training.dataset_name, "terms_id": training.dataset_terms_id},
     )
 
 

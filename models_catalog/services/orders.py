@@ -10,7 +10,7 @@ from marketplace.accounts.models import Namespace, User
 from marketplace.accounts.services import audit
 from marketplace.decisions import require
 from marketplace.errors import Conflict
-from models_catalog import policies
+from models_catalog import ancestry, policies
 from models_catalog.models import Grant, Order, Release
 from models_catalog.models.licensing import OrderStatus
 
@@ -70,6 +70,7 @@ def settle(*, order: Order, actor: User, now: datetime) -> Grant:
     )
     audit.record("order.settle", actor=actor, namespace=order.buyer, subject=order.listing)
     term = timedelta(days=order.terms.value.term_days)
+    ends = (now + term if term else None, ancestry.last_end(order))
     grant = Grant.objects.create(
         licensee=order.buyer,
         listing=order.listing,
@@ -78,7 +79,7 @@ def settle(*, order: Order, actor: User, now: datetime) -> Grant:
         accepted_at=order.placed_at,
         accepted_text_sha256=order.terms.value.text_sha256,
         order=order,
-        expires_at=now + term if term else None,
+        expires_at=min(filter(None, ends), default=None),
     )
     details = {"grant": str(grant.pk), "terms_hash": order.terms.terms_hash}
     audit.record("license.grant", actor=order.placed_by, namespace=order.buyer, subject=order.listing, details=details)

@@ -24,7 +24,7 @@ from marketplace.accounts.services import audit
 from marketplace.decisions import require
 from marketplace.errors import Conflict, Denied, DomainError, Invalid, TooLarge
 from marketplace.queue import Job, enqueue
-from models_catalog import policies
+from models_catalog import ancestry, policies
 from models_catalog.cards import MAX_CARD_BYTES
 from models_catalog.models import Artifact, Download, LicenseTerms, Listing, Release
 from models_catalog.models.listings import EDITABLE, ReleaseStatus
@@ -111,7 +111,9 @@ def draft(*, user: User, listing: Listing, version: str, terms: LicenseTerms, no
     try:
         with transaction.atomic():
             edges = lineage.inherited(listing)
-            carried = lineage.carrying(terms, parents=[edge.terms for edge in edges if edge.terms is not None])
+            links = [ancestry.link_of(edge) for edge in edges]
+            bound = ancestry.bounds(links, owner_id=listing.namespace_id, user=user)
+            carried = lineage.carrying(terms, bound=bound, name=listing.name)
             release = Release.objects.create(
                 listing=listing, version=version, terms=carried, notes=notes, created_by=user
             )
@@ -240,14 +242,13 @@ def _publish_if_asked(release_id: int) -> None:
 def publish(*, user: User, release: Release, now: datetime) -> Release:
     """Freezes the files under a manifest and makes the release what the listing offers.
 
-    Raises Denied (`not_verified`, `terms_too_wide`, ...): a derivative's terms are checked once more. Locks the
-    listing and the release."""
+    Raises Denied (`not_verified`, `terms_too_wide`, ...): its terms are judged once more by all that it was made
+    of, however far up. Locks the listing and the release."""
     require(policies.may_publish(user, release))
     with transaction.atomic():
         row = Release.objects.locked(release.pk)
-        for edge in row.parent_edges.select_related("terms"):
-            if edge.terms is not None:
-                require(policies.may_carry(row.terms.value, edge.terms.value))
+        bound = ancestry.bounds_of(row, user=user)
+        require(policies.may_offer(row.terms.value, bound, name=row.listing.name))
         digest = manifest_sha256(row)
         if not Release.objects.transition(row.pk, to=ReleaseStatus.PUBLISHED, manifest_sha256=digest, published_at=now):
             raise Conflict("not_verified", "This release was published or changed meanwhile.")

@@ -297,17 +297,23 @@ def test_events_tell_stages_and_end_with_full_progress(tmp_path: Path) -> None:
 
 
 def test_large_images_are_stored_smaller_and_noted(tmp_path: Path) -> None:
+    wide, large = picture(77, side=1500).crop((0, 0, 1500, 1200)), picture(78, side=2400).crop((0, 0, 2400, 2000))
     files = {
         **class_folders(images=3),
-        "cats/large.png": encoded(picture(77, side=1500).crop((0, 0, 1500, 1200))),
+        "cats/large.png": encoded(wide),
+        "dogs/large.jpg": encoded(large, "JPEG"),
+        "dogs/wide.jpg": encoded(wide.rotate(180), "JPEG"),
     }
 
     report = inspected(tmp_path, files)["report"]
 
-    large = next(item for item in items_of(tmp_path) if item.name == "cats/large.png")
-    assert (large.width, large.height) == (1280, 1024)
-    assert report["sizes"]["width"]["max"] == 1500
-    assert "shrunk" in {finding["code"] for finding in report["findings"]}
+    items = {item.name: item for item in items_of(tmp_path)}
+    assert items["cats/large.png"].size == (1280, 1024)
+    assert items["dogs/large.jpg"].size == (1229, 1024)
+    assert items["dogs/wide.jpg"].size == (1500, 1200)
+    assert report["sizes"]["width"]["max"] == 2400
+    shrunk = next(finding for finding in report["findings"] if finding["code"] == "shrunk")
+    assert shrunk["count"] == 2
 
 
 def test_limits_come_from_the_spec(tmp_path: Path) -> None:

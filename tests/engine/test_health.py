@@ -143,10 +143,8 @@ def test_digest_follows_content_not_names(tmp_path: Path) -> None:
 
 
 def near(pictures: list[Image.Image]) -> list[tuple[int, int]]:
-    prints = [images.fingerprint(image) for image in pictures]
-    return duplicates.near_pairs(
-        np.array([one.phash for one in prints], np.uint64), np.stack([one.thumbnail for one in prints])
-    )
+    views = images.views(b"".join(images.small(image) for image in pictures))
+    return duplicates.near_pairs(images.perceptual_hashes(views), views)
 
 
 def test_brighter_and_recompressed_copies_are_near_but_colours_and_shades_are_not() -> None:

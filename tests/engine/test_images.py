@@ -12,7 +12,7 @@ import pytest
 from archives_factory import encoded, picture
 from PIL import Image, PngImagePlugin
 
-from finetuning.engine import images
+from finetuning.engine import clean_bytes, images
 from finetuning.engine.images import BadImage
 from finetuning.engine.packs import Item, PackReader, PackWriter
 from finetuning.engine.spec import ArchiveLimits, Split
@@ -66,7 +66,7 @@ BAD = {
 @pytest.mark.parametrize(("content", "suffix", "code"), BAD.values(), ids=BAD.keys())
 def test_bad_image_has_a_code(content: bytes, suffix: str, code: str) -> None:
     with pytest.raises(BadImage) as fault:
-        images.decode(content, suffix, LIMITS)
+        images.decode(content, suffix, LIMITS, plain=clean_bytes.jpeg(content))
 
     assert fault.value.code == code
 
@@ -176,11 +176,11 @@ def test_png_keeps_pixels_and_thumbnail_fits() -> None:
 def test_identity_is_of_pixels_and_size_not_of_files() -> None:
     image = picture(7)
     fast, small = encoded(image, "PNG", compress_level=0), encoded(image, "PNG", compress_level=9)
-    identities = {images.fingerprint(images.decode(c, ".png", LIMITS).image).pixel_sha256 for c in (fast, small)}
+    identities = {images.pixel_sha256(images.decode(c, ".png", LIMITS).image) for c in (fast, small)}
     wide, tall = Image.new("RGB", (4, 2)), Image.new("RGB", (2, 4))
 
     assert len(identities) == 1
-    assert images.fingerprint(wide).pixel_sha256 != images.fingerprint(tall).pixel_sha256
+    assert images.pixel_sha256(wide) != images.pixel_sha256(tall)
 
 
 def test_pack_reads_back_by_index(tmp_path: Path) -> None:

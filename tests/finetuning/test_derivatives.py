@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,10 +19,10 @@ from finetuning.services import derivatives, runs
 from marketplace.accounts.models import AuditEvent, Namespace, Role, User
 from marketplace.accounts.services import people
 from marketplace.errors import Conflict, Denied, DomainError, Invalid
-from models_catalog.derivation import derive
 from models_catalog.models import Grant, Listing, Release, WeightsOrigin
 from models_catalog.presets import COMMERCIAL_TEMPLATE, PRESETS
 from models_catalog.services import publishing
+from models_catalog.verdict import derive
 
 pytestmark = pytest.mark.django_db
 ACCURACY = {"value": 0.9, "low": 0.8, "high": 0.95}
@@ -40,11 +41,19 @@ def launched(user: User, release: Release, *, owner: Namespace | None = None) ->
     return runs.launch(user=user, release=release, dataset=dataset, strategy="head", hyper={}, now=timezone.now())
 
 
-def finished_run(user: User, release: Release, *, owner: Namespace | None = None, weights: str = "") -> Run:
+def finished_run(
+    user: User,
+    release: Release,
+    *,
+    owner: Namespace | None = None,
+    weights: str = "",
+    while_it_runs: Callable[[], None] = lambda: None,
+) -> Run:
     """A run that was claimed and has succeeded, with weights of its own."""
     claimed = runs.claim(launched(user, release, owner=owner).pk)
     assert claimed is not None
     run, attempt = claimed
+    while_it_runs()
     files = {"model.safetensors": (weights or f"tuned by {run.uid}").encode(), "config.json": b"{}"}
     blobs = {f"release/{path}": scenarios.blob(content) for path, content in files.items()}
     artifacts = {path: {"sha256": blob.sha256, "bytes": blob.bytes} for path, blob in blobs.items()}

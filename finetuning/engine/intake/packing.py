@@ -7,12 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
-from finetuning.engine import splits
-from finetuning.engine.duplicates import connected, exact_groups, near_pairs
+from finetuning.engine import splits, workers
+from finetuning.engine.duplicates import Hashes, connected, exact_groups, near_pairs
 from finetuning.engine.gathering import Gathered
 from finetuning.engine.health import Survey
+from finetuning.engine.images import perceptual_hashes
 from finetuning.engine.packs import Item, PackWriter, index_lines
 from finetuning.engine.problems import Problem, printable, reject
 from finetuning.engine.spec import InspectSpec, Split
@@ -39,15 +38,12 @@ def corrupt(gathered: Gathered) -> list[dict[str, str]]:
     ]
 
 
-def near_of(gathered: Gathered, identities: list[str]) -> list[tuple[int, int]]:
+def near_of(gathered: Gathered, identities: list[str], hashes: Hashes) -> list[tuple[int, int]]:
     """Returns near pairs among the first of each set of equal images."""
     first = {identity: at for at, identity in reversed(list(enumerate(identities)))}
     positions = sorted(first.values())
-    prints = [gathered.prepared[at].print for at in positions]
-    pairs = near_pairs(
-        np.array([print_.phash for print_ in prints], np.uint64),
-        np.stack([print_.thumbnail for print_ in prints]),
-    )
+    alike = len(positions) < len(identities)
+    pairs = near_pairs(*((hashes[positions], gathered.views[positions]) if alike else (hashes, gathered.views)))
     return [(positions[one], positions[other]) for one, other in pairs]
 
 
@@ -64,10 +60,11 @@ def survey_of(
 ) -> Survey:
     """Returns what the gathered images are: copies found and grouped, split by `choose` (from the groups of all
     images to their splits), each item made whole by `annotate` (its position, the item without annotation)."""
-    identities = [prepared.print.pixel_sha256 for prepared in gathered.prepared]
-    near = near_of(gathered, identities)
+    identities = [prepared.pixel_sha256 for prepared in gathered.prepared]
+    hashes = perceptual_hashes(gathered.views)
+    near = near_of(gathered, identities, hashes)
     groups = splits.group_ids(identities, near)
-    plain = _items(gathered, choose(groups), groups)
+    plain = _items(gathered, choose(groups), groups, hashes)
     return Survey(
         items=[annotate(position, item) for position, item in enumerate(plain)],
         labels=labels,
@@ -82,39 +79,49 @@ def survey_of(
     )
 
 
-def _items(gathered: Gathered, chosen: list[Split], groups: list[str]) -> list[Item]:
+def _items(gathered: Gathered, chosen: list[Split], groups: list[str], hashes: Hashes) -> list[Item]:
     """Returns the items without their labels; images that show the same have one group."""
     return [
         Item(
             index=index,
-            file=f"{index:06d}.png",
+            file=f"{index:06d}{prepared.suffix}",
             name=sample.entry.name,
             label=-1,
             split=split,
             width=prepared.width,
             height=prepared.height,
             sha256=prepared.sha256,
-            pixel_sha256=prepared.print.pixel_sha256,
-            phash=f"{prepared.print.phash:016x}",
+            pixel_sha256=prepared.pixel_sha256,
+            phash=f"{phash:016x}",
             group=group,
+            orientation=prepared.stored_orientation,
         )
-        for index, (sample, prepared, split, group) in enumerate(
-            zip(gathered.samples, gathered.prepared, chosen, groups, strict=True), start=1
+        for index, (sample, prepared, split, group, phash) in enumerate(
+            zip(gathered.samples, gathered.prepared, chosen, groups, hashes.tolist(), strict=True), start=1
         )
     ]
 
 
 def write_packs(gathered: Gathered, items: Sequence[Item], outputs: Path) -> None:
-    """Writes train.pack (with the validation items), test.pack, thumbnails.pack and index.jsonl."""
+    """Writes train.pack (with the validation items), test.pack, thumbnails.pack and index.jsonl, several at once."""
     outputs.mkdir(exist_ok=True)
     train = [item for item in items if item.split is not Split.TEST]
     test = [item for item in items if item.split is Split.TEST]
-    for name, chosen in (("train.pack", train), ("test.pack", test)):
+    names = [f"{item.index:06d}.jpg" for item in items]
+    thumbnails = [
+        item if item.file == name else replace(item, file=name) for item, name in zip(items, names, strict=True)
+    ]
+
+    def write(part: int) -> None:
+        name, chosen, content = (
+            ("thumbnails.pack", thumbnails, gathered.thumbnail),
+            ("train.pack", train, gathered.file),
+            ("test.pack", test, gathered.file),
+        )[part]
         with PackWriter(outputs / name, chosen) as pack:
             for item in chosen:
-                pack.add(item, gathered.png(item.index - 1))
-    thumbnails = [replace(item, file=f"{item.index:06d}.jpg") for item in items]
-    with PackWriter(outputs / "thumbnails.pack", thumbnails) as pack:
-        for item in thumbnails:
-            pack.add(item, gathered.thumbnail(item.index - 1))
+                pack.add(item, content(item.index - 1))
+
+    for _ in workers.in_order(write, range(3)):
+        pass
     (outputs / "index.jsonl").write_bytes(index_lines(items))

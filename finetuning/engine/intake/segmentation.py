@@ -80,7 +80,7 @@ def inspect(spec: InspectSpec, run_dir: Path, events: EventWriter) -> dict[str, 
         gathered = Gathered(spool)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's remarks on odd files; what matters is raised
-            gather(archive, ImageLayout(layout.samples, layout.skipped), gathered, spec, events)
+            gather(archive, ImageLayout(layout.samples, layout.skipped), gathered, spec, events, max_pixels=0)
             _check_faults(gathered, len(layout.samples), spec)
             events.stage("masks", "Reading the masks")
             found = GatheredMasks(mask_spool)
@@ -246,7 +246,7 @@ def _write(
             for item in chosen:
                 mask = found.classes(item.index - 1, place_of)
                 hashes[item.index - 1] = hashlib.sha256(mask.tobytes()).hexdigest()
-                pack.add(item, gathered.png(item.index - 1), images.encode_png(Image.fromarray(mask)))
+                pack.add(item, gathered.file(item.index - 1), images.encode_png(Image.fromarray(mask)))
                 overlays[item.index] = _overlay(gathered.thumbnail(item.index - 1), mask)
     with PackWriter(outputs / "thumbnails.pack", thumbnails) as pack:
         for item in thumbnails:

@@ -1,0 +1,80 @@
+"""One function applied to the parts of a long list by every core of the machine, its results in order.
+
+Processes on Linux: a small image costs more time in Python than in the decoder, and threads of one process would wait
+for each other. Elsewhere, and where the machine allows no processes, threads.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import AbstractContextManager
+from typing import Any, TypeVar
+
+from finetuning.engine.failures import AppFault
+from finetuning.engine.stopping import die_with_parent
+
+_FORKS = sys.platform == "linux"
+_WAITING_EACH = 2  # parts in flight for each core: their results wait in memory for those before them
+Part = TypeVar("Part")
+Result = TypeVar("Result")
+_given: list[Callable[[Any], Any]] = []  # in a worker: the function, which a fork hands over without pickling
+
+
+def shared_lock() -> AbstractContextManager[Any]:
+    """Returns a lock that holds between the workers of `in_order`, whatever they are."""
+    try:
+        return multiprocessing.get_context("fork").Lock() if _FORKS else threading.Lock()
+    except (ImportError, OSError):  # no semaphores here: `in_order` will use threads
+        return threading.Lock()
+
+
+def in_order(work: Callable[[Part], Result], parts: Sequence[Part]) -> Generator[Result, None, None]:
+    """Yields what `work` makes of each part, in their order, holding few results at a time. Parts and results are
+    pickled, `work` and what it refers to are not. Raises what `work` raises, of the first part that does;
+    AppFault (`worker_lost`)."""
+    if len(parts) < 2:
+        yield from map(work, parts)
+        return
+    count = min(os.cpu_count() or 1, len(parts))
+    pool, task = _pool(work, count)
+    waiting: deque[Future[Result]] = deque()
+    try:
+        for part in parts:
+            waiting.append(pool.submit(task, part))
+            if len(waiting) >= count * _WAITING_EACH:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    except BrokenProcessPool as error:
+        raise AppFault("worker_lost", "A part of the work ended before its time. Try again.") from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _pool(work: Callable[[Part], Result], count: int) -> tuple[Executor, Callable[[Part], Result]]:
+    if _FORKS:
+        try:
+            context = multiprocessing.get_context("fork")
+            return ProcessPoolExecutor(count, context, _begin, (work, os.getpid())), _call
+        except (ImportError, NotImplementedError, OSError):  # no semaphores, as without /dev/shm
+            pass
+    return ThreadPoolExecutor(count), work
+
+
+def _begin(work: Callable[[Any], Any], parent: int) -> None:
+    die_with_parent(parent)
+    for number in (signal.SIGTERM, signal.SIGINT):  # the parent is asked too, and ends its workers
+        signal.signal(number, signal.SIG_IGN)
+    _given[:] = [work]
+
+
+def _call(part: Any) -> Any:
+    return _given[0](part)
