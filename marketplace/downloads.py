@@ -1,14 +1,24 @@
-"""Answers a GET or HEAD for a blob: strong ETag, one byte range, If-Range, 304 and 416 (RFC 9110)."""
+"""Answers a GET or HEAD for a blob, a document or an archive: strong ETag, one byte range, If-Range, 304 and 416 (RFC 9110)."""
 
 from __future__ import annotations
 
+import hashlib
 import re
+from collections.abc import Callable
 from typing import BinaryIO
 
-from django.http import FileResponse, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
+from django.http import (
+    FileResponse,
+    HttpRequest,
+    HttpResponse,
+    HttpResponseBase,
+    JsonResponse,
+    StreamingHttpResponse,
+)
 from django.utils.http import content_disposition_header
 
 from marketplace import storage
+from marketplace.archives import Archive
 
 _RANGE = re.compile(r"bytes=([0-9]*)-([0-9]*)")
 _SPAN = re.compile(r"bytes ([0-9]+)-([0-9]+)/([0-9]+)")
@@ -75,7 +85,55 @@ def blob_response(
     attachment: bool = True,
 ) -> HttpResponseBase:
     """Returns the blob, or the part asked for, with its SHA-256 as the ETag."""
-    etag = f'"{sha256}"'
+
+    def body(start: int, length: int) -> HttpResponseBase:
+        return FileResponse(_Slice(storage.open_blob(sha256), start=start, length=length))
+
+    return _part(request, sha256, size, body, filename=filename, content_type=content_type, attachment=attachment)
+
+
+def bytes_response(
+    request: HttpRequest, *, content: bytes, filename: str, content_type: str, attachment: bool = True
+) -> HttpResponseBase:
+    """Returns a document that was just written, or the part asked for, likewise."""
+
+    def body(start: int, length: int) -> HttpResponseBase:
+        return HttpResponse(content[start : start + length])
+
+    digest = hashlib.sha256(content).hexdigest()
+    return _part(
+        request, digest, len(content), body, filename=filename, content_type=content_type, attachment=attachment
+    )
+
+
+def archive_response(request: HttpRequest, *, archive: Archive, filename: str) -> HttpResponseBase:
+    """Returns the zip, or the part asked for, in constant memory however large it is."""
+
+    def body(start: int, length: int) -> HttpResponseBase:
+        return StreamingHttpResponse(archive.chunks(start=start, length=length))
+
+    return _part(
+        request,
+        archive.digest,
+        archive.size_bytes,
+        body,
+        filename=filename,
+        content_type="application/zip",
+        attachment=True,
+    )
+
+
+def _part(
+    request: HttpRequest,
+    digest: str,
+    size: int,
+    body: Callable[[int, int], HttpResponseBase],
+    *,
+    filename: str,
+    content_type: str,
+    attachment: bool,
+) -> HttpResponseBase:
+    etag = f'"{digest}"'
     if request.headers.get("If-None-Match") in {etag, "*"}:
         return HttpResponse(status=304, headers={"ETag": etag})
     span: tuple[int, int] | None = None
@@ -85,7 +143,7 @@ def blob_response(
         except ValueError:
             return _outside(size, etag)
     start, end = span or (0, size - 1)
-    response = _body(request, sha256, start, end - start + 1)
+    response = HttpResponse() if request.method == "HEAD" else body(start, end - start + 1)
     response.status_code = 206 if span else 200
     response["Content-Type"] = content_type
     response["Content-Length"] = str(end - start + 1)
@@ -112,12 +170,6 @@ def _outside(size: int, etag: str) -> HttpResponse:
     }
     headers = {"Content-Range": f"bytes */{size}", "ETag": etag}
     return JsonResponse(document, status=416, content_type="application/problem+json", headers=headers)
-
-
-def _body(request: HttpRequest, sha256: str, start: int, length: int) -> HttpResponseBase:
-    if request.method == "HEAD":
-        return HttpResponse()
-    return FileResponse(_Slice(storage.open_blob(sha256), start=start, length=length))
 
 
 # A range from the start that is shorter, and not the whole file, is a look at its header: safetensors readers

@@ -21,6 +21,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("", include("models_catalog.urls")),
     path("", include("finetuning.urls")),
     path("account/", include("marketplace.accounts.urls")),
+    path("audit/", include("marketplace.accounts.audit_urls")),
     path("notifications/", include("marketplace.accounts.inbox_urls")),
     path("account/", include("allauth.urls")),
     path("admin/", admin.site.urls),

@@ -9,12 +9,12 @@ from typing import Any
 
 import django_filters
 from django.contrib.auth.models import AnonymousUser
-from django.db.models import Count, F, Prefetch, Q, QuerySet
+from django.db.models import Count, Exists, F, OuterRef, Prefetch, Q, QuerySet
 from django.forms import CheckboxSelectMultiple
 
 from marketplace.accounts.models import Namespace, User
 from marketplace.accounts.models.people import NamespaceQuerySet
-from models_catalog.models import Grant, LineageEdge, Listing, Order, Release
+from models_catalog.models import Flag, Grant, Incident, LineageEdge, Listing, Order, Release
 from models_catalog.models.listings import FRAMEWORKS, TASKS
 from models_catalog.terms import Answer
 
@@ -141,6 +141,7 @@ def release_with_files(user: User | AnonymousUser, listing: Listing, version: st
         .prefetch_related(
             "artifacts",
             Prefetch("parent_edges", LineageEdge.objects.shown_to(user).order_by("id")),
+            Prefetch("flags", Flag.objects.shown_to(user)),
         )
     )
     if version:
@@ -221,6 +222,24 @@ def names_shown_to(user: User | AnonymousUser, release_ids: Iterable[int]) -> li
     shown = Release.objects.visible_to(user).filter(pk__in=release_ids).select_related("listing__namespace")
     names = {release.pk: str(release) for release in shown}
     return sorted(names.get(pk, PRIVATE_MODEL) for pk in release_ids)
+
+
+def incident_of(user: User | AnonymousUser, pk: int) -> QuerySet[Incident]:
+    """The incident by its number, as a queryset so that the caller turns absence into 404."""
+    return Incident.objects.visible_to(user).shown_to(user).filter(pk=pk)
+
+
+def affected_by(incident: Incident, user: User | AnonymousUser) -> QuerySet[Release]:
+    """The flagged releases that exist for the user, with `is_mine` and `is_licensed`; those first."""
+    mine = Namespace.objects.of(user)
+    held = Grant.objects.covering().filter(licensee__in=mine, revoked_at__isnull=True)
+    return (
+        Release.objects.visible_to(user)
+        .filter(flags__incident=incident)
+        .select_related("listing__namespace", "terms")
+        .annotate(is_mine=Exists(mine.filter(pk=OuterRef("listing__namespace_id"))), is_licensed=Exists(held))
+        .order_by("-is_mine", "-is_licensed", "-id")
+    )
 
 
 def licenses_of(user: User) -> QuerySet[Grant]:

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from models_catalog.web import catalog, checkout, desk, moderation, reviews, vendor
+from models_catalog.web import catalog, checkout, desk, incidents, lineage, moderation, reviews, vendor
 
 _MODEL = "models/<str:namespace>/<str:name>/"
 _VENDOR = "vendor/<str:namespace>/<str:name>/"
@@ -14,6 +14,15 @@ urlpatterns = [
     path(_MODEL, catalog.listing, name="listing"),
     path(_MODEL + "license/", checkout.checkout, name="checkout"),
     path(_MODEL + "versions/<str:version>/", catalog.listing, name="release"),
+    path(_MODEL + "versions/<str:version>/quarantine/", incidents.begin, name="quarantine"),
+    path(_MODEL + "versions/<str:version>/lift/", incidents.lift, name="quarantine_lift"),
+    path(_MODEL + "lineage/", lineage.lineage, name="lineage"),
+    path(_MODEL + "versions/<str:version>/lineage/", lineage.lineage, name="release_lineage"),
+    path(_MODEL + "versions/<str:version>/obligations/", lineage.documents, name="obligations"),
+    path(_MODEL + "versions/<str:version>/obligations/<path:path>", lineage.document, name="obligation"),
+    path(_MODEL + "versions/<str:version>/obligations.zip", lineage.bundle, name="obligations_zip"),
+    path(_MODEL + "versions/<str:version>/everything.zip", lineage.everything, name="everything_zip"),
+    path("incidents/<int:pk>/", incidents.incident, name="incident"),
     path(_MODEL + "files/<str:version>/<path:path>", catalog.download, name="download"),
     path(_MODEL + "reviews/", reviews.reviews, name="reviews"),
     path(_MODEL + "questions/", reviews.questions, name="questions"),

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.db.models import QuerySet
+from django.http import Http404, HttpResponseBase
 from django.shortcuts import get_object_or_404
 from django.utils import timezone
+from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from marketplace.accounts.models import Notification
+from marketplace.accounts import audit_log
+from marketplace.accounts.models import AuditEvent, Notification
 from marketplace.accounts.services import notifications
 from marketplace.api import View
 from marketplace.errors import Invalid
@@ -31,6 +35,63 @@ class NotificationOutput(serializers.Serializer[Any]):
 
 class ReadOutput(serializers.Serializer[Any]):
     marked = serializers.IntegerField(help_text="How many were unread")
+
+
+class AuditOutput(serializers.Serializer[Any]):
+    id = serializers.IntegerField()
+    at = serializers.DateTimeField()
+    actor = serializers.CharField(source="actor.username", default=None, allow_null=True)
+    namespace = serializers.CharField(source="namespace.name", default=None, allow_null=True)
+    action = serializers.CharField(help_text="`resource.verb`, such as release.yank")
+    subject = serializers.CharField()
+    details = serializers.DictField()
+
+
+_AUDIT_PARAMETERS = [
+    OpenApiParameter("namespace", str),
+    OpenApiParameter("action", str, description="release.yank, or release for all of its kind"),
+    OpenApiParameter("actor", str),
+    OpenApiParameter("subject", str, description="A part of it"),
+    OpenApiParameter("since", OpenApiTypes.DATE),
+    OpenApiParameter("until", OpenApiTypes.DATE),
+]
+
+
+class _AuditView(View):
+    read_scope = "audit:read"
+    filters = tuple(audit_log.AuditFilter.base_filters)
+
+    def events(self, request: Request) -> QuerySet[AuditEvent]:
+        """Raises Invalid (`bad_filter`)."""
+        rows = AuditEvent.objects.visible_to(request.user).with_names()
+        found = audit_log.AuditFilter(request.query_params, queryset=rows)
+        if not found.is_valid():
+            name, messages = next(iter(found.form.errors.items()))
+            raise Invalid("bad_filter", str(messages[0]), field=name)
+        events: QuerySet[AuditEvent] = found.qs
+        return events
+
+
+class Audit(_AuditView):
+    @extend_schema(
+        summary="The audit log of what you administer, newest first",
+        parameters=_AUDIT_PARAMETERS,
+        responses=AuditOutput(many=True),
+    )
+    def get(self, request: Request) -> Response:
+        return self.paginated(self.events(request), AuditOutput)
+
+
+class AuditExport(_AuditView):
+    @extend_schema(
+        summary="The same as a file, csv or jsonl",
+        parameters=_AUDIT_PARAMETERS,
+        responses={(200, "text/csv"): OpenApiTypes.STR},
+    )
+    def get(self, request: Request, kind: str) -> HttpResponseBase:
+        if kind not in audit_log.FORMATS:
+            raise Http404
+        return audit_log.export(self.events(request), kind=kind)
 
 
 class _Scoped(View):

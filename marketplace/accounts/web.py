@@ -16,6 +16,7 @@ from django.views.decorators.http import require_POST
 
 from marketplace.accounts.forms import MemberForm, OrganizationForm, TokenForm
 from marketplace.accounts.models import Namespace, Role
+from marketplace.accounts.models.people import ADMINISTERS
 from marketplace.accounts.services import people
 from marketplace.accounts.services import tokens as token_services
 from marketplace.errors import DomainError
@@ -85,5 +86,7 @@ def organization(request: HttpRequest, name: str) -> HttpResponse:
             return redirect("organization", namespace.name)
         except DomainError as error:
             add_error(form, error)
+    administers = Namespace.objects.of(request.user, roles=ADMINISTERS).filter(pk=namespace.pk).exists()
     members = namespace.organization.memberships.select_related("user").order_by("user__username")
-    return render(request, "accounts/organization.html", {"namespace": namespace, "members": members, "form": form})
+    context = {"namespace": namespace, "members": members, "form": form, "administers": administers}
+    return render(request, "accounts/organization.html", context)

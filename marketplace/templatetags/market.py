@@ -53,6 +53,7 @@ _KINDS = {
     "invalid": "bad",
     "rejected": "bad",
     "yanked": "bad",
+    "quarantined": "bad",
     "draft": "draft",
     "open": "waiting",
     "dismissed": "idle",

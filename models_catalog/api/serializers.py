@@ -11,6 +11,7 @@ from rest_framework import serializers
 
 from marketplace.inputs import Input
 from models_catalog.models import Grant, LicenseTerms, Order, Release
+from models_catalog.models.incidents import IncidentKind
 from models_catalog.models.lineage import Relation
 from models_catalog.models.listings import FRAMEWORKS, TASKS
 from models_catalog.presets import CURRENCIES, OFFERS
@@ -67,6 +68,38 @@ class ParentOutput(serializers.Serializer[Any]):
         return edge.parent_id is not None and not edge.is_parent_shown
 
 
+class CauseOutput(serializers.Serializer[Any]):
+    """Of incidents that are `shown_to` the reader: a cause that they may not see is there by its digest alone."""
+
+    id = serializers.IntegerField()
+    kind = serializers.ChoiceField(choices=IncidentKind.choices)
+    reason = serializers.CharField()
+    release = serializers.SerializerMethodField()
+    manifest_sha256 = serializers.CharField(source="release.manifest_sha256")
+    opened_at = serializers.DateTimeField()
+    resolved_at = serializers.DateTimeField(allow_null=True)
+
+    @extend_schema_field(serializers.CharField(allow_null=True))
+    def get_release(self, incident: Any) -> str | None:
+        return str(incident.release) if incident.is_cause_shown else None
+
+
+class FlagOutput(serializers.Serializer[Any]):
+    """What happened to an ancestor and is not resolved."""
+
+    def to_representation(self, instance: Any) -> dict[str, Any]:
+        instance.incident.is_cause_shown = instance.is_cause_shown
+        return dict(CauseOutput(instance.incident).data)
+
+
+class AffectedOutput(serializers.Serializer[Any]):
+    release = serializers.CharField(source="__str__")
+    status = serializers.CharField()
+    manifest_sha256 = serializers.CharField()
+    is_mine = serializers.BooleanField(help_text="You offer it")
+    is_licensed = serializers.BooleanField(help_text="You license it")
+
+
 class ParentInput(Input):
     listing = serializers.RegexField(r"^[^/\s]+/[^/\s]+$", help_text="The parent, namespace/name")
     version = serializers.CharField(max_length=40, required=False, default="", help_text="Default: the newest release")
@@ -87,11 +120,17 @@ class ReleaseOutput(serializers.Serializer[Any]):
     metrics = serializers.DictField()
     notes = serializers.CharField()
     yanked_reason = serializers.CharField()
+    quarantine_reason = serializers.CharField()
     on_this_server = serializers.SerializerMethodField()
     published_at = serializers.DateTimeField(allow_null=True)
     terms = TermsWithText()
     artifacts = ArtifactOutput(many=True, source="artifacts.all")
     parents = ParentOutput(many=True, source="parent_edges.all")
+    flags = serializers.SerializerMethodField()
+
+    @extend_schema_field(CauseOutput(many=True))
+    def get_flags(self, release: Release) -> Any:
+        return FlagOutput(release.flags.all(), many=True).data
 
     def get_on_this_server(self, release: Release) -> bool:
         return not release.is_remote
@@ -163,6 +202,10 @@ class ReleaseInput(Input):
 
 
 class YankInput(Input):
+    reason = serializers.CharField(max_length=300)
+
+
+class QuarantineInput(Input):
     reason = serializers.CharField(max_length=300)
 
 

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from models_catalog.api import community, desks, views
+from models_catalog.api import community, desks, incidents, lineage, views
 
 _LISTING = "listings/<str:namespace>/<str:name>/"
 _RELEASE = _LISTING + "releases/<str:version>/"
@@ -33,5 +33,14 @@ urlpatterns = [
     path(_RELEASE + "publish/", views.Publish.as_view(), name="api_publish"),
     path(_RELEASE + "parents/", views.Parents.as_view(), name="api_parents"),
     path(_RELEASE + "yank/", views.Yank.as_view(), name="api_yank"),
+    path(_RELEASE + "quarantine/", incidents.Quarantine.as_view(), name="api_quarantine"),
+    path(_RELEASE + "lift/", incidents.Lift.as_view(), name="api_lift"),
+    path(_RELEASE + "lineage/", lineage.Lineage.as_view(), name="api_lineage"),
+    path(_RELEASE + "obligations/", lineage.Obligations.as_view(), name="api_obligations"),
+    path(_RELEASE + "obligations/<path:path>", lineage.Document.as_view(), name="api_obligation"),
+    path(_RELEASE + "obligations.zip", lineage.Bundle.as_view(), name="api_obligations_zip"),
+    path(_RELEASE + "everything.zip", lineage.Everything.as_view(), name="api_everything_zip"),
+    path("incidents/<int:pk>/", incidents.IncidentView.as_view(), name="api_incident"),
+    path("incidents/<int:pk>/affected/", incidents.Affected.as_view(), name="api_affected"),
     path(_RELEASE + "artifacts/<path:path>", views.ArtifactUpload.as_view(), name="api_artifact"),
 ]

@@ -23,7 +23,7 @@ from marketplace.decisions import require
 from marketplace.errors import Invalid
 from models_catalog import policies, selectors
 from models_catalog.api import serializers as shapes
-from models_catalog.models import LineageEdge, Listing, Order, Release
+from models_catalog.models import Flag, LineageEdge, Listing, Order, Release
 from models_catalog.models.licensing import Credential
 from models_catalog.presets import offer
 from models_catalog.services import licensing, lineage, publishing
@@ -122,7 +122,11 @@ class ReleasesView(View):
             Release.objects.visible_to(request.user)
             .filter(listing=listing)
             .select_related("terms")
-            .prefetch_related("artifacts", Prefetch("parent_edges", LineageEdge.objects.shown_to(request.user)))
+            .prefetch_related(
+                "artifacts",
+                Prefetch("parent_edges", LineageEdge.objects.shown_to(request.user)),
+                Prefetch("flags", Flag.objects.shown_to(request.user)),
+            )
         )
         return self.paginated(releases, shapes.ReleaseOutput)
 

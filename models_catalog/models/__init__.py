@@ -1,3 +1,4 @@
+from models_catalog.models.incidents import Flag, Incident
 from models_catalog.models.licensing import AccessRequest, Download, Grant, LicenseTerms, Order
 from models_catalog.models.lineage import LineageEdge, WeightsOrigin
 from models_catalog.models.listings import Artifact, Listing, Release
@@ -10,7 +11,9 @@ __all__ = [
     "Artifact",
     "CitedEvaluation",
     "Download",
+    "Flag",
     "Grant",
+    "Incident",
     "LicenseTerms",
     "LineageEdge",
     "Listing",

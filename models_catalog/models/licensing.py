@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from django.contrib.auth.models import AnonymousUser
 from django.db import models
-from django.db.models import OuterRef, Q
+from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 
 from marketplace.accounts.models import Namespace, User
@@ -16,7 +16,7 @@ from models_catalog import plain_words
 from models_catalog import terms as values
 
 if TYPE_CHECKING:
-    from models_catalog.models.listings import Release
+    from models_catalog.models.listings import Release, ReleaseQuerySet
 
 _ANSWERS = [(answer.value, answer.value.capitalize()) for answer in values.Answer]
 
@@ -65,6 +65,10 @@ class GrantQuerySet(models.QuerySet["Grant"]):
         if release is None:
             return self.filter(listing=OuterRef("listing_id"), terms=OuterRef("terms_id"))
         return self.filter(listing=release.listing_id, terms=release.terms_id)
+
+    def opening(self, releases: ReleaseQuerySet) -> GrantQuerySet:
+        """Those that open one of the releases, as `covering` says."""
+        return self.filter(Exists(releases.filter(listing=OuterRef("listing_id"), terms=OuterRef("terms_id"))))
 
     def held_by(self, user: User | AnonymousUser) -> GrantQuerySet:
         return self.filter(licensee__in=Namespace.objects.of(user))

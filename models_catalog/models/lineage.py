@@ -10,6 +10,8 @@ from marketplace.accounts.models import User
 from models_catalog.models.licensing import Grant, LicenseTerms
 from models_catalog.models.listings import Release
 
+_WALK_BATCH = 500  # parameters that every database takes in one query
+
 
 class Relation(models.TextChoices):
     FINETUNE = "finetune", "Fine-tuned from"
@@ -25,6 +27,26 @@ class LineageEdgeQuerySet(models.QuerySet["LineageEdge"]):
         """Adds `is_parent_shown`: a parent that does not exist for the user is told by its digest alone."""
         shown = Release.objects.visible_to(user).filter(pk=OuterRef("parent_id"))
         return self.select_related("parent__listing__namespace", "terms").annotate(is_parent_shown=Exists(shown))
+
+    def descendants_of(self, release_id: int) -> set[int]:
+        """Every release that comes from this one, in however many steps. One query a generation; a set of what
+        was seen ends the walk, whatever the edges are."""
+        return self._walk(release_id, start="parent", end="child")
+
+    def ancestors_of(self, release_id: int) -> set[int]:
+        """Every release that this one comes from, likewise."""
+        return self._walk(release_id, start="child", end="parent")
+
+    def _walk(self, release_id: int, *, start: str, end: str) -> set[int]:
+        seen, frontier = {release_id}, [release_id]
+        while frontier:
+            found: set[int] = set()
+            for first in range(0, len(frontier), _WALK_BATCH):
+                edges = self.filter(**{f"{start}__in": frontier[first : first + _WALK_BATCH]}, parent__isnull=False)
+                found.update(edges.values_list(f"{end}_id", flat=True))
+            frontier = sorted(found - seen)
+            seen |= found
+        return seen - {release_id}
 
 
 class LineageEdge(models.Model):
@@ -50,6 +72,10 @@ class LineageEdge(models.Model):
             models.CheckConstraint(
                 condition=models.Q(parent__isnull=False) ^ ~models.Q(dataset_sha256=""),
                 name="models_catalog_lineage_edge_one_parent",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(parent__isnull=True) | ~models.Q(parent=models.F("child")),
+                name="models_catalog_lineage_edge_not_itself",
             ),
         ]
 

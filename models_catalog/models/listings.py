@@ -106,9 +106,10 @@ class ReleaseStatus(models.TextChoices):
     REJECTED = "rejected", "Rejected"
     PUBLISHED = "published", "Published"
     YANKED = "yanked", "Withdrawn"
+    QUARANTINED = "quarantined", "Quarantined"
 
 
-# status -> where it may come from; transition() below is the only writer of `status`.
+# status -> where it may come from; transition() and lift() below are the only writers of `status`.
 SOURCES: dict[str, tuple[str, ...]] = {
     ReleaseStatus.DRAFT: (ReleaseStatus.REJECTED, ReleaseStatus.READY),
     ReleaseStatus.VERIFYING: (ReleaseStatus.DRAFT, ReleaseStatus.REJECTED),
@@ -116,21 +117,25 @@ SOURCES: dict[str, tuple[str, ...]] = {
     ReleaseStatus.REJECTED: (ReleaseStatus.VERIFYING,),
     ReleaseStatus.PUBLISHED: (ReleaseStatus.READY,),
     ReleaseStatus.YANKED: (ReleaseStatus.PUBLISHED,),
+    ReleaseStatus.QUARANTINED: (ReleaseStatus.PUBLISHED, ReleaseStatus.YANKED),
 }
 EDITABLE = (ReleaseStatus.DRAFT, ReleaseStatus.REJECTED)
+PUBLISHED_ONCE = (ReleaseStatus.PUBLISHED, ReleaseStatus.YANKED, ReleaseStatus.QUARANTINED)
 
 
 class ReleaseQuerySet(models.QuerySet["Release"]):
     def visible_to(self, user: User | AnonymousUser) -> ReleaseQuerySet:
-        """Published ones for all; every state for the namespace's members; yanked ones for those who hold a
-        grant that covers them."""
+        """Published ones for all; every state for the namespace's members; yanked and quarantined ones for those
+        who hold a grant that covers them."""
         published = Q(status=ReleaseStatus.PUBLISHED)
         if not user.is_authenticated:
             return self.filter(published)
         if user.is_staff:
             return self
         mine = Namespace.objects.of(user)
-        kept = Q(status=ReleaseStatus.YANKED) & Exists(Grant.objects.covering().filter(licensee__in=mine))
+        kept = Q(status__in=(ReleaseStatus.YANKED, ReleaseStatus.QUARANTINED)) & Exists(
+            Grant.objects.covering().filter(licensee__in=mine)
+        )
         return self.filter(published | Q(listing__namespace__in=mine) | kept)
 
     def locked(self, pk: int) -> Release:
@@ -143,6 +148,12 @@ class ReleaseQuerySet(models.QuerySet["Release"]):
     def transition(self, pk: int, *, to: str, **fields: Any) -> bool:
         """Compare-and-swap of the status: False where the row was not in a state that leads to `to`."""
         return self.filter(pk=pk, status__in=SOURCES[to]).update(status=to, **fields) == 1
+
+    def lift(self, pk: int) -> bool:
+        """Ends a quarantine by the state before it; False where there is none. No entry of SOURCES, so that
+        nothing else leads out of a quarantine."""
+        rows = self.filter(pk=pk, status=ReleaseStatus.QUARANTINED)
+        return rows.update(status=F("quarantined_from"), quarantined_from="", quarantine_reason="") == 1
 
 
 class Release(models.Model):
@@ -167,6 +178,8 @@ class Release(models.Model):
     metrics = models.JSONField(default=dict, blank=True)  # evaluation of a derivative, with its intervals
     publish_when_verified = models.BooleanField(default=False)
     yanked_reason = models.CharField(max_length=300, blank=True)
+    quarantine_reason = models.CharField(max_length=300, blank=True)
+    quarantined_from = models.CharField(max_length=12, blank=True)  # the state that lifting gives back
     created_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
     created_at = models.DateTimeField(auto_now_add=True)
     published_at = models.DateTimeField(null=True, blank=True)
@@ -179,8 +192,13 @@ class Release(models.Model):
             models.UniqueConstraint(fields=["listing", "version"], name="models_catalog_release_version_once"),
             models.CheckConstraint(condition=Q(status__in=ReleaseStatus.values), name="models_catalog_release_status"),
             models.CheckConstraint(
-                condition=~Q(status__in=["published", "yanked"]) | ~Q(manifest_sha256=""),
+                condition=~Q(status__in=["published", "yanked", "quarantined"]) | ~Q(manifest_sha256=""),
                 name="models_catalog_release_published_manifest",
+            ),
+            models.CheckConstraint(
+                condition=(Q(status="quarantined") & Q(quarantined_from__in=["published", "yanked"]))
+                | (~Q(status="quarantined") & Q(quarantined_from="")),
+                name="models_catalog_release_quarantined_from",
             ),
         ]
 
@@ -195,6 +213,10 @@ class Release(models.Model):
     @property
     def is_live(self) -> bool:
         return self.status == ReleaseStatus.PUBLISHED
+
+    @property
+    def is_quarantined(self) -> bool:
+        return self.status == ReleaseStatus.QUARANTINED
 
     @property
     def is_editable(self) -> bool:

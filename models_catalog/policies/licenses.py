@@ -35,6 +35,8 @@ def may_license(user: Person, release: Release, *, now: datetime, holder: Namesp
         return deny("own_model", "This model is yours: you need no license for it.")
     if Grant.objects.active(now).covering(release).filter(licensee__in=holders).exists():
         return deny("already_licensed", "You hold this license already.")
+    if release.is_quarantined:
+        return _quarantined(release)
     if release.status == ReleaseStatus.YANKED:
         return deny("release_withdrawn", "The vendor has withdrawn this release, so it cannot be licensed any more.")
     if not release.is_live:
@@ -61,7 +63,9 @@ def _is_approved(release: Release, holders: NamespaceQuerySet) -> bool:
 
 def may_download(user: Person, release: Release, *, now: datetime) -> Decision:
     """May the user have the files? Members use what their organisation owns or holds; withdrawn releases still
-    serve those who licensed them: purchased means kept."""
+    serve those who licensed them: purchased means kept. What is quarantined is served to nobody."""
+    if release.is_quarantined:
+        return _quarantined(release)
     if release.is_remote:
         return _NOT_HERE
     members = Namespace.objects.of(user)
@@ -69,6 +73,11 @@ def may_download(user: Person, release: Release, *, now: datetime) -> Decision:
     if not in_catalog and not members.filter(pk=release.listing.namespace_id).exists():
         return deny("not_published", "This release is not published.")
     return _is_licensed(user, release, Right.USE, holders=members, now=now)
+
+
+def _quarantined(release: Release) -> Decision:
+    reason = release.quarantine_reason.rstrip(".")
+    return deny("quarantined", f"This release is quarantined until the site's staff have looked into it: {reason}.")
 
 
 _NOT_HERE = deny("not_on_server", "These weights are not on this server yet. Ask its operator to fetch them.")
@@ -86,6 +95,8 @@ def may_predict(user: Person, release: Release, *, now: datetime) -> Decision:
 def may_fine_tune(user: Person, release: Release, *, now: datetime, holder: Namespace | None = None) -> Decision:
     """May the user fine-tune the release for the holder, by default for themselves? The result will be the
     holder's, so it is the holder who must own the model or hold the grant."""
+    if release.is_quarantined:
+        return _quarantined(release)
     if release.is_remote:
         return _NOT_HERE
     if release.status == ReleaseStatus.YANKED:
@@ -131,6 +142,8 @@ def may_declare_parent(user: Person, parent: Release, *, relation: str, now: dat
 
 def may_share_derivative(user: Person, release: Release, *, now: datetime, holder: Namespace | None = None) -> Decision:
     """May the user publish what the holder has fine-tuned from the release?"""
+    if release.is_quarantined:
+        return _quarantined(release)
     return _may_work(user, release, Right.SHARE_DERIVATIVES, now=now, holder=holder)
 
 

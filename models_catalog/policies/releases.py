@@ -9,7 +9,7 @@ from marketplace.accounts.models import Namespace, User
 from marketplace.accounts.models.people import BILLS, WRITES
 from marketplace.decisions import ALLOW, Decision, deny
 from models_catalog.models import Listing, Release
-from models_catalog.models.listings import ReleaseStatus
+from models_catalog.models.listings import PUBLISHED_ONCE, ReleaseStatus
 
 Person = User | AnonymousUser
 
@@ -50,7 +50,7 @@ def may_submit(user: Person, release: Release) -> Decision:
 
 
 def may_publish(user: Person, release: Release) -> Decision:
-    if release.status in (ReleaseStatus.PUBLISHED, ReleaseStatus.YANKED):
+    if release.status in PUBLISHED_ONCE:
         return deny("release_frozen", "This version was published already and does not change. Create a new version.")
     if release.status != ReleaseStatus.READY:
         return deny("not_verified", "Only a verified release can be published. Submit it for verification first.")
@@ -61,6 +61,27 @@ def may_yank(user: Person, release: Release) -> Decision:
     if release.status != ReleaseStatus.PUBLISHED:
         return deny("not_published", "Only a published release can be withdrawn.")
     return may_manage(user, release.listing)
+
+
+def may_quarantine(user: Person, release: Release) -> Decision:
+    if not (user.is_authenticated and user.is_staff):
+        return deny("staff_only", "Only the site's staff quarantine a release. Report it to them.")
+    if release.status not in (ReleaseStatus.PUBLISHED, ReleaseStatus.YANKED):
+        return deny("not_published", "Only what is or was in the catalog can be quarantined.")
+    return ALLOW
+
+
+def may_lift(user: Person, release: Release) -> Decision:
+    if not (user.is_authenticated and user.is_staff):
+        return deny("staff_only", "Only the site's staff lift a quarantine.")
+    return ALLOW if release.is_quarantined else deny("not_quarantined", "This release is not quarantined.")
+
+
+def has_obligations(release: Release) -> Decision:
+    """Are there documents that go along with the release? Its files must not change any more."""
+    if release.status in PUBLISHED_ONCE:
+        return ALLOW
+    return deny("not_published", "A draft's files still change: its obligations are written once it is published.")
 
 
 def may_fetch(user: Person, release: Release) -> Decision:

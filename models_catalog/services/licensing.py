@@ -66,6 +66,13 @@ def accept_terms(
         return orders.settle(order=order, actor=user, now=now) if provider.begin(order) else order
 
 
+def record_downloads(*, release: Release, user: User, asker: Asker, credential: Credential, now: datetime) -> None:
+    """Counts every file of a release that is about to be served as one archive, as `record_download` does."""
+    with transaction.atomic():
+        for artifact in release.artifacts.all():
+            record_download(artifact=artifact, user=user, asker=asker, credential=credential, now=now)
+
+
 def record_download(*, artifact: Artifact, user: User, asker: Asker, credential: Credential, now: datetime) -> None:
     """Counts one file that is about to be served, once a day however often it is begun; the caller has asked
     `may_download`."""

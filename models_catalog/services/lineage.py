@@ -18,7 +18,7 @@ from marketplace.errors import Conflict, Invalid
 from models_catalog import ancestry, policies, selectors
 from models_catalog.models import Artifact, LicenseTerms, LineageEdge, Listing, Release, WeightsOrigin
 from models_catalog.models.lineage import Relation
-from models_catalog.models.listings import EDITABLE, ReleaseQuerySet, ReleaseStatus
+from models_catalog.models.listings import EDITABLE, PUBLISHED_ONCE, ReleaseQuerySet
 from models_catalog.services.licensing import terms_row
 from models_catalog.verdict import Effective, credited
 
@@ -64,7 +64,8 @@ def declare(*, user: User, release: Release, parent: Release, relation: str, now
     adds the parent's credit to the draft's terms.
 
     Raises Denied (`release_frozen`, `derivative_frozen`, `not_published`, `no_license`, `use_not_granted`,
-    `terms_too_wide`, ...), Conflict (`release_frozen`) where the draft was submitted meanwhile."""
+    `terms_too_wide`, ...), Conflict (`release_frozen`) where the draft was submitted meanwhile, Invalid
+    (`lineage_cycle`)."""
     holder = release.listing.namespace
     require(policies.may_edit_release(user, release))
     require(policies.may_declare_parent(user, parent, relation=relation, now=now, holder=holder))
@@ -72,6 +73,7 @@ def declare(*, user: User, release: Release, parent: Release, relation: str, now
         row = Release.objects.select_for_update(of=("self",), no_key=True).select_related("terms").get(pk=release.pk)
         if row.status not in EDITABLE:
             raise Conflict("release_frozen", "This release was submitted meanwhile. Create a new version.")
+        _require_no_cycle(release, parent)
         grant = selectors.covering_grant(holder, parent, now=now)
         link = ancestry.Link(
             relation=relation, terms_id=parent.terms_id, parent_id=parent.pk, grant_id=grant.pk if grant else None
@@ -90,13 +92,23 @@ def declare(*, user: User, release: Release, parent: Release, relation: str, now
     return edge
 
 
+def _require_no_cycle(child: Release, parent: Release) -> None:
+    """Only drafts get parents and only published releases become parents, so that none is its own ancestor; this
+    says so in words where the rows should ever say otherwise."""
+    if child.pk == parent.pk or child.pk in LineageEdge.objects.ancestors_of(parent.pk):
+        text = f"{parent} comes from this release itself. Declare what it was really made from."
+        raise Invalid("lineage_cycle", text, field="listing")
+
+
 def record_weights(*, sha256: str, parent: Release) -> None:
     """Remembers what weights that were trained here come from; call it with the run's other results."""
     WeightsOrigin.objects.get_or_create(sha256=sha256, parent=parent)
 
 
 def record_training(*, release: Release, training: Training) -> None:
-    """Gives the release its edges to the parent and to the data; recording them twice changes nothing."""
+    """Gives the release its edges to the parent and to the data; recording them twice changes nothing. Raises
+    Invalid (`lineage_cycle`)."""
+    _require_no_cycle(release, training.parent)
     LineageEdge.objects.get_or_create(
         child=release,
         parent=training.parent,
@@ -146,7 +158,7 @@ def _foreign_owners(user: User, release: Release, sha256: str) -> set[int]:
     only the first. Drafts do not count: nobody else has seen them."""
     twins = _twins(release, sha256)
     theirs = twins.exclude(listing__namespace__in=Namespace.objects.writable_by(user))
-    public = theirs.filter(status__in=(ReleaseStatus.PUBLISHED, ReleaseStatus.YANKED))
+    public = theirs.filter(status__in=PUBLISHED_ONCE)
     return set(public.exclude(parent_edges__parent__in=twins.values("pk")).values_list("pk", flat=True))
 
 

@@ -27,8 +27,9 @@ from marketplace.queue import Job, enqueue
 from models_catalog import ancestry, policies
 from models_catalog.cards import MAX_CARD_BYTES
 from models_catalog.models import Artifact, Download, LicenseTerms, Listing, Release
+from models_catalog.models.incidents import IncidentKind
 from models_catalog.models.listings import EDITABLE, ReleaseStatus
-from models_catalog.services import lineage, verdicts
+from models_catalog.services import incidents, lineage, verdicts
 from models_catalog.services.manifests import manifest_sha256
 
 logger = logging.getLogger(__name__)
@@ -243,12 +244,13 @@ def publish(*, user: User, release: Release, now: datetime) -> Release:
     """Freezes the files under a manifest and makes the release what the listing offers.
 
     Raises Denied (`not_verified`, `terms_too_wide`, ...): its terms are judged once more by all that it was made
-    of, however far up. Locks the listing and the release."""
+    of, however far up; Conflict (`ancestor_quarantined`). Locks the listing and the release."""
     require(policies.may_publish(user, release))
     with transaction.atomic():
         row = Release.objects.locked(release.pk)
         bound = ancestry.bounds_of(row, user=user)
         require(policies.may_offer(row.terms.value, bound, name=row.listing.name))
+        incidents.carry_over(row)
         digest = manifest_sha256(row)
         if not Release.objects.transition(row.pk, to=ReleaseStatus.PUBLISHED, manifest_sha256=digest, published_at=now):
             raise Conflict("not_verified", "This release was published or changed meanwhile.")
@@ -262,6 +264,11 @@ def publish(*, user: User, release: Release, now: datetime) -> Release:
         )
     release.refresh_from_db()
     return release
+
+
+def offer_newest(listing: Listing, *, now: datetime) -> None:
+    """Points the locked listing at the newest release that is published, if there is one."""
+    _offer(Release.objects.filter(listing=listing, status=ReleaseStatus.PUBLISHED).first(), listing=listing, now=now)
 
 
 def _offer(release: Release | None, *, listing: Listing, now: datetime) -> None:
@@ -295,8 +302,8 @@ def publish_remote(*, user: User, release: Release, now: datetime, **facts: Any)
 
 
 def yank(*, user: User, release: Release, reason: str, now: datetime) -> None:
-    """Withdraws a release: hidden from new licensees, still served to those who hold a grant. Locks the listing
-    and the release.
+    """Withdraws a release: hidden from new licensees, still served to those who hold a grant. What was made from
+    it is flagged, and those who are concerned are told. Locks the listing and the release.
 
     Raises Invalid (`reason_missing`), Denied (`not_published`)."""
     require(policies.may_yank(user, release))
@@ -306,8 +313,7 @@ def yank(*, user: User, release: Release, reason: str, now: datetime) -> None:
         row = Release.objects.locked(release.pk)
         if not Release.objects.transition(row.pk, to=ReleaseStatus.YANKED, yanked_reason=reason.strip()[:300]):
             raise Conflict("not_published", "This release was withdrawn already.")
-        newest = Release.objects.filter(listing=row.listing, status=ReleaseStatus.PUBLISHED).first()
-        _offer(newest, listing=row.listing, now=now)
+        offer_newest(row.listing, now=now)
         audit.record(
             "release.yank",
             actor=user,
@@ -315,6 +321,8 @@ def yank(*, user: User, release: Release, reason: str, now: datetime) -> None:
             subject=row,
             details={"reason": reason},
         )
+        text = reason.strip()[:300]
+        incidents.begin(release=row, kind=IncidentKind.YANKED, reason=text, actor=user, now=now)
 
 
 def attach_texts(*, user: User, release: Release, texts: Iterable[tuple[str, str]]) -> None:

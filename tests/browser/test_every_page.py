@@ -22,6 +22,8 @@ ANYBODY = [
     MODEL,
     "/models/pytorch/resnet50-imagenet1k-v2/",
     f"{MODEL}license/",
+    f"{MODEL}lineage/",
+    f"{MODEL}versions/1.0/obligations/",
     "/account/login/",
     "/account/signup/",
     "/account/password/reset/",
@@ -46,6 +48,8 @@ TOURIST = [
     "takedown",
     "evaluation",
     "/licenses/",
+    "/notifications/",
+    "/audit/",
     "grant",
     "order",
     "/datasets/",
@@ -93,6 +97,8 @@ STUDIO = [
     "/vendor/studio/verified-model/",
     *(f"/vendor/studio/{name}-model/1.0/" for name in ("draft", "rejected", "verified", "withdrawn")),
     "/models/studio/withdrawn-model/",
+    "/models/studio/withdrawn-model/lineage/",
+    "incident",
 ]
 VENDOR = [
     "/vendor/",
@@ -123,7 +129,7 @@ def test_a_page_of_a_buyer(signed_in: Callable[[str], Page], world: World, path:
     ("vendor", "path"), [*(("studio", path) for path in STUDIO), *(("vendor", path) for path in VENDOR)]
 )
 def test_a_page_of_a_vendor(signed_in: Callable[[str], Page], world: World, vendor: str, path: str) -> None:
-    look(signed_in(vendor), world.stack.url + path)
+    look(signed_in(vendor), world.stack.url + world.paths.get(path, path))
 
 
 @pytest.mark.stack

@@ -22,7 +22,8 @@ from finetuning.services import datasets, runs
 from marketplace import storage
 from marketplace.accounts.models import Scope, User
 from marketplace.accounts.services import people, tokens
-from models_catalog.models import Grant, Listing, Order, Release
+from marketplace.accounts.services.notifications import notify
+from models_catalog.models import Grant, Incident, Listing, Order, Release
 from models_catalog.services import access, licensing, moderation, publishing, questions, reviews
 
 PASSWORD = "a tour of every page"
@@ -52,8 +53,10 @@ def build() -> None:
     _wait(lambda: not Release.objects.filter(listing__namespace__name="studio", status="verifying").exists())
     withdrawn = publishing.publish(user=studio, release=_fresh(releases["withdrawn"]), now=timezone.now())
     publishing.yank(user=studio, release=_fresh(withdrawn), reason="A better one follows.", now=timezone.now())
+    notify(kind="access.approve", recipients=[tourist], title="You may go on", body="As you asked.", url="/licenses/")
     spoken = _voices(tourist)
     made = {
+        "incident": f"/incidents/{Incident.objects.get(release=withdrawn).pk}/",
         **spoken,
         "grant": f"/licenses/{grant.pk}/",
         "order": f"/orders/{order.pk}/",

@@ -19,6 +19,7 @@ class Scope(models.TextChoices):
     DATASETS_WRITE = "datasets:write", "Upload and delete datasets"
     RUNS_READ = "runs:read", "Read your runs"
     RUNS_WRITE = "runs:write", "Launch, cancel and publish runs"
+    AUDIT_READ = "audit:read", "Read the audit log of what you administer"
     NOTIFICATIONS_READ = "notifications:read", "Read your notifications"
     NOTIFICATIONS_WRITE = "notifications:write", "Mark your notifications as read"
     REVIEWS_READ = "reviews:read", "Read your reports and takedowns"
