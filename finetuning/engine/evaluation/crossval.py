@@ -73,7 +73,7 @@ def out_of_fold(features: FrozenFeatures, *, classes: int, regularization: float
         runtime.check_stop()
         held = torch.from_numpy(fold == number)
         # From nothing, not from the head of all items: a start that has seen the fold would leak into it.
-        samples = heads.Samples(features.table[~held], features.labels[~held])
+        samples = heads.Samples(features.table, features.labels, used=~held)
         head = heads.fit(samples, classes, regularization, dtype=torch.float32)
         logits[held.numpy()] = head.logits(features.table[held]).double().numpy()
     return OutOfFold(logits, fold, count)
