@@ -300,6 +300,14 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
 }
+# Card payments: offered where both secrets are set. The address is Stripe's own but in tests.
+STRIPE_SECRET_KEY = env.str("STRIPE_SECRET_KEY", default="")
+STRIPE_WEBHOOK_SECRET = env.str("STRIPE_WEBHOOK_SECRET", default="")
+STRIPE_API_BASE = env.str("STRIPE_API_BASE", default="https://api.stripe.com")
+# What this site keeps of each paid order, in hundredths of a percent of the price.
+SITE_FEE_BPS = env.int("SITE_FEE_BPS", default=0)
+if not 0 <= SITE_FEE_BPS <= 10_000:  # noqa: PLR2004 - the whole, in basis points
+    raise ImproperlyConfigured("SITE_FEE_BPS must be from 0 to 10000.")
 # Limits of one account; a person can see them in the error that cites them.
 MAX_ACTIVE_RUNS = env.int("MAX_ACTIVE_RUNS", default=4)
 MAX_DATASETS = env.int("MAX_DATASETS", default=200)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from decimal import Decimal
+from typing import Any, cast
 
+from babel.numbers import get_currency_precision
 from django import forms
 
 from marketplace.accounts.models import Namespace, User
 from models_catalog.cards import MAX_CARD_BYTES
 from models_catalog.models.listings import FRAMEWORKS, TASKS
 from models_catalog.models.moderation import ReportReason
-from models_catalog.presets import OFFERS
+from models_catalog.presets import CURRENCIES, OFFERS
 
 LICENSES = [(key, terms.name) for key, terms in OFFERS.items()]
 
@@ -22,6 +24,48 @@ class AcceptForm(forms.Form):
     terms_hash = forms.CharField(widget=forms.HiddenInput)
     licensee = forms.CharField(widget=forms.HiddenInput, required=False)
     accept = forms.BooleanField(label="I have read these terms and accept them.")
+
+
+class PaymentForm(forms.Form):
+    """The way to pay, where there is more than one."""
+
+    payment = forms.ChoiceField(label="How you pay", widget=forms.RadioSelect)
+
+    def __init__(self, *args: Any, ways: list[tuple[str, str]], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["payment"].choices = ways  # type: ignore[attr-defined]  # ChoiceField's
+        self.fields["payment"].initial = ways[0][0]
+
+
+class PayoutForm(forms.Form):
+    currency = forms.ChoiceField(choices=[(code, code) for code in CURRENCIES])
+    minimum = forms.DecimalField(
+        min_value=Decimal("0.01"), max_digits=12, decimal_places=2, initial=50, label="Least amount that is paid out"
+    )
+    namespace = forms.ModelChoiceField(Namespace.objects.none(), to_field_name="name", label="Balance of")
+
+    def __init__(self, *args: Any, namespaces: list[Namespace], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if namespaces:
+            choice = cast("forms.ModelChoiceField[Namespace]", self.fields["namespace"])
+            choice.queryset = Namespace.objects.filter(pk__in=[row.pk for row in namespaces]).order_by("name")
+        else:
+            del self.fields["namespace"]  # the staff collect every balance
+
+    def clean(self) -> dict[str, Any]:
+        """Turns the amount into minor units of the currency."""
+        fields = dict(super().clean() or {})
+        if "minimum" not in fields or "currency" not in fields:
+            return fields
+        minor = fields.pop("minimum").scaleb(get_currency_precision(fields["currency"]))
+        if minor != int(minor):
+            self.add_error("minimum", f"{fields['currency']} has no such fraction. Give a whole amount.")
+            return fields
+        return {**fields, "minimum_minor": int(minor)}
+
+
+class ReferenceForm(forms.Form):
+    reference = forms.CharField(max_length=120, required=False, label="Reference of the transfer")
 
 
 class AccessRequestForm(forms.Form):

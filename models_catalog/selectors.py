@@ -9,13 +9,15 @@ from typing import Any
 
 import django_filters
 from django.contrib.auth.models import AnonymousUser
+from django.core.paginator import Page, Paginator
 from django.db.models import Count, Exists, F, OuterRef, Prefetch, Q, QuerySet
 from django.forms import CheckboxSelectMultiple
 
 from marketplace.accounts.models import Namespace, User
 from marketplace.accounts.models.people import NamespaceQuerySet
-from models_catalog.models import Flag, Grant, Incident, LineageEdge, Listing, Order, Release
+from models_catalog.models import Flag, Grant, Incident, LicenseTerms, LineageEdge, Listing, Order, Release
 from models_catalog.models.listings import FRAMEWORKS, TASKS
+from models_catalog.royalties import Claim
 from models_catalog.terms import Answer
 
 RIGHTS = [
@@ -113,12 +115,24 @@ def catalog(user: User | AnonymousUser) -> QuerySet[Listing]:
         Listing.objects.visible_to(user)
         .filter(latest_release__isnull=False)
         .select_related("namespace__organization", "latest_release__terms")
-        .annotate(licenses=Count("grants", filter=Q(grants__superseded_at__isnull=True)))
     )
 
 
 def order_catalog(listings: QuerySet[Listing], sort: str) -> QuerySet[Listing]:
+    if sort == "licensed":
+        listings = listings.annotate(licenses=Count("grants", filter=Q(grants__superseded_at__isnull=True)))
     return listings.order_by(*_ORDERINGS.get(sort, _ORDERINGS["newest"]))
+
+
+def catalog_page(listings: QuerySet[Listing], *, size: int, number: str | None) -> Page[Listing]:
+    """Returns one page of ordered listings. It is found by their ids alone, so that no database sorts whole rows
+    of thousands; the license texts, which no card shows, are left where they are."""
+    page: Any = Paginator(listings.values_list("pk", flat=True), size).get_page(number)
+    found = listings.model.objects.select_related("namespace__organization", "latest_release__terms")
+    rows = found.defer("latest_release__terms__document").in_bulk(list(page.object_list))
+    shown: Page[Listing] = page
+    shown.object_list = [rows[pk] for pk in page.object_list]
+    return shown
 
 
 def listing_of(user: User | AnonymousUser, namespace: str, name: str) -> QuerySet[Listing]:
@@ -215,6 +229,38 @@ def _ancestor(edge: LineageEdge, depth: int) -> LineageNode:
     if edge.is_parent_shown:  # type: ignore[attr-defined]  # annotated by shown_to
         return LineageNode(edge.parent, str(edge.parent.listing), relation, depth, digest=digest)
     return LineageNode(None, PRIVATE_MODEL, relation, depth, digest=digest, is_private_model=True)
+
+
+def royalty_claims(release: Release) -> list[Claim]:
+    """What every ancestor may ask of a sale of the release, under the terms of the time when it was used and for
+    its owner of now; a query for each generation."""
+    claims: list[Claim] = []
+    frontier, seen, generations = {release.pk}, {release.pk}, 0
+    while frontier:
+        generations += 1
+        edges = LineageEdge.objects.filter(child__in=frontier, parent__isnull=False)
+        found: dict[int, Release] = {}
+        for edge in edges.select_related("parent__listing__namespace", "parent__terms", "terms"):
+            if edge.parent is not None and edge.parent.pk not in seen:
+                found[edge.parent.pk] = edge.parent
+                claims.append(_claim(edge.parent, terms=edge.terms or edge.parent.terms, generations=generations))
+        frontier = set(found)
+        seen |= frontier
+    return claims
+
+
+def _claim(ancestor: Release, *, terms: LicenseTerms, generations: int) -> Claim:
+    value = terms.value
+    return Claim(
+        ancestor=ancestor.listing_id,
+        title=str(ancestor.listing),
+        payee=ancestor.listing.namespace_id,
+        generations=generations,
+        bps=value.royalty_bps,
+        floor_minor=value.royalty_floor_minor,
+        currency=value.currency,
+        depth=value.royalty_depth,
+    )
 
 
 def names_shown_to(user: User | AnonymousUser, release_ids: Iterable[int]) -> list[str]:

@@ -2,7 +2,19 @@
 
 from django.urls import path
 
-from models_catalog.web import catalog, checkout, desk, incidents, lineage, moderation, reviews, vendor
+from models_catalog.web import (
+    books,
+    catalog,
+    checkout,
+    desk,
+    incidents,
+    lineage,
+    moderation,
+    orders,
+    payments,
+    reviews,
+    vendor,
+)
 
 _MODEL = "models/<str:namespace>/<str:name>/"
 _VENDOR = "vendor/<str:namespace>/<str:name>/"
@@ -41,9 +53,20 @@ urlpatterns = [
     path("moderation/new/", moderation.takedown_new, name="takedown_new"),
     path("licenses/", checkout.licenses, name="licenses"),
     path("licenses/<uuid:pk>/", checkout.grant, name="grant"),
-    path("orders/<uuid:pk>/", checkout.order, name="order"),
-    path("orders/<uuid:pk>/settle/", checkout.order_settle, name="order_settle"),
-    path("orders/<uuid:pk>/cancel/", checkout.order_cancel, name="order_cancel"),
+    path("orders/<uuid:pk>/", orders.order, name="order"),
+    path("orders/<uuid:pk>/settle/", orders.settle, name="order_settle"),
+    path("orders/<uuid:pk>/cancel/", orders.cancel, name="order_cancel"),
+    path("orders/<uuid:pk>/pay/", orders.pay, name="order_pay"),
+    path("orders/<uuid:pk>/refund/", orders.refund, name="order_refund"),
+    path("payments/stripe/webhook/", payments.stripe, name="stripe_webhook"),
+    path("statements/", books.books, name="statements"),
+    path("statements/<str:namespace>/", books.statement, name="statement"),
+    path("statements/<str:namespace>/csv/", books.statement_csv, name="statement_csv"),
+    path("payouts/", books.payout_list, name="payouts"),
+    path("payouts/<uuid:pk>/", books.payout, name="payout"),
+    path("payouts/<uuid:pk>/csv/", books.payout_csv, name="payout_csv"),
+    path("payouts/<uuid:pk>/sent/", books.payout_sent, name="payout_sent"),
+    path("payouts/<uuid:pk>/cancel/", books.payout_cancel, name="payout_cancel"),
     path("vendor/", vendor.desk, name="vendor_desk"),
     *(
         path(f"vendor/{name}/", desk.section, {"name": name}, name=f"vendor_{name}")

@@ -12,11 +12,17 @@ atexit.register(shutil.rmtree, _folder, ignore_errors=True)
 os.environ["DATA_DIR"] = _folder
 for name in ("ALLOWED_HOSTS", "SECRET_KEY", "DATABASE_URL", "BROKER_URL", "CACHE_URL", "STORAGE_URL", "PRODUCTION"):
     os.environ.pop(name, None)
+for name in ("STRIPE_SECRET_KEY", "STRIPE_WEBHOOK_SECRET", "SITE_FEE_BPS", "SITE_URL"):
+    os.environ.pop(name, None)
+# The same tests on another database: Django makes `test_NAME` beside the named one, and removes it.
+if _url := os.environ.get("TEST_DATABASE_URL"):
+    os.environ["DATABASE_URL"] = _url
 
 from marketplace.settings import *  # noqa: E402, F403
 
 # A file, as in production: threads and processes of a test then meet SQLite's real locks.
-DATABASES["default"]["TEST"] = {"NAME": os.path.join(_folder, "test.sqlite3")}  # noqa: F405
+if not os.environ.get("DATABASE_URL"):
+    DATABASES["default"]["TEST"] = {"NAME": os.path.join(_folder, "test.sqlite3")}  # noqa: F405
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 _memory = "django.core.cache.backends.locmem.LocMemCache"
 CACHES = {alias: {"BACKEND": _memory, "LOCATION": alias} for alias in ("default", "throttles")}

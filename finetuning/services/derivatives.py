@@ -72,7 +72,7 @@ def publish(
     price_minor: int = 0,
 ) -> Release:
     """Creates the derivative and submits it to the verify job that every release passes; once accepted it is
-    published. Raises Denied (`not_the_owner`, `use_not_granted`, `price_not_allowed`, ...) and
+    published. Raises Denied (`not_the_owner`, `use_not_granted`, `price_not_allowed`, `price_below_floor`, ...) and
     Conflict (`not_publishable`, `name_taken`, `version_taken`, `already_published`). Locks the run, so that of two requests at once
     one makes the derivative."""
     require(policies.may_publish_derivative(user, run, now=now, namespace=namespace))
@@ -89,6 +89,7 @@ def publish(
         for path, blob in files.items():
             publishing.attach_artifact(user=user, release=release, path=path, blob=blob)
         lineage.record_training(release=release, training=training_of(run))
+        require(license_policies.may_price(release))
         # From here on the files are frozen: they are what the figures are of.
         Release.objects.filter(pk=release.pk).update(metrics=metrics_of(run), publish_when_verified=True)
         Run.objects.filter(pk=run.pk).update(derivative=release)

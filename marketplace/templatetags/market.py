@@ -51,6 +51,7 @@ _KINDS = {
     "pending": "waiting",
     "failed": "bad",
     "invalid": "bad",
+    "refunded": "bad",
     "rejected": "bad",
     "yanked": "bad",
     "quarantined": "bad",

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.urls import reverse
 from django.utils import timezone
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from marketplace.inputs import Input
-from models_catalog.models import Grant, LicenseTerms, Order, Release
+from models_catalog.models import Grant, LicenseTerms, Release
 from models_catalog.models.incidents import IncidentKind
 from models_catalog.models.lineage import Relation
 from models_catalog.models.listings import FRAMEWORKS, TASKS
@@ -160,10 +159,24 @@ class ListingOutput(serializers.Serializer[Any]):
     created_at = serializers.DateTimeField()
 
 
+class ReasonOutput(serializers.Serializer[Any]):
+    parent = serializers.CharField(help_text="Whose clause it is")  # type: ignore[assignment]  # DRF takes it out
+    clause = serializers.CharField()
+    right = serializers.CharField()
+    words = serializers.CharField()
+    fix = serializers.CharField()
+
+
+class ExcludedOutput(serializers.Serializer[Any]):
+    listing = serializers.CharField()
+    reasons = ReasonOutput(many=True)
+
+
 class DecisionOutput(serializers.Serializer[Any]):
     allowed = serializers.BooleanField()
     code = serializers.CharField()
     why = serializers.CharField()
+    reasons = ReasonOutput(many=True)
 
 
 class ListingDetailOutput(ListingOutput):
@@ -212,6 +225,9 @@ class QuarantineInput(Input):
 class GrantInput(Input):
     terms_hash = serializers.RegexField("^[0-9a-f]{64}$")
     licensee = serializers.CharField(max_length=96, required=False)
+    payment = serializers.CharField(
+        max_length=20, required=False, help_text="How a price is paid: one of the quote's `payments`"
+    )
 
 
 class GrantOutput(serializers.Serializer[Any]):
@@ -229,16 +245,3 @@ class GrantOutput(serializers.Serializer[Any]):
         if grant.revoked_at:
             return "revoked"
         return "expired" if grant.expires_at and grant.expires_at <= timezone.now() else "active"
-
-
-class OrderOutput(serializers.Serializer[Any]):
-    id = serializers.UUIDField()
-    status = serializers.CharField()
-    listing = serializers.CharField()
-    amount_minor = serializers.IntegerField()
-    currency = serializers.CharField()
-    provider = serializers.CharField()
-    url = serializers.SerializerMethodField()
-
-    def get_url(self, order: Order) -> str:
-        return reverse("order", args=[order.pk])

@@ -2,15 +2,17 @@
 
 from django.urls import path
 
-from models_catalog.api import community, desks, incidents, lineage, views
+from models_catalog.api import books, community, desks, incidents, lineage, orders, views
 
 _LISTING = "listings/<str:namespace>/<str:name>/"
 _RELEASE = _LISTING + "releases/<str:version>/"
 
 urlpatterns = [
     path("listings/", views.ListingsView.as_view(), name="api_listings"),
+    path("listings/excluded/", views.ExcludedView.as_view(), name="api_listings_excluded"),
     path(_LISTING, views.ListingView.as_view(), name="api_listing"),
     path(_LISTING + "grants/", views.Grants.as_view(), name="api_grants"),
+    path(_LISTING + "quote/", orders.QuoteView.as_view(), name="api_quote"),
     path(_LISTING + "statistics/", desks.StatisticsView.as_view(), name="api_statistics"),
     path(_LISTING + "reviews/<int:pk>/answer/", community.ReviewAnswerView.as_view(), name="api_review_answer"),
     path(_LISTING + "questions/", community.QuestionsView.as_view(), name="api_questions"),
@@ -43,4 +45,18 @@ urlpatterns = [
     path("incidents/<int:pk>/", incidents.IncidentView.as_view(), name="api_incident"),
     path("incidents/<int:pk>/affected/", incidents.Affected.as_view(), name="api_affected"),
     path(_RELEASE + "artifacts/<path:path>", views.ArtifactUpload.as_view(), name="api_artifact"),
+    path("orders/", orders.Orders.as_view(), name="api_orders"),
+    path("orders/<uuid:pk>/", orders.OneOrder.as_view(), name="api_order"),
+    path("orders/<uuid:pk>/settle/", orders.Settle.as_view(), name="api_order_settle"),
+    path("orders/<uuid:pk>/cancel/", orders.Cancel.as_view(), name="api_order_cancel"),
+    path("orders/<uuid:pk>/pay/", orders.Pay.as_view(), name="api_order_pay"),
+    path("orders/<uuid:pk>/refund/", orders.Refund.as_view(), name="api_order_refund"),
+    path("statements/<str:namespace>/", books.Statements.as_view(), name="api_statements"),
+    path("statements/<str:namespace>/lines/", books.StatementLines.as_view(), name="api_statement_lines"),
+    path("statements/<str:namespace>/csv/", books.StatementFile.as_view(), name="api_statement_csv"),
+    path("payouts/", books.Payouts.as_view(), name="api_payouts"),
+    path("payouts/<uuid:pk>/", books.OnePayout.as_view(), name="api_payout"),
+    path("payouts/<uuid:pk>/csv/", books.PayoutFile.as_view(), name="api_payout_csv"),
+    path("payouts/<uuid:pk>/sent/", books.PayoutSent.as_view(), name="api_payout_sent"),
+    path("payouts/<uuid:pk>/cancel/", books.PayoutCanceled.as_view(), name="api_payout_cancel"),
 ]

@@ -1,8 +1,10 @@
 from models_catalog.models.incidents import Flag, Incident
-from models_catalog.models.licensing import AccessRequest, Download, Grant, LicenseTerms, Order
+from models_catalog.models.ledger import LedgerAccount, LedgerEntry, LedgerTransaction, Payout, PayoutBatch
+from models_catalog.models.licensing import AccessRequest, ClauseSet, Download, Grant, LicenseTerms
 from models_catalog.models.lineage import LineageEdge, WeightsOrigin
 from models_catalog.models.listings import Artifact, Listing, Release
 from models_catalog.models.moderation import Report, Takedown
+from models_catalog.models.orders import Order, PaymentEvent
 from models_catalog.models.reviews import Answer, CitedEvaluation, Question, Review, ReviewVersion
 
 __all__ = [
@@ -10,14 +12,21 @@ __all__ = [
     "Answer",
     "Artifact",
     "CitedEvaluation",
+    "ClauseSet",
     "Download",
     "Flag",
     "Grant",
     "Incident",
+    "LedgerAccount",
+    "LedgerEntry",
+    "LedgerTransaction",
     "LicenseTerms",
     "LineageEdge",
     "Listing",
     "Order",
+    "PaymentEvent",
+    "Payout",
+    "PayoutBatch",
     "Question",
     "Release",
     "Report",

@@ -1,4 +1,4 @@
-"""Terms as rows, and who accepted them: grants, orders, requests, downloads."""
+"""Terms as rows, and who accepted them: grants, requests, downloads. Orders are in orders.py."""
 
 from __future__ import annotations
 
@@ -21,6 +21,17 @@ if TYPE_CHECKING:
 _ANSWERS = [(answer.value, answer.value.capitalize()) for answer in values.Answer]
 
 
+class ClauseSet(models.Model):
+    """The clauses that say what may be done, which many terms share. Apart from the terms, whose rows hold whole
+    license texts: a search reads these few, and finds the terms by their index."""
+
+    sha256 = models.CharField(max_length=64, unique=True)
+    clauses = models.JSONField()
+
+    def __str__(self) -> str:
+        return self.sha256[:12]
+
+
 class LicenseTerms(models.Model):
     """An immutable set of terms. `document` is the truth; the other columns are for search and facets."""
 
@@ -37,6 +48,7 @@ class LicenseTerms(models.Model):
     manual_approval = models.BooleanField(default=False)
     price_minor = models.PositiveBigIntegerField(default=0)
     currency = models.CharField(max_length=3)
+    clause_set = models.ForeignKey(ClauseSet, null=True, on_delete=models.PROTECT, related_name="terms")
     created_at = models.DateTimeField(auto_now_add=True)
 
     def __str__(self) -> str:
@@ -112,53 +124,6 @@ class Grant(models.Model):
     @property
     def is_expired(self) -> bool:
         return self.expires_at is not None and self.expires_at <= timezone.now()
-
-
-class OrderStatus(models.TextChoices):
-    PENDING = "pending", "Waiting for payment"
-    PAID = "paid", "Paid"
-    CANCELED = "canceled", "Canceled"
-
-
-class OrderQuerySet(models.QuerySet["Order"]):
-    def visible_to(self, user: User | AnonymousUser) -> OrderQuerySet:
-        """Both sides' members, and the staff, who may settle."""
-        if user.is_authenticated and user.is_staff:
-            return self
-        mine = Namespace.objects.of(user)
-        return self.filter(Q(buyer__in=mine) | Q(listing__namespace__in=mine)).distinct()
-
-
-class Order(models.Model):
-    """What was agreed to be paid; a grant follows once it is."""
-
-    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    buyer = models.ForeignKey(Namespace, on_delete=models.PROTECT, related_name="orders")
-    listing = models.ForeignKey("Listing", on_delete=models.PROTECT, related_name="orders")
-    terms = models.ForeignKey(LicenseTerms, on_delete=models.PROTECT, related_name="+")
-    placed_by = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+")
-    placed_at = models.DateTimeField()
-    amount_minor = models.PositiveBigIntegerField()
-    currency = models.CharField(max_length=3)
-    provider = models.CharField(max_length=20)
-    status = models.CharField(max_length=10, choices=OrderStatus.choices, default=OrderStatus.PENDING)
-    settled_by = models.ForeignKey(User, null=True, on_delete=models.PROTECT, related_name="+")
-    settled_at = models.DateTimeField(null=True, blank=True)
-
-    objects = OrderQuerySet.as_manager()
-
-    class Meta:
-        ordering = ["-placed_at"]
-        constraints = [
-            models.UniqueConstraint(
-                fields=["buyer", "listing", "terms"],
-                condition=Q(status="pending"),
-                name="models_catalog_order_pending_once",
-            ),
-        ]
-
-    def __str__(self) -> str:
-        return f"Order {str(self.id)[:8]}"
 
 
 class RequestStatus(models.TextChoices):

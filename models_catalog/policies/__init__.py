@@ -12,6 +12,8 @@ from models_catalog.policies.licenses import (
     may_predict,
     may_share_derivative,
 )
+from models_catalog.policies.orders import may_pay_out, may_receive, may_see_books, receiver_for
+from models_catalog.policies.prices import may_price, split_of
 from models_catalog.policies.releases import (
     has_obligations,
     is_vendor,
@@ -46,13 +48,19 @@ __all__ = [
     "may_manage",
     "may_moderate",
     "may_offer",
+    "may_pay_out",
     "may_post",
     "may_predict",
+    "may_price",
     "may_publish",
     "may_quarantine",
+    "may_receive",
     "may_review",
+    "may_see_books",
     "may_share_derivative",
     "may_state_figures",
     "may_submit",
     "may_yank",
+    "receiver_for",
+    "split_of",
 ]

@@ -99,4 +99,4 @@ def may_bill(user: Person, listing: Listing) -> Decision:
         return ALLOW
     if Namespace.objects.of(user, roles=BILLS).filter(pk=listing.namespace_id).exists():
         return ALLOW
-    return deny("not_billing", "Only the vendor's billing role or the site's staff settle orders.")
+    return deny("not_billing", "Only the vendor's billing role or the site's staff settle and refund orders.")

@@ -13,10 +13,11 @@ from marketplace.clients import Asker
 from marketplace.decisions import require
 from marketplace.errors import Conflict
 from models_catalog import policies
-from models_catalog.models import Artifact, Download, Grant, LicenseTerms, Order, Release
+from models_catalog.models import Artifact, ClauseSet, Download, Grant, LicenseTerms, Order, Release
 from models_catalog.models.licensing import Credential
+from models_catalog.models.orders import Receiver
 from models_catalog.services import orders, payments
-from models_catalog.terms import Right, Terms, as_json
+from models_catalog.terms import Right, Terms, as_json, clause_set, clause_set_sha256
 from models_catalog.validation import require_sound
 
 
@@ -39,19 +40,33 @@ def terms_row(value: Terms) -> LicenseTerms:
             "manual_approval": value.approval == "manual",
             "price_minor": value.price_minor,
             "currency": value.currency,
+            "clause_set": lambda: _clause_set_row(value),  # type: ignore[misc]  # Django calls it where it creates
         },
     )
     return row
 
 
+def _clause_set_row(value: Terms) -> ClauseSet:
+    clauses = clause_set(value)
+    row, _ = ClauseSet.objects.get_or_create(sha256=clause_set_sha256(clauses), defaults={"clauses": clauses})
+    return row
+
+
 def accept_terms(
-    *, user: User, release: Release, terms_hash: str, now: datetime, licensee: Namespace | None = None
+    *,
+    user: User,
+    release: Release,
+    terms_hash: str,
+    now: datetime,
+    licensee: Namespace | None = None,
+    payment: str = "",
 ) -> Grant | Order:
     """Accepts the release's terms for the licensee, by default the user: returns the grant, or for a price the
-    order that leads to it. Accepting again what is held returns the same grant.
+    order that leads to it, which is paid in the way that `payment` names. Accepting again what is held returns the
+    same grant, and ordering again the same open order.
 
-    `terms_hash` must be that of the terms that were shown. Raises Conflict (`terms_changed`) and Denied with
-    what `may_license` says. Locks the listing and the release, so that nothing withdrawn is licensed."""
+    `terms_hash` must be that of the terms that were shown. Raises Conflict (`terms_changed`), Invalid
+    (`bad_payment`) and Denied with what `may_license` and `may_price` say. Locks the listing and the release, so that nothing withdrawn is licensed."""
     holder = licensee or people.namespace_of(user)
     with transaction.atomic():
         locked = Release.objects.locked(release.pk)
@@ -61,9 +76,13 @@ def accept_terms(
         if decision.code == "already_licensed":
             return Grant.objects.active(now).covering(locked).get(licensee=holder)
         require(decision)
-        provider = payments.provider_for(locked.terms.price_minor)
+        require(policies.may_price(locked))
+        provider = payments.provider_for(locked.terms.price_minor, wanted=payment)
         order = orders.place(user=user, holder=holder, release=locked, provider=provider.name, now=now)
-        return orders.settle(order=order, actor=user, now=now) if provider.begin(order) else order
+        if provider.begin(order):
+            return orders.settle(order=order, actor=user, received_by=Receiver.NOBODY, now=now)
+    payments.provider_named(order.provider).open(order)
+    return order
 
 
 def record_downloads(*, release: Release, user: User, asker: Asker, credential: Credential, now: datetime) -> None:

@@ -64,7 +64,8 @@ def declare(*, user: User, release: Release, parent: Release, relation: str, now
     adds the parent's credit to the draft's terms.
 
     Raises Denied (`release_frozen`, `derivative_frozen`, `not_published`, `no_license`, `use_not_granted`,
-    `terms_too_wide`, ...), Conflict (`release_frozen`) where the draft was submitted meanwhile, Invalid
+    `terms_too_wide`, `price_below_floor`, ...), Conflict (`release_frozen`) where the draft was submitted
+    meanwhile, Invalid
     (`lineage_cycle`)."""
     holder = release.listing.namespace
     require(policies.may_edit_release(user, release))
@@ -87,6 +88,7 @@ def declare(*, user: User, release: Release, parent: Release, relation: str, now
             relation=relation,
             defaults={"grant": grant, "terms": parent.terms, "parent_manifest_sha256": parent.manifest_sha256},
         )
+        require(policies.may_price(Release.objects.select_related("listing", "terms").get(pk=row.pk)))
         details = {"parent": str(parent), "relation": relation}
         audit.record("lineage.declare", actor=user, namespace=holder, subject=release, details=details)
     return edge

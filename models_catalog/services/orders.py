@@ -1,7 +1,8 @@
-"""Orders: placed, settled into a grant, canceled."""
+"""Orders: placed, settled into a grant, canceled. Refunds are refunds.py's."""
 
 from __future__ import annotations
 
+import uuid
 from datetime import datetime, timedelta
 
 from django.db import transaction
@@ -12,16 +13,19 @@ from marketplace.decisions import require
 from marketplace.errors import Conflict
 from models_catalog import ancestry, policies
 from models_catalog.models import Grant, Order, Release
-from models_catalog.models.licensing import OrderStatus
+from models_catalog.models.orders import OrderStatus
+from models_catalog.services import bookkeeping, payments
 
 
 def place(*, user: User, holder: Namespace, release: Release, provider: str, now: datetime) -> Order:
+    """Returns the open order of these terms, or places it: asking twice makes one."""
     order, created = Order.objects.get_or_create(
         buyer=holder,
         listing=release.listing,
         terms=release.terms,
         status=OrderStatus.PENDING,
         defaults={
+            "release": release,
             "placed_by": user,
             "placed_at": now,
             "amount_minor": release.terms.price_minor,
@@ -35,26 +39,57 @@ def place(*, user: User, holder: Namespace, release: Release, provider: str, now
     return order
 
 
-def settle_order(*, order: Order, actor: User, now: datetime) -> Grant:
-    """Marks the order as paid and grants the licence; settling twice returns the same grant.
+def settle_order(*, order: Order, actor: User, now: datetime, received_by: str = "") -> Grant:
+    """Marks the order as paid and grants the licence; settling twice returns the same grant. `received_by` says
+    whom the buyer paid, `vendor` or `site`; by default the vendor where it is they who say so.
 
-    Raises Denied (`not_billing`), Conflict (`order_canceled`, `already_licensed`; `grant_ended` where the order
-    was paid and its licence is over)."""
+    Raises Denied (`not_billing`; `not_staff` where somebody else says that this site was paid), Conflict
+    (`paid_online`, `order_canceled`, `order_refunded`, `already_licensed`; `grant_ended` where the order was paid
+    and its licence is over)."""
     require(policies.may_bill(actor, order.listing))
+    receiver = received_by or policies.receiver_for(actor, order.listing)
+    require(policies.may_receive(actor, receiver))
     with transaction.atomic():
-        row = Order.objects.select_for_update(of=("self",)).get(pk=order.pk)
+        row = Order.objects.locked(order.pk)
+        if row.status == OrderStatus.PAID:
+            return _granted(row, now=now)
         if row.status == OrderStatus.CANCELED:
             raise Conflict("order_canceled", "This order was canceled; a new one is needed.")
-        if row.status == OrderStatus.PENDING:
-            return settle(order=row, actor=actor, now=now)
-        grant = Grant.objects.active(now).filter(order=row).first()
-        if grant is None:
-            raise Conflict("grant_ended", "The license of this order has ended; a new order is needed.")
-        return grant
+        if row.status == OrderStatus.REFUNDED:
+            raise Conflict("order_refunded", "This order was refunded; a new one is needed.")
+        if row.provider == payments.STRIPE.name:
+            raise Conflict("paid_online", "This order is paid online. To be paid by invoice, it is canceled first.")
+        return settle(order=row, actor=actor, received_by=receiver, now=now)
 
 
-def settle(*, order: Order, actor: User, now: datetime) -> Grant:
-    """Pays the locked order and grants what it is for; an expired grant makes room for the new one."""
+def _granted(order: Order, *, now: datetime) -> Grant:
+    grant = Grant.objects.active(now).filter(order=order).first()
+    if grant is None:
+        raise Conflict("grant_ended", "The license of this order has ended; a new order is needed.")
+    return grant
+
+
+def settle(*, order: Order, actor: User | None, received_by: str, now: datetime, payment_reference: str = "") -> Grant:
+    """Pays the locked order, keeps its books, and grants what it is for; an expired grant makes room for the new
+    one. Raises Conflict (`already_licensed`)."""
+    grant = _grant(order, now=now)
+    fields = {"settled_by": actor, "settled_at": now, "received_by": received_by}
+    if payment_reference:
+        fields["payment_reference"] = payment_reference
+    if not Order.objects.transition(order.pk, to=OrderStatus.PAID, **fields):
+        raise Conflict("already_settled", "This order is settled already.")
+    bookkeeping.record_sale(order=order, received_by=received_by, actor=actor, now=now)
+    audit.record("order.settle", actor=actor, namespace=order.buyer, subject=order.listing, details=_told(order))
+    details = {"grant": str(grant.pk), "terms_hash": order.terms.terms_hash}
+    audit.record("license.grant", actor=order.placed_by, namespace=order.buyer, subject=order.listing, details=details)
+    return grant
+
+
+def _told(order: Order) -> dict[str, str | int]:
+    return {"order": str(order.pk), "amount_minor": order.amount_minor, "currency": order.currency}
+
+
+def _grant(order: Order, *, now: datetime) -> Grant:
     same = Grant.objects.filter(
         licensee=order.buyer_id,
         listing=order.listing_id,
@@ -65,13 +100,9 @@ def settle(*, order: Order, actor: User, now: datetime) -> Grant:
     if same.active(now).exists():
         raise Conflict("already_licensed", "The buyer holds this license already. Cancel the order.")
     same.update(superseded_at=now)
-    Order.objects.filter(pk=order.pk, status=OrderStatus.PENDING).update(
-        status=OrderStatus.PAID, settled_by=actor, settled_at=now
-    )
-    audit.record("order.settle", actor=actor, namespace=order.buyer, subject=order.listing)
     term = timedelta(days=order.terms.value.term_days)
     ends = (now + term if term else None, ancestry.last_end(order))
-    grant = Grant.objects.create(
+    return Grant.objects.create(
         licensee=order.buyer,
         listing=order.listing,
         terms=order.terms,
@@ -81,18 +112,24 @@ def settle(*, order: Order, actor: User, now: datetime) -> Grant:
         order=order,
         expires_at=min(filter(None, ends), default=None),
     )
-    details = {"grant": str(grant.pk), "terms_hash": order.terms.terms_hash}
-    audit.record("license.grant", actor=order.placed_by, namespace=order.buyer, subject=order.listing, details=details)
-    return grant
 
 
 def cancel_order(*, order: Order, actor: User, now: datetime) -> None:
-    """Withdraws an unpaid order. Raises Denied (`not_yours`), Conflict (`already_settled`)."""
+    """Withdraws an unpaid order; a payment page that is open for it is closed first. Raises Denied
+    (`not_billing`), Conflict (`already_settled`, `payment_under_way`), Unavailable (`payment_unavailable`)."""
     if not Namespace.objects.writable_by(actor).filter(pk=order.buyer_id).exists():
         require(policies.may_bill(actor, order.listing))
+    if order.status == OrderStatus.PENDING:
+        payments.provider_named(order.provider).close(order)
+    cancel(order_id=order.pk, actor=actor, now=now)
+
+
+def cancel(*, order_id: uuid.UUID, actor: User | None, now: datetime, why: str = "") -> None:
+    """Cancels the pending order, by somebody or by what a payment provider tells. Raises Conflict
+    (`already_settled`)."""
     with transaction.atomic():
-        if not Order.objects.filter(pk=order.pk, status=OrderStatus.PENDING).update(
-            status=OrderStatus.CANCELED, settled_by=actor, settled_at=now
-        ):
+        row = Order.objects.locked(order_id)
+        if not Order.objects.transition(order_id, to=OrderStatus.CANCELED, settled_by=actor, settled_at=now):
             raise Conflict("already_settled", "This order is settled already.")
-        audit.record("order.cancel", actor=actor, namespace=order.buyer, subject=order.listing)
+        details = {**_told(row), "why": why} if why else _told(row)
+        audit.record("order.cancel", actor=actor, namespace=row.buyer, subject=row.listing, details=details)

@@ -102,8 +102,9 @@ def edit_listing(*, user: User, listing: Listing, **fields: Any) -> Listing:
 def draft(*, user: User, listing: Listing, version: str, terms: LicenseTerms, notes: str = "") -> Release:
     """Creates an empty release; a further version of a derivative comes from the same parents and credits them.
 
-    Raises Denied (`not_the_vendor`; `terms_too_wide`, `price_not_allowed` where a parent forbids the terms),
-    Invalid (`bad_version`), Conflict (`version_taken`): a version is never used twice."""
+    Raises Denied (`not_the_vendor`; `terms_too_wide`, `price_not_allowed` where a parent forbids the terms;
+    `price_below_floor`, `currency_mismatch` as `may_price` says), Invalid (`bad_version`), Conflict (`version_taken`): a version is
+    never used twice."""
     require(policies.may_manage(user, listing))
     if not _VERSION.fullmatch(version):
         raise Invalid(
@@ -119,6 +120,7 @@ def draft(*, user: User, listing: Listing, version: str, terms: LicenseTerms, no
                 listing=listing, version=version, terms=carried, notes=notes, created_by=user
             )
             lineage.take_over(edges, release=release)
+            require(policies.may_price(release))
     except IntegrityError as error:
         raise Conflict(
             "version_taken", "This version exists; a version never changes. Count up.", field="version"
@@ -243,13 +245,15 @@ def _publish_if_asked(release_id: int) -> None:
 def publish(*, user: User, release: Release, now: datetime) -> Release:
     """Freezes the files under a manifest and makes the release what the listing offers.
 
-    Raises Denied (`not_verified`, `terms_too_wide`, ...): its terms are judged once more by all that it was made
-    of, however far up; Conflict (`ancestor_quarantined`). Locks the listing and the release."""
+    Raises Denied (`not_verified`, `terms_too_wide`, `price_below_floor`, ...): its terms and its price are judged
+    once more by all that it was made of, however far up; Conflict (`ancestor_quarantined`). Locks the listing and
+    the release."""
     require(policies.may_publish(user, release))
     with transaction.atomic():
         row = Release.objects.locked(release.pk)
         bound = ancestry.bounds_of(row, user=user)
         require(policies.may_offer(row.terms.value, bound, name=row.listing.name))
+        require(policies.may_price(row))
         incidents.carry_over(row)
         digest = manifest_sha256(row)
         if not Release.objects.transition(row.pk, to=ReleaseStatus.PUBLISHED, manifest_sha256=digest, published_at=now):

@@ -8,15 +8,14 @@ from django.contrib.auth.decorators import login_required
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
-from django.views.decorators.http import require_POST
 
 from marketplace.accounts.models import Namespace
 from marketplace.errors import DomainError
 from marketplace.html import add_error
-from models_catalog import policies, selectors
-from models_catalog.forms import AcceptForm, AccessRequestForm
+from models_catalog import policies, quotes, selectors
+from models_catalog.forms import AcceptForm, AccessRequestForm, PaymentForm
 from models_catalog.models import AccessRequest, Grant, Order, Release
-from models_catalog.services import access, licensing, orders
+from models_catalog.services import access, licensing, payments
 from models_catalog.web.catalog import find
 
 
@@ -29,9 +28,13 @@ def checkout(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
     asks = decision.code == "approval_needed"
     initial = {"terms_hash": release.terms.terms_hash, "licensee": holder.name if holder else ""}
     form = (AccessRequestForm if asks else AcceptForm)(request.POST or None, initial=initial)
+    ways = [(provider.name, provider.title) for provider in payments.offered(release.terms.price_minor)]
+    paying = PaymentForm(request.POST or None, ways=ways) if len(ways) > 1 and not asks else None
     if request.method == "POST" and request.user.is_authenticated and form.is_valid():
         try:
-            return _request_access(request, release, form, holder) if asks else _accept(request, release, form, holder)
+            if asks:
+                return _request_access(request, release, form, holder)
+            return _accept(request, release, form, holder, payment=request.POST.get("payment", ""))
         except DomainError as error:
             add_error(form, error)
     context = {
@@ -39,6 +42,8 @@ def checkout(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
         "listing": release.listing,
         "plain": release.terms.plain,
         "form": form,
+        "paying": paying,
+        "quote": quotes.quote(request.user, release, now=timezone.now(), holder=holder),
         "decision": decision,
         "asks": asks,
         "holder": holder,
@@ -58,13 +63,16 @@ def _licensee(request: HttpRequest, licensees: list[Namespace]) -> Namespace | N
     return found
 
 
-def _accept(request: HttpRequest, release: Release, form: AcceptForm, holder: Namespace | None) -> HttpResponse:
+def _accept(
+    request: HttpRequest, release: Release, form: AcceptForm, holder: Namespace | None, *, payment: str
+) -> HttpResponse:
     accepted = licensing.accept_terms(
         user=request.user,
         release=release,
         terms_hash=form.cleaned_data["terms_hash"],
         now=timezone.now(),
         licensee=holder,
+        payment=payment,
     )
     return redirect("order" if isinstance(accepted, Order) else "grant", accepted.pk)
 
@@ -96,27 +104,3 @@ def grant(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     row = get_object_or_404(rows, pk=pk)
     holds = Grant.objects.held_by(request.user).filter(pk=pk).exists()  # else it is the vendor who looks
     return render(request, "models_catalog/grant.html", {"grant": row, "holds": holds})
-
-
-@login_required
-def order(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
-    rows = Order.objects.visible_to(request.user).select_related("listing__namespace", "terms", "buyer")
-    row = get_object_or_404(rows, pk=pk)
-    context = {"order": row, "settle": policies.may_bill(request.user, row.listing)}
-    return render(request, "models_catalog/order.html", context)
-
-
-@login_required
-@require_POST
-def order_settle(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
-    row = get_object_or_404(Order.objects.visible_to(request.user), pk=pk)
-    orders.settle_order(order=row, actor=request.user, now=timezone.now())
-    return redirect("order", pk)
-
-
-@login_required
-@require_POST
-def order_cancel(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
-    row = get_object_or_404(Order.objects.visible_to(request.user), pk=pk)
-    orders.cancel_order(order=row, actor=request.user, now=timezone.now())
-    return redirect("order", pk)

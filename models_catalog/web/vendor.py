@@ -103,6 +103,7 @@ def _release_page(request: HttpRequest, row: Release, **forms: Form) -> HttpResp
         "config": ConfigForm(),
         "card": CardForm(initial={"text": _card_text(row)}),
         "publish": policies.may_publish(request.user, row),
+        "split": policies.split_of(row) if row.terms.price_minor else None,
         "yank": policies.may_yank(request.user, row),
         **forms,
     }

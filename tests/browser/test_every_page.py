@@ -52,6 +52,7 @@ TOURIST = [
     "/audit/",
     "grant",
     "order",
+    "/statements/tourist/",
     "/datasets/",
     "/datasets/new/",
     "dataset ready",
@@ -108,8 +109,14 @@ VENDOR = [
     "/vendor/downloads/",
     "/vendor/downloads/?listing=northlight/efficientnet-lite0&days=7",
     "/vendor/northlight/efficientnet-lite0/1.0/",
+    "/vendor/northlight/efficientnet-lite1/1.0/",
     MODEL,
+    "order",
+    "/statements/northlight/",
+    "/payouts/",
+    "payout",
 ]
+STAFF = ["order", "order paid", "/payouts/", "payout", "/statements/northlight/"]
 
 
 @pytest.mark.stack
@@ -126,7 +133,8 @@ def test_a_page_of_a_buyer(signed_in: Callable[[str], Page], world: World, path:
 
 @pytest.mark.stack
 @pytest.mark.parametrize(
-    ("vendor", "path"), [*(("studio", path) for path in STUDIO), *(("vendor", path) for path in VENDOR)]
+    ("vendor", "path"),
+    [(who, path) for who, paths in (("studio", STUDIO), ("vendor", VENDOR), ("admin", STAFF)) for path in paths],
 )
 def test_a_page_of_a_vendor(signed_in: Callable[[str], Page], world: World, vendor: str, path: str) -> None:
     look(signed_in(vendor), world.stack.url + world.paths.get(path, path))

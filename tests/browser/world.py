@@ -23,8 +23,8 @@ from marketplace import storage
 from marketplace.accounts.models import Scope, User
 from marketplace.accounts.services import people, tokens
 from marketplace.accounts.services.notifications import notify
-from models_catalog.models import Grant, Incident, Listing, Order, Release
-from models_catalog.services import access, licensing, moderation, publishing, questions, reviews
+from models_catalog.models import Grant, Incident, Listing, Order, PayoutBatch, Release
+from models_catalog.services import access, licensing, moderation, orders, payouts, publishing, questions, reviews
 
 PASSWORD = "a tour of every page"
 EXAMPLE = Path("static/examples/shapes.zip")
@@ -43,6 +43,7 @@ def build() -> None:
     }
     releases = _releases(studio)
     grant, order = _licenses(tourist)
+    paid, batch = _sale(studio)
     people.create_organization(owner=tourist, name="tour-group", display_name="Tour group")
     _, secret = tokens.issue(user=tourist, name="tour", scopes=Scope.values)
     _wait(lambda: not Dataset.objects.filter(owner__name="tourist", status="checking").exists())
@@ -60,6 +61,8 @@ def build() -> None:
         **spoken,
         "grant": f"/licenses/{grant.pk}/",
         "order": f"/orders/{order.pk}/",
+        "order paid": f"/orders/{paid.pk}/",
+        "payout": f"/payouts/{batch.pk}/",
         "run": f"/runs/{run.uid}/",
         **{f"dataset {name}": f"/datasets/{dataset.uid}/" for name, dataset in uploads.items()},
     }
@@ -103,6 +106,17 @@ def _licenses(user: User) -> tuple[Grant, Order]:
     reviewed = _release("northlight/efficientnet-lite2-reviewed")
     access.request_access(user=user, release=reviewed, reason="Sorting tomatoes.", now=timezone.now())
     return accepted[0], accepted[1]  # type: ignore[return-value]  # the second one has a price
+
+
+def _sale(buyer: User) -> tuple[Order, PayoutBatch]:
+    """An order that the site was paid for, and the batch that pays its vendor."""
+    release, now = _release("northlight/efficientnet-lite1"), timezone.now()
+    order = licensing.accept_terms(user=buyer, release=release, terms_hash=release.terms.terms_hash, now=now)
+    assert isinstance(order, Order)
+    staff = User.objects.get(username="admin")
+    orders.settle_order(order=order, actor=staff, now=now, received_by="site")
+    currency = release.terms.currency
+    return order, payouts.create(actor=staff, currency=currency, minimum_minor=1, now=now)
 
 
 def _voices(user: User) -> dict[str, str]:

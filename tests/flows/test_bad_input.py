@@ -1174,10 +1174,12 @@ def test_a_paid_license_is_an_order_until_it_is_paid(world: World) -> None:
     listing = world.buyer.get(f"listings/{PAID}/")
     grants, document = f"listings/{PAID}/grants/", {"terms_hash": listing["terms"]["terms_hash"]}
     with unchanged(world.buyer, grants, "runs/"):
-        first = world.buyer.ask("POST", grants, document)
-        second = world.buyer.ask("POST", grants, document)
+        keyless = world.buyer.ask("POST", grants, document)
+        first = world.buyer.ask("POST", grants, document, headers={"Idempotency-Key": "one"})
+        second = world.buyer.ask("POST", grants, document, headers={"Idempotency-Key": "two"})
         launched = world.buyer.ask("POST", "runs/", world.order(listing=PAID))
 
+        assert_refused(keyless, 400, codes={"idempotency_key_missing"})
         assert first.status == 202, first
         assert first.json["status"] == "pending"
         assert first.json["amount_minor"] == listing["terms"]["price_minor"]

@@ -198,6 +198,7 @@ def fit_probe(base: Loaded, data: Data, *, device: torch.device, events: EventWr
     return probes.fit(
         table,
         data.truth(items),
+        groups=[item.group for item in items],
         training=len(data.train),
         classes=len(data.labels),
         events=events,

@@ -197,9 +197,15 @@ def fit_probe(base: Loaded, data: Data, *, device: torch.device, events: EventWr
         dtype = features.precision(device)
         return outputs(headless, data.reader, rows, device=device, dtype=dtype, events=events)
 
-    labels = _labels_of([*data.train.items, *data.validation.items])
+    items = [*data.train.items, *data.validation.items]
     return probes.fit(
-        table, labels, training=len(data.train.rows), classes=len(data.labels), events=events, backbone=backbone
+        table,
+        _labels_of(items),
+        groups=[item.group for item in items],
+        training=len(data.train.rows),
+        classes=len(data.labels),
+        events=events,
+        backbone=backbone,
     )
 
 

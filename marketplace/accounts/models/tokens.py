@@ -22,6 +22,8 @@ class Scope(models.TextChoices):
     AUDIT_READ = "audit:read", "Read the audit log of what you administer"
     NOTIFICATIONS_READ = "notifications:read", "Read your notifications"
     NOTIFICATIONS_WRITE = "notifications:write", "Mark your notifications as read"
+    PAYOUTS_READ = "payouts:read", "Read statements and payouts"
+    PAYOUTS_WRITE = "payouts:write", "Settle and refund orders of your models, ask for payouts"
     REVIEWS_READ = "reviews:read", "Read your reports and takedowns"
     REVIEWS_WRITE = "reviews:write", "Write reviews, questions, answers, reports and appeals"
     MODERATION_WRITE = "moderation:write", "Decide about reports, as the site's staff"

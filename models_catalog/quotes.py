@@ -1,0 +1,56 @@
+"""What buying a license would cost and give, before anything is ordered; the vendor also sees where the price goes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.contrib.auth.models import AnonymousUser
+
+from marketplace.accounts.models import Namespace, User
+from marketplace.decisions import Decision
+from models_catalog import policies
+from models_catalog.models import Release
+from models_catalog.royalties import Split
+from models_catalog.terms import Billing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quote:
+    """`tax_minor` is 0: the site adds no tax. `expires_at` is the grant's end if it were paid now."""
+
+    release: Release
+    price_minor: int
+    currency: str
+    licensee: str
+    term_days: int
+    seats: int
+    renews_by_order: bool
+    expires_at: datetime | None
+    license: Decision
+    price: Decision
+    split: Split | None  # of the vendor's billing role and the staff alone
+    tax_minor: int = 0
+
+    @property
+    def total_minor(self) -> int:
+        return self.price_minor + self.tax_minor
+
+
+def quote(user: User | AnonymousUser, release: Release, *, now: datetime, holder: Namespace | None = None) -> Quote:
+    """Returns the quote for the holder, by default the user."""
+    terms = release.terms.value
+    sees_split = policies.may_bill(user, release.listing).allowed
+    return Quote(
+        release=release,
+        price_minor=terms.price_minor,
+        currency=terms.currency,
+        licensee=holder.name if holder else user.get_username(),
+        term_days=terms.term_days,
+        seats=terms.seats,
+        renews_by_order=terms.billing is Billing.PER_PERIOD,
+        expires_at=now + timedelta(days=terms.term_days) if terms.term_days else None,
+        license=policies.may_license(user, release, now=now, holder=holder),
+        price=policies.may_price(release),
+        split=policies.split_of(release) if sees_split else None,
+    )
