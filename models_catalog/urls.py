@@ -13,6 +13,7 @@ from models_catalog.web import (
     orders,
     payments,
     reviews,
+    terms,
     vendor,
 )
 
@@ -53,6 +54,7 @@ urlpatterns = [
     path("moderation/new/", moderation.takedown_new, name="takedown_new"),
     path("licenses/", checkout.licenses, name="licenses"),
     path("licenses/<uuid:pk>/", checkout.grant, name="grant"),
+    path("orders/", desk.orders, name="orders"),
     path("orders/<uuid:pk>/", orders.order, name="order"),
     path("orders/<uuid:pk>/settle/", orders.settle, name="order_settle"),
     path("orders/<uuid:pk>/cancel/", orders.cancel, name="order_cancel"),
@@ -70,12 +72,13 @@ urlpatterns = [
     path("vendor/", vendor.desk, name="vendor_desk"),
     *(
         path(f"vendor/{name}/", desk.section, {"name": name}, name=f"vendor_{name}")
-        for name in ("listings", "releases", "requests", "grants", "sales", "reviews", "questions")
+        for name in ("listings", "releases", "requests", "grants", "sales", "royalties", "reviews", "questions")
     ),
     path("vendor/downloads/", desk.downloads, name="vendor_downloads"),
     path("vendor/new/", vendor.listing_new, name="vendor_listing_new"),
     path("vendor/requests/<uuid:pk>/", vendor.request_decide, name="request_decide"),
     path(_VENDOR, vendor.listing, name="vendor_listing"),
+    path(_VENDOR + "terms/new/", terms.build, name="vendor_terms"),
     path(_RELEASE, vendor.release, name="vendor_release"),
     path(_RELEASE + "files/", vendor.artifact, name="vendor_artifact"),
     path(_RELEASE + "text/<str:kind>/", vendor.text, name="vendor_text"),

@@ -9,6 +9,7 @@ _RELEASE = _LISTING + "releases/<str:version>/"
 
 urlpatterns = [
     path("listings/", views.ListingsView.as_view(), name="api_listings"),
+    path("terms/", views.TermsView.as_view(), name="api_terms"),
     path("listings/excluded/", views.ExcludedView.as_view(), name="api_listings_excluded"),
     path(_LISTING, views.ListingView.as_view(), name="api_listing"),
     path(_LISTING + "grants/", views.Grants.as_view(), name="api_grants"),
@@ -22,6 +23,7 @@ urlpatterns = [
     path("vendor/requests/", desks.DeskRequests.as_view(), name="api_vendor_requests"),
     path("vendor/grants/", desks.DeskGrants.as_view(), name="api_vendor_grants"),
     path("vendor/orders/", desks.DeskOrders.as_view(), name="api_vendor_orders"),
+    path("vendor/royalties/", desks.DeskRoyalties.as_view(), name="api_vendor_royalties"),
     path("vendor/reviews/", desks.DeskReviews.as_view(), name="api_vendor_reviews"),
     path("vendor/questions/", desks.DeskQuestions.as_view(), name="api_vendor_questions"),
     path("reports/", community.ReportsView.as_view(), name="api_reports"),

@@ -29,8 +29,10 @@ from models_catalog.intent_search import Judged, judge
 from models_catalog.intents import INTENTS
 from models_catalog.models import Flag, LineageEdge, Listing, Order, Release
 from models_catalog.models.licensing import Credential
-from models_catalog.presets import offer
-from models_catalog.services import licensing, lineage, publishing
+from models_catalog.plain_words import in_plain_words
+from models_catalog.presets import OFFERS
+from models_catalog.services import licensing, lineage, offers, publishing
+from models_catalog.terms import Terms, as_json
 
 
 def find_listing(request: Request, namespace: str, name: str) -> Listing:
@@ -163,7 +165,8 @@ class ReleasesView(View):
     @extend_schema(summary="Create a draft release", request=shapes.ReleaseInput, responses={201: shapes.ReleaseOutput})
     def post(self, request: Request, namespace: str, name: str) -> Response:
         fields = _checked(shapes.ReleaseInput(data=request.data))
-        value = offer(fields["license"], price_minor=fields["price_minor"], currency=fields["currency"])
+        price = {"price_minor": fields["price_minor"], "currency": fields["currency"]}
+        value = offers.compose({**price, **fields["terms"]}, start=fields["license"])
         release = publishing.draft(
             user=request.user,
             listing=find_listing(request, namespace, name),
@@ -172,6 +175,29 @@ class ReleasesView(View):
             notes=fields["notes"],
         )
         return Response(shapes.ReleaseOutput(find_release(request, namespace, name, release.version)).data, status=201)
+
+
+class TermsView(View):
+    public_read = True
+
+    @extend_schema(summary="What a vendor's terms start from", responses=shapes.OfferOutput(many=True))
+    def get(self, _request: Request) -> Response:
+        results = [_offer(key, terms) for key, terms in OFFERS.items()]
+        return Response({"next": None, "previous": None, "results": results})
+
+    @extend_schema(
+        summary="Compose terms and read them in plain words; nothing is stored",
+        request=shapes.TermsInput,
+        responses=shapes.OfferOutput,
+    )
+    def post(self, request: Request) -> Response:
+        fields = _checked(shapes.TermsInput(data=request.data))
+        return Response(_offer(fields["start"], offers.compose(fields["terms"], start=fields["start"])))
+
+
+def _offer(start: str, terms: Terms) -> dict[str, Any]:
+    shown = {"start": start, "terms_hash": terms.terms_hash, "document": as_json(terms)}
+    return dict(shapes.OfferOutput({**shown, "plain": in_plain_words(terms)}).data)
 
 
 class ReleaseView(View):
