@@ -25,7 +25,7 @@ run: $(STAMP) ## Start the whole product; PORT, DATA_DIR and more from the envir
 test: $(STAMP) ## Run the whole test suite, browser tests included
 	@PYTHON=$(BIN)/python sh tests/find_browser.sh
 	@# A worker for each processor: one waits for the running product while the other computes.
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 $(ARGS)
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 $(ARGS)
 
 check: $(STAMP) ## Format, lint, types, import contracts, deployment settings, missing migrations
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target check-types check-rest

@@ -53,6 +53,7 @@ def launch(
     if version is None:
         raise Conflict("dataset_not_ready", "This dataset has no checked version yet.")
     chosen, values = settings_of(engine.Task(dataset.task), strategy=strategy, preset=preset, hyper=hyper)
+    _check_loss(values, version)
     document = engine.to_json(train_spec(release, version, chosen, values))
     identity = [document, release.manifest_sha256, version.digest]
     digest = hashlib.sha256(engine.canonical(identity)).hexdigest()
@@ -106,6 +107,14 @@ def settings_of(
     given = {**(chosen.hyper if chosen else {}), **hyper}
     try:
         return engine.Strategy(strategy), engine.hyper_from(given, task=task, strategy=engine.Strategy(strategy))
+    except engine.SpecError as error:
+        raise Invalid("bad_hyper", str(error), field=error.field) from error
+
+
+def _check_loss(hyper: engine.Hyper, version: DatasetVersion) -> None:
+    """Raises Invalid (`bad_hyper`) for a loss that does not suit how the items are labelled."""
+    try:
+        engine.check_labels(hyper.loss, multi_label=version.is_multi_label)
     except engine.SpecError as error:
         raise Invalid("bad_hyper", str(error), field=error.field) from error
 

@@ -9,7 +9,7 @@ from django.utils import timezone
 from marketplace import downloads
 from marketplace.clients import asker
 from marketplace.decisions import require
-from models_catalog import policies
+from models_catalog import ancestry, origins, policies
 from models_catalog.family import family
 from models_catalog.models.licensing import Credential
 from models_catalog.services import licensing, obligations, seats
@@ -18,7 +18,14 @@ from models_catalog.web.catalog import find
 
 def lineage(request: HttpRequest, namespace: str, name: str, version: str = "") -> HttpResponse:
     release = find(request, namespace, name, version)
-    context = {"release": release, "listing": release.listing, "family": family(release, request.user)}
+    bound = ancestry.bounds_of(release, user=request.user)
+    context = {
+        "release": release,
+        "listing": release.listing,
+        "family": family(release, request.user),
+        "clauses": origins.clauses(release.terms.value, bound),
+        "clashes": bound.clashes,
+    }
     return render(request, "models_catalog/lineage.html", context)
 
 
