@@ -21,6 +21,7 @@ NAMES = (
     "floor_detection",
     "floor_segmentation",
     "verdict",
+    "intent",
 )
 
 

@@ -188,6 +188,21 @@ def as_json(terms: Terms) -> dict[str, object]:
     return {**document, "rights": {right.value: terms.answer(right).value for right in Right}}
 
 
+def clause_set(terms: Terms) -> dict[str, Any]:
+    """Returns the clauses that say what may be done: many terms share them, and differ in name, price or credit."""
+    return {
+        "rights": {right.value: terms.answer(right).value for right in Right},
+        "prohibited_uses": sorted(terms.prohibited_uses),
+        "denied_territories": sorted(terms.denied_territories),
+        "research_only": terms.research_only,
+        "max_monthly_users": terms.max_monthly_users,
+    }
+
+
+def clause_set_sha256(clauses: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(clauses, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
 def from_json(document: dict[str, object]) -> Terms:
     """Reads what `as_json` wrote. Raises ValueError or TypeError for anything else."""
     entries: dict[str, Any] = dict(document)

@@ -31,6 +31,19 @@ _DUTIES = {
 }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What somebody wants to do with a model; `countries` are ISO codes, `fields` codes of fields of use."""
+
+    rights: frozenset[Right] = frozenset()
+    monthly_users: int = 0
+    countries: frozenset[str] = frozenset()
+    fields: frozenset[str] = frozenset()
+
+    def __bool__(self) -> bool:
+        return self != Plan()
+
+
 class Outcome(StrEnum):
     ALLOWED = "allowed"
     WITH_OBLIGATIONS = "allowed_with_obligations"
@@ -510,6 +523,34 @@ def judge_use(node: Node, bound: Effective, *rights: Right) -> Verdict:
     return _allowed(bound)
 
 
+def judge_plan(node: Node, plan: Plan) -> Verdict:
+    """Judges whether the node's terms allow all that is planned. What a derivative's terms allow is already within
+    its lineage's: publication saw to it."""
+    used = judge_use(node, UNBOUND, *sorted(plan.rights))
+    limits = tuple(_against(node, plan))
+    if not limits:
+        return used
+    return Verdict(Outcome.REFUSED, Code.USE, (*used.reasons, *limits))
+
+
+def _against(node: Node, plan: Plan) -> Iterator[Reason]:
+    terms, fix = node.terms, f"Use another model, or {_ask(node)}."
+    if terms.max_monthly_users and plan.monthly_users > terms.max_monthly_users:
+        words = f"{_licensed(node)} does not allow more than {terms.max_monthly_users:,} users a month."
+        yield Reason(node.name, "max_monthly_users", Right.USE.value, words, fix)
+    for code in plan.countries:
+        if code in terms.denied_territories:
+            words = f"{_licensed(node)} does not allow use in {territories.name(code)}."
+            yield Reason(node.name, f"denied_territories.{code}", Right.USE.value, words, fix)
+    for use in plan.fields:
+        if use in terms.prohibited_uses:
+            words = f"{_licensed(node)} does not allow {uses.words(use)}."
+            yield Reason(node.name, f"prohibited_uses.{use}", Right.USE.value, words, fix)
+    if terms.research_only and Right.COMMERCIAL_USE in plan.rights:
+        words = f"{_licensed(node)} is for research only."
+        yield Reason(node.name, "research_only", Right.COMMERCIAL_USE.value, words, fix)
+
+
 def _allowed(bound: Effective) -> Verdict:
     duties = obligations(bound)
     return Verdict(Outcome.WITH_OBLIGATIONS if duties else Outcome.ALLOWED, obligations=duties)
@@ -597,8 +638,8 @@ def _wider_rights(child: Terms, bound: Effective) -> Iterator[Reason]:
 
 
 def _wider(node: Node, clause: str, right: Right | str, what: str, fix: str) -> Reason:
-    """`what` completes "lets no derivative have terms whose ..."."""
-    words = f"{_licensed(node)} lets no derivative be under terms of which one {what}."
+    """`what` completes "under an offer that ..."."""
+    words = f"{_licensed(node)} lets no derivative be under an offer that {what}."
     return Reason(node.name, clause, right, words, f"{fix}, or {_ask(node)}.")
 
 
@@ -640,12 +681,9 @@ def _dropped_duties(child: Terms, bound: Effective) -> Iterator[Reason]:
         node = bound.origins["attribution"]
         wanted = limit.attribution.value
         yield _wider(node, "attribution", _SHARE, "asks for less credit", f"Set the attribution to {wanted}")
-    for line in limit.attribution_text.split("\n"):
-        if line not in child.attribution_text:
-            node = bound.origins[f"credit.{line}"]
-            yield _wider(
-                node, "attribution_text", _SHARE, f"leaves out the credit “{line}”", "Add this line to the credit"
-            )
+    for line in _missing(limit.attribution_text, child.attribution_text):
+        node = bound.origins[f"credit.{line}"]
+        yield _wider(node, "attribution_text", _SHARE, f"leaves out the credit “{line}”", "Add this line to the credit")
     for name, (words, fix) in _DUTIES.items():
         if getattr(limit, name) and not getattr(child, name):
             yield _wider(bound.origins[name], name, _SHARE, words, f"Make it a duty to {fix}")
@@ -748,7 +786,12 @@ def derive(*parents: Terms) -> Terms:
 def credited(child: Terms, bound: Effective) -> Terms:
     """Returns the child's terms with the credit of each ancestor added where it is missing; they never widen."""
     text = child.attribution_text
-    for line in bound.limit.attribution_text.split("\n"):
-        if line not in text:
-            text = f"{text}\n{line}" if text else line
-    return dataclasses.replace(child, attribution_text=text)
+    lines = [text, *_missing(bound.limit.attribution_text, text)]
+    return dataclasses.replace(child, attribution_text="\n".join(line for line in lines if line))
+
+
+def _missing(wanted: str, text: str) -> list[str]:
+    """Returns the credits' lines that the text does not have. Whole lines are looked up first: a long lineage has
+    thousands."""
+    there = set(text.split("\n"))
+    return [line for line in wanted.split("\n") if line not in there and line not in text]

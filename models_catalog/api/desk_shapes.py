@@ -94,6 +94,17 @@ class DeskOrderOutput(serializers.Serializer[Any]):
     placed_at = serializers.DateTimeField()
 
 
+class DeskRoyaltyOutput(serializers.Serializer[Any]):
+    id = serializers.IntegerField()
+    at = serializers.DateTimeField(source="transaction.at")
+    event = serializers.CharField(source="transaction.event")
+    listing = serializers.CharField(help_text="Whose royalty it is")
+    sold = serializers.CharField(source="transaction.order.listing", default=None, allow_null=True)
+    is_in = serializers.BooleanField(help_text="Received, else given")
+    amount_minor = serializers.IntegerField()
+    currency = serializers.CharField(source="transaction.currency")
+
+
 class DeskReviewOutput(serializers.Serializer[Any]):
     id = serializers.IntegerField()
     listing = serializers.CharField()

@@ -90,6 +90,11 @@ class DeskOrders(SectionView):
     section, shape = "sales", shapes.DeskOrderOutput
 
 
+@extend_schema_view(get=_described("Royalties to and from you", shapes.DeskRoyaltyOutput))
+class DeskRoyalties(SectionView):
+    section, shape = "royalties", shapes.DeskRoyaltyOutput
+
+
 @extend_schema_view(get=_described("Reviews of your listings", shapes.DeskReviewOutput))
 class DeskReviews(SectionView):
     section, shape = "reviews", shapes.DeskReviewOutput

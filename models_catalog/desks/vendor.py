@@ -16,8 +16,9 @@ from django.utils import timezone
 from marketplace.accounts.models import Namespace, Role, User
 from marketplace.accounts.models.people import BILLS, WRITES
 from models_catalog.desks.statistics import counted
-from models_catalog.models import AccessRequest, Answer, Grant, Listing, Order, Question, Release, Review
+from models_catalog.models import AccessRequest, Answer, Grant, LedgerEntry, Listing, Order, Question, Release, Review
 from models_catalog.models.listings import ReleaseStatus
+from models_catalog.postings import Purpose
 
 MAX_QUERY = 200  # characters of a search
 _SELLS: tuple[Role, ...] = tuple({*WRITES, *BILLS})
@@ -88,6 +89,16 @@ def sales(user: User) -> QuerySet[Order]:
     return rows.select_related("listing__namespace", "buyer", "terms", "grant")
 
 
+def royalties(user: User) -> QuerySet[LedgerEntry]:
+    """Royalties to and from the user's namespaces; `is_in` says which: an undone one goes the other way."""
+    mine = _sold_by(user)
+    rows = LedgerEntry.objects.filter(
+        Q(debit__namespace__in=mine) | Q(credit__namespace__in=mine), purpose=Purpose.ROYALTY.value
+    )
+    related = ("transaction__order__listing__namespace", "listing__namespace", "debit__namespace", "credit__namespace")
+    return rows.select_related(*related).annotate(is_in=Exists(mine.filter(pk=OuterRef("credit__namespace_id"))))
+
+
 def reviews(user: User) -> QuerySet[Review]:
     rows = Review.objects.shown().filter(listing__namespace__in=Namespace.objects.writable_by(user))
     return rows.select_related("listing__namespace", "author", "evaluation")
@@ -130,6 +141,10 @@ def _by_answer(rows: QuerySet[Any], status: str) -> QuerySet[Any]:
     if rows.model is Review:
         return rows.filter(answered_at__isnull=status == "unanswered")
     return rows.filter(is_answered=status == "answered")
+
+
+def _by_direction(rows: QuerySet[Any], status: str) -> QuerySet[Any]:
+    return rows.filter(is_in=status == "in")
 
 
 def _choices(model: type[Model]) -> list[tuple[str, str]]:
@@ -194,6 +209,17 @@ SECTIONS = {
             _choices(Order),
             _by_column,
             "-placed_at",
+        ),
+        Section(
+            "royalties",
+            "Royalties",
+            "What derivatives of your models brought you, and what yours owed to their ancestors.",
+            royalties,
+            ("listing__name", "transaction__order__listing__name"),
+            "listing",
+            [("in", "Received"), ("out", "Given")],
+            _by_direction,
+            "-id",
         ),
         Section(
             "reviews",

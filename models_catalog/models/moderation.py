@@ -133,6 +133,10 @@ class TakedownQuerySet(models.QuerySet["Takedown"]):
             return self.none()
         return self if user.is_staff else self.filter(owner__in=Namespace.objects.of(user))
 
+    def in_force(self) -> TakedownQuerySet:
+        """Those that were not lifted."""
+        return self.exclude(status=TakedownStatus.LIFTED)
+
     def transition(self, pk: int, *, to: str, **fields: Any) -> bool:
         """Compare-and-swap of the status: False where the row was not in a state that leads to `to`."""
         return self.filter(pk=pk, status__in=TAKEDOWN_SOURCES[to]).update(status=to, **fields) == 1

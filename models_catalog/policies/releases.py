@@ -7,8 +7,8 @@ from django.contrib.auth.models import AnonymousUser
 from finetuning.engine.spec import CARD_FILE
 from marketplace.accounts.models import Namespace, User
 from marketplace.accounts.models.people import BILLS, WRITES
-from marketplace.decisions import ALLOW, Decision, deny
-from models_catalog.models import Listing, Release
+from marketplace.decisions import ALLOW, Decision, deny, not_in_this_state
+from models_catalog.models import Listing, Release, Takedown
 from models_catalog.models.listings import PUBLISHED_ONCE, ReleaseStatus
 
 Person = User | AnonymousUser
@@ -54,6 +54,8 @@ def may_publish(user: Person, release: Release) -> Decision:
         return deny("release_frozen", "This version was published already and does not change. Create a new version.")
     if release.status != ReleaseStatus.READY:
         return deny("not_verified", "Only a verified release can be published. Submit it for verification first.")
+    if Takedown.objects.in_force().filter(listing=release.listing_id).exists():
+        return not_in_this_state("taken_down", "This model was taken down. Appeal against that first.")
     return may_manage(user, release.listing)
 
 

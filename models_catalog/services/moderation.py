@@ -1,5 +1,5 @@
-"""Reports, takedowns and appeals. A review, a question or an answer that is taken down is hidden. Every step is on
-record, and those whom it concerns are told why."""
+"""Reports, takedowns and appeals. Taking down a release or a listing is its quarantine; a review, a question or an
+answer is hidden. Every step is on record, and those whom it concerns are told why."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.urls import reverse
 
 from marketplace.accounts.models import Namespace, User
@@ -17,8 +17,9 @@ from marketplace.decisions import require
 from marketplace.errors import Conflict, Invalid
 from models_catalog import policies
 from models_catalog.models import Answer, Listing, Question, Release, Report, Review, Takedown
+from models_catalog.models.listings import ReleaseStatus
 from models_catalog.models.moderation import ReportReason, ReportStatus, Subject, TakedownStatus, kind_of, subject_of
-from models_catalog.services import reviews
+from models_catalog.services import quarantine, reviews
 from models_catalog.services.limits import require_pace
 
 MAX_REPORT, MAX_DECISION, MAX_REASON = 4000, 500, 300  # characters
@@ -88,12 +89,12 @@ def take_down(*, actor: User, subject: Subject, reason: str, legal_basis: str, n
     owner, about = owner_of(subject), {kind_of(subject): subject}
     with transaction.atomic():
         _lock(subject)
-        if Takedown.objects.filter(**about).exclude(status=TakedownStatus.LIFTED).exists():
+        if Takedown.objects.in_force().filter(**about).exists():
             raise Conflict("already_taken_down", "This was taken down already.")
         row = Takedown.objects.create(
             owner=owner, reason=why, legal_basis=basis, taken_down_by=actor, taken_down_at=now, **about
         )
-        _put_away(subject, why, now)
+        row.quarantined.set(_put_away(actor, subject, why, now))
         upheld = list(Report.objects.filter(status=ReportStatus.OPEN, **about))
         for report in upheld:
             fields = {"status": ReportStatus.UPHELD, "decided_by": actor, "decided_at": now, "decision": why}
@@ -135,7 +136,7 @@ def lift(*, actor: User, takedown: Takedown, decision: str, now: datetime) -> No
     """Lifts the takedown, on appeal or without one, and brings the subject back. Raises as `confirm`. Locks the
     listing."""
     words = _settle(actor, takedown, TakedownStatus.LIFTED, decision, now)
-    _bring_back(takedown)
+    _bring_back(actor, takedown, now)
     _tell_owner(takedown, f"{subject_of(takedown)} is back", words, actor)
 
 
@@ -169,12 +170,21 @@ def _lock(subject: Subject) -> None:
     Listing.objects.select_for_update(of=("self",), no_key=True).get(pk=listing.pk)
 
 
-def _put_away(subject: Subject, why: str, now: datetime) -> None:
-    if isinstance(subject, Release | Listing):
-        raise Conflict("not_possible_yet", "Models and releases cannot be taken down here yet. Withdraw them.")
+def _put_away(actor: User, subject: Subject, why: str, now: datetime) -> list[Release]:
+    """Hides the subject and returns the releases that were quarantined for it."""
+    if isinstance(subject, Release):
+        quarantine.quarantine(user=actor, release=subject, reason=why, now=now)
+        return [subject]
+    if isinstance(subject, Listing):
+        served = subject.releases.filter(status__in=(ReleaseStatus.PUBLISHED, ReleaseStatus.YANKED))
+        releases = list(served.select_related("listing__namespace"))
+        for release in releases:
+            quarantine.quarantine(user=actor, release=release, reason=why, now=now)
+        return releases
     _row(subject).update(hidden_at=now, hidden_reason=why)
     if isinstance(subject, Review):
         reviews.count(subject.listing)
+    return []
 
 
 def _row(post: Subject) -> QuerySet[Any]:
@@ -182,12 +192,25 @@ def _row(post: Subject) -> QuerySet[Any]:
     return rows
 
 
-def _bring_back(takedown: Takedown) -> None:
+def _bring_back(actor: User, takedown: Takedown, now: datetime) -> None:
     subject = subject_of(takedown)
     _lock(subject)
+    if isinstance(subject, Listing | Release):
+        for release in takedown.quarantined.select_related("listing__namespace"):
+            if other := _other_holder(release, takedown):
+                other.quarantined.add(release)
+            elif release.is_quarantined:
+                quarantine.lift(user=actor, release=release, now=now)
+        return
     _row(subject).update(hidden_at=None, hidden_reason="")
     if isinstance(subject, Review):
         reviews.count(subject.listing)
+
+
+def _other_holder(release: Release, takedown: Takedown) -> Takedown | None:
+    """Returns another takedown, of the release or of its listing, that keeps it quarantined."""
+    others = Takedown.objects.in_force().exclude(pk=takedown.pk)
+    return others.filter(Q(release=release) | Q(listing=release.listing_id)).first()
 
 
 def _tell_owner(takedown: Takedown, title: str, body: str, actor: User) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from django.core.cache import cache
-from django.core.paginator import Paginator
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import get_object_or_404, render
 from django.utils import timezone
@@ -17,15 +16,19 @@ from finetuning.engine.spec import CARD_FILE, Task
 from marketplace import downloads, storage
 from marketplace.clients import asker
 from marketplace.decisions import require
+from marketplace.errors import Invalid
 from marketplace.templatetags.market import count, price
-from models_catalog import cards, policies, selectors
+from models_catalog import cards, intents, policies, selectors, territories
+from models_catalog.intent_search import Judged, judge
 from models_catalog.models import Listing, Release
 from models_catalog.models.licensing import Credential
-from models_catalog.services import licensing
+from models_catalog.services import licensing, seats
 from models_catalog.terms import Answer
-from models_catalog.web.facets import chips, facets
+from models_catalog.verdict import Plan
+from models_catalog.web.facets import chips, facets, intent_options
 
 PAGE_SIZE = 24
+EXCLUDED_SIZE = 10
 MAX_COMPARED = 4
 CARD_SECONDS = 30 * 24 * 3600
 _ANSWERS = {Answer.ALLOW: "Yes", Answer.ASK: "Ask the vendor", Answer.DENY: "No"}
@@ -41,19 +44,35 @@ def find(request: HttpRequest, namespace: str, name: str, version: str = "") -> 
 
 
 def catalog(request: HttpRequest) -> HttpResponse:
+    """Filters, and intents: what somebody wants to do. Models that do not allow it are listed apart, with why."""
     found = selectors.ListingFilter(request.GET, queryset=selectors.catalog(request.user))
     rows = found.qs if found.is_valid() else selectors.catalog(request.user)
-    rows = rows.defer("latest_release__terms__document")  # with its license text, which no card shows
+    judged, problem = _judged(request)
     sort = request.GET.get("sort", "newest")
-    page = Paginator(selectors.order_catalog(rows, sort), PAGE_SIZE).get_page(request.GET.get("page"))
+    chosen = selectors.order_catalog(judged.allowing(rows), sort)
+    left_out = selectors.order_catalog(judged.excluded(rows), sort)
+    excluded = selectors.catalog_page(left_out, size=EXCLUDED_SIZE, number=request.GET.get("excluded"))
     context = {
-        "facets": facets(request.user, request.GET),
-        "chips": chips(request.user, request.GET),
-        "page": page,
+        "facets": facets(request.user, request.GET, judged),
+        "chips": chips(request.user, request.GET, judged),
+        "intents": intent_options(request.GET),
+        "intent_problem": problem,
+        "countries": territories.names(),
+        "page": selectors.catalog_page(chosen, size=PAGE_SIZE, number=request.GET.get("page")),
+        "excluded": excluded,
+        "explained": [judged.explain(listing) for listing in excluded],
         "sort": sort,
         "sorts": selectors.SORTS,
     }
     return render(request, "models_catalog/catalog.html", context)
+
+
+def _judged(request: HttpRequest) -> tuple[Judged, str]:
+    """Returns what the intents of the address come to, or what is wrong with one of them."""
+    try:
+        return judge(intents.read(intents.stated(request.GET))), ""
+    except Invalid as error:
+        return judge(Plan()), error.message
 
 
 def compare(request: HttpRequest) -> HttpResponse:
@@ -132,6 +151,7 @@ def download(request: HttpRequest, namespace: str, name: str, version: str, path
     release = find(request, namespace, name, version)
     artifact = get_object_or_404(release.artifacts, path=path)
     require(policies.may_download(request.user, release, now=timezone.now()))
+    seats.use(user=request.user, release=release, now=timezone.now())
     filename = path.rpartition("/")[2]
     response = downloads.blob_response(request, sha256=artifact.sha256, size=artifact.bytes, filename=filename)
     if downloads.is_a_download(request, response):

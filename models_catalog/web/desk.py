@@ -1,4 +1,4 @@
-"""The sections of the vendor's desk that show what others do with their models."""
+"""The sections of the vendor's desk that show what others do with their models, and the buyer's orders."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
 
-from models_catalog.desks import statistics, vendor
+from models_catalog.desks import buyer, statistics, vendor
 from models_catalog.models import Listing
 from models_catalog.models.listings import ListingQuerySet
 from models_catalog.selectors import MAX_NAME
@@ -30,6 +30,18 @@ def section(request: HttpRequest, name: str) -> HttpResponse:
         "listing": request.GET.get("listing", ""),
     }
     return render(request, "models_catalog/vendor_section.html", context)
+
+
+@login_required
+def orders(request: HttpRequest) -> HttpResponse:
+    """What the user's namespaces ordered, narrowed by `?status=`."""
+    statuses = vendor.SECTIONS["sales"].statuses
+    status = request.GET.get("status", "")
+    rows = buyer.orders(request.user)
+    rows = rows.filter(status=status) if status in dict(statuses) else rows
+    page = Paginator(rows, PAGE_SIZE).get_page(request.GET.get("page"))
+    context = {"page": page, "status": status, "statuses": statuses}
+    return render(request, "models_catalog/orders.html", context)
 
 
 @login_required

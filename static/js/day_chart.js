@@ -18,7 +18,6 @@ export function startDayChart(figure) {
 
   const legend = (at) => told.forEach((place, series) => (place.textContent = at === null ? "" : data[series + 1][at]));
   const draw = () => {
-    if (!window.uPlot) return;
     plot?.destroy();
     const axis = { stroke: color("--ink-soft"), grid: { stroke: color("--line"), width: 1 }, ticks: { stroke: color("--line") } };
     plot = new window.uPlot(
@@ -36,7 +35,8 @@ export function startDayChart(figure) {
       canvas,
     );
   };
-  draw();
+  if (window.uPlot) draw();
+  else window.addEventListener("load", draw); // its script may come after this one
   new ResizeObserver(() => plot?.setSize({ width: canvas.clientWidth, height: HEIGHT })).observe(canvas);
-  document.addEventListener("themechange", draw);
+  document.addEventListener("themechange", () => plot && draw());
 }

@@ -17,6 +17,7 @@ ANYBODY = [
     "/models/",
     "/models/?task=image-classification&right=commercial_use&here=true&sort=smallest",
     "/models/?q=nothing-is-called-this&price=paid",
+    "/models/?intent=sell_product&intent=publish_derivative&users=5000&country=DE&excluded=1",
     "/models/compare/?model=northlight/efficientnet-lite0&model=northlight/efficientnet-lite1",
     "/models/compare/",
     MODEL,
@@ -48,9 +49,17 @@ TOURIST = [
     "takedown",
     "evaluation",
     "/licenses/",
+    "/licenses/?status=trial",
+    "/licenses/requests/",
+    "access request",
+    "/orders/",
     "/notifications/",
     "/audit/",
     "grant",
+    "receipt",
+    "grant with seats",
+    "trial",
+    "transfer",
     "order",
     "/statements/tourist/",
     "/datasets/",
@@ -93,9 +102,13 @@ NEWS = {
     "terminal": False,
 }
 STUDIO = [
+    "/licenses/requests/?side=vendor",
+    "grant with seats",
     "/vendor/",
     "/vendor/new/",
     "/vendor/studio/verified-model/",
+    "/vendor/studio/verified-model/terms/new/",
+    "/vendor/studio/verified-model/terms/new/?start=cc-by-nc-4.0",
     *(f"/vendor/studio/{name}-model/1.0/" for name in ("draft", "rejected", "verified", "withdrawn")),
     "/models/studio/withdrawn-model/",
     "/models/studio/withdrawn-model/lineage/",
@@ -103,7 +116,10 @@ STUDIO = [
 ]
 VENDOR = [
     "/vendor/",
-    *(f"/vendor/{name}/" for name in ("listings", "releases", "requests", "grants", "sales", "reviews", "questions")),
+    *(
+        f"/vendor/{name}/"
+        for name in ("listings", "releases", "requests", "grants", "sales", "royalties", "reviews", "questions")
+    ),
     f"{MODEL}reviews/",
     f"{MODEL}questions/",
     "/vendor/downloads/",

@@ -13,9 +13,10 @@ from django.utils import timezone
 
 from marketplace.accounts.models import AuditEvent, Notification, User
 from marketplace.errors import Conflict, Denied, Invalid, TooMany
-from models_catalog.models import Listing, Question, Report, Review, Takedown
+from models_catalog import policies
+from models_catalog.models import Listing, Question, Release, Report, Review, Takedown
 from models_catalog.models.moderation import Subject, TakedownStatus
-from models_catalog.services import limits, moderation, questions, reviews
+from models_catalog.services import limits, moderation, quarantine, questions, reviews
 
 pytestmark = pytest.mark.django_db
 World = dict[str, Any]
@@ -307,3 +308,54 @@ def test_the_queue_takes_the_same_number_of_queries_however_long_it_is(world: Wo
             reported(world, kind, user=user)
 
     assert queries() == few
+
+
+# Releases and listings
+
+
+def test_a_release_that_is_taken_down_is_quarantined_until_it_is_lifted(world: World) -> None:
+    row = taken_down(world, world["release"])
+
+    release = Release.objects.select_related("listing__namespace", "terms").get()
+    assert release.is_quarantined
+    assert policies.may_download(world["buyer"], release, now=timezone.now()).code == "quarantined"
+
+    moderation.appeal(user=world["vendor"], takedown=row, text="It is mine.", now=timezone.now())
+    moderation.lift(actor=world["staff"], takedown=row, decision="It is.", now=timezone.now())
+    release.refresh_from_db()
+    assert release.status == "published"
+    assert policies.may_download(world["buyer"], release, now=timezone.now()).allowed
+
+
+def test_a_listing_that_is_taken_down_takes_every_release_along_and_gets_no_new_one(world: World) -> None:
+    vendor = world["vendor"]
+    scenarios.published_release(vendor, version="2.0")
+    waiting = scenarios.ready_release(vendor, version="3.0")
+
+    row = taken_down(world, world["listing"])
+
+    assert set(Release.objects.exclude(pk=waiting.pk).values_list("status", flat=True)) == {"quarantined"}
+    assert policies.may_publish(vendor, waiting).code == "taken_down"
+    moderation.lift(actor=world["staff"], takedown=row, decision="A mistake.", now=timezone.now())
+    assert set(Release.objects.exclude(pk=waiting.pk).values_list("status", flat=True)) == {"published"}
+    assert policies.may_publish(vendor, waiting).allowed
+
+
+def test_a_release_stays_down_while_anything_else_keeps_it_there(world: World) -> None:
+    of_release = taken_down(world, world["release"])
+    of_listing = taken_down(world, world["listing"])
+
+    moderation.lift(actor=world["staff"], takedown=of_release, decision="Not this.", now=timezone.now())
+    assert Release.objects.get().is_quarantined
+
+    moderation.lift(actor=world["staff"], takedown=of_listing, decision="Nor that.", now=timezone.now())
+    assert Release.objects.get().status == "published"
+
+
+def test_what_the_staff_had_quarantined_before_stays_so(world: World) -> None:
+    quarantine.quarantine(user=world["staff"], release=world["release"], reason="A scan.", now=timezone.now())
+    row = taken_down(world, world["listing"])
+
+    moderation.lift(actor=world["staff"], takedown=row, decision="A mistake.", now=timezone.now())
+
+    assert Release.objects.get().is_quarantined

@@ -10,6 +10,7 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
+from test_royalties import ROYAL, child, priced
 
 from marketplace.accounts.models import Role, User
 from marketplace.accounts.services import people
@@ -143,3 +144,60 @@ def test_the_desk_is_for_those_who_are_signed_in() -> None:
     for name in ("", *(f"{name}/" for name in NAMES), "downloads/"):
         assert Client().get(f"/vendor/{name}").status_code == 302
     assert Client().get("/api/v1/vendor/grants/").status_code == 401
+
+
+def test_a_buyer_sees_the_orders_of_their_namespaces_alone_in_constant_queries() -> None:
+    vendor = scenarios.person("vera")
+    busy(vendor, "a", buyers=2)
+    buyer = User.objects.get(username="a-buyer-0")
+    client = signed_in(buyer)
+
+    def queries() -> int:
+        with CaptureQueriesContext(connection) as captured:
+            client.get("/orders/")
+        return len(captured)
+
+    html = client.get("/orders/").content.decode()
+    few = queries()
+    for number in range(3):
+        scenarios.licensed(buyer, scenarios.published_release(vendor, name=f"more-{number}"))
+
+    assert html.count('<th scope="row"') == 2
+    assert "a-buyer-1" not in html
+    assert client.get("/orders/?status=pending").content.count(b'<th scope="row"') == 1
+    assert queries() == few
+
+
+def test_royalties_are_shown_to_who_gives_and_who_receives_and_to_nobody_else() -> None:
+    root = scenarios.published_release(scenarios.person("rita"), name="root", terms=ROYAL)
+    sold = child(scenarios.person("mia"), root, name="child", terms=priced(6000))
+    scenarios.licensed(scenarios.person("bo"), sold)
+
+    def rows(username: str, query: str = "") -> list[tuple[object, ...]]:
+        client = signed_in(User.objects.get(username=username))
+        assert client.get(f"/vendor/royalties/?{query}").status_code == 200
+        found = client.get(f"/api/v1/vendor/royalties/?{query}").json()["results"]
+        return [(row["listing"], row["sold"], row["is_in"], row["amount_minor"]) for row in found]
+
+    assert rows("rita") == [("rita/root", "mia/child", True, 600)]
+    assert rows("mia") == [("rita/root", "mia/child", False, 600)]
+    assert rows("bo") == []
+    assert (rows("mia", "status=in"), len(rows("mia", "status=out&q=root"))) == ([], 1)
+
+
+def test_royalties_take_the_same_number_of_queries_however_many_there_are() -> None:
+    root = scenarios.published_release(scenarios.person("rita"), name="root", terms=ROYAL)
+    sold = child(scenarios.person("mia"), root, name="child", terms=priced(6000))
+    client = signed_in(User.objects.get(username="rita"))
+
+    def queries() -> int:
+        with CaptureQueriesContext(connection) as captured:
+            client.get("/vendor/royalties/")
+        return len(captured)
+
+    scenarios.licensed(scenarios.person("bo"), sold)
+    few = queries()
+    for number in range(4):
+        scenarios.licensed(scenarios.person(f"buyer-{number}"), sold)
+
+    assert queries() == few
