@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help setup run test check format clean
+.PHONY: help setup run test check check-types check-rest format clean
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
@@ -24,13 +24,19 @@ run: $(STAMP) ## Start the whole product; PORT, DATA_DIR and more from the envir
 
 test: $(STAMP) ## Run the whole test suite, browser tests included
 	@PYTHON=$(BIN)/python sh tests/find_browser.sh
-	$(BIN)/python -m pytest $(ARGS)
+	@# A worker for each processor: one waits for the running product while the other computes.
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 $(ARGS)
 
 check: $(STAMP) ## Format, lint, types, import contracts, deployment settings, missing migrations
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target check-types check-rest
+
+check-types: $(STAMP)
+	DATA_DIR=.venv/check-types $(BIN)/mypy marketplace models_catalog finetuning
+
+check-rest: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
-	DATA_DIR=.venv/check $(BIN)/mypy marketplace models_catalog finetuning
 	DATA_DIR=.venv/check $(BIN)/python manage.py makemigrations --check --dry-run
 	DATA_DIR=.venv/check ALLOWED_HOSTS=models.example.com SECRET_KEY=$$($(BIN)/python -c "import secrets; print(secrets.token_urlsafe(64))") $(BIN)/python manage.py check --deploy --fail-level WARNING
 

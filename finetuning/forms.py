@@ -35,7 +35,7 @@ _ZIP = "A dataset of images is one .zip file: put the folders and files into a z
 UPLOADS: dict[Task, Upload] = {
     Task.IMAGE_CLASSIFICATION: Upload(
         "One class for each image: a zip with one folder a class, or images and a CSV of their classes; or CIFAR's "
-        "tar.gz as it is downloaded.",
+        "tar.gz as it is downloaded. Or any number of labels for each: images and a CSV with a column labels.",
         ".zip,.gz",
         "A dataset of images is one .zip file, or CIFAR's .tar.gz: put the folders and files into a zip first.",
     ),

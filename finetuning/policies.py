@@ -7,7 +7,7 @@ from datetime import datetime
 from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
 
-from finetuning.engine.spec import Task
+from finetuning.engine.spec import Framework, Task
 from finetuning.models import Dataset, Run
 from finetuning.models.datasets import DatasetStatus
 from finetuning.models.runs import RunStatus
@@ -43,6 +43,12 @@ def may_use_dataset(user: Person, dataset: Dataset, release: Release) -> Decisio
         theirs = dataset.task.replace("-", " ")
         return deny(
             "task_mismatch", f"This model can learn {learns}; the dataset is for {theirs}. Choose another of the two."
+        )
+    if release.listing.framework == Framework.KERAS and any(it.is_multi_label for it in dataset.versions.all()):
+        return deny(
+            "multi_label_unsupported",
+            "This model names one class for each image, and the dataset has any number of labels. Choose a model of "
+            "another library than Keras.",
         )
     return all_of(lambda: may_change(user, dataset.owner), lambda: may_train_on(dataset.name, dataset.terms))
 

@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 from live_stack import Stack
+from xdist.scheduler import LoadFileScheduling
 
 from models_catalog.models import LedgerTransaction, ledger_guard
 
+WITH_STACK = ("tests/browser/", "tests/flows/")
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -28,8 +30,23 @@ def chromium() -> str | None:
     return next((found for name in names if name and (found := shutil.which(name))), None)
 
 
+class Shares(LoadFileScheduling):
+    """A worker takes one file after the other; those of the running product are one share, so that it is started and
+    seeded once. (xdist's own groups go by a name that pytest 9.2 no longer lets it change.)"""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "stack" if nodeid.startswith(WITH_STACK) else super()._split_scope(nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)  # there is no such hook without workers
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Shares:
+    return Shares(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
+        if "stack" in getattr(item, "fixturenames", ()):
+            assert item.nodeid.startswith(WITH_STACK), f"{item.nodeid} would start a second product: move it"
         if "page" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.browser)
             if chromium() is None and not os.environ.get("CI"):

@@ -17,7 +17,8 @@ from typing import Any, Self
 
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 400
-STEP_SECONDS = 0.5
+STOP_SECONDS = 30
+STEP_SECONDS = 0.1
 
 
 class Stack:
@@ -43,14 +44,19 @@ class Stack:
                 stdout=log,
                 stderr=log,
             )
-        self.wait_for(lambda: b"Ready:" in self.log.read_bytes() or None, seconds=START_SECONDS)
+        try:
+            self.wait_for(lambda: b"Ready:" in self.log.read_bytes() or None, seconds=START_SECONDS)
+        except BaseException:
+            self.process.send_signal(signal.SIGINT)  # or it would stay behind: nobody calls __exit__
+            self.process.wait(STOP_SECONDS)
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.process.send_signal(signal.SIGINT)
-        assert self.process.wait(30) == 0, self.log.read_text()[-2000:]
+        assert self.process.wait(STOP_SECONDS) == 0, self.log.read_text()[-2000:]
 
     def wait_for(self, question: Any, *, seconds: float) -> Any:
         """Asks until the answer is not None. Fails with the server's log when the time is over."""

@@ -153,7 +153,9 @@ class TextInput(Input):
 
 class PredictionOutput(serializers.Serializer[Any]):
     predictions = serializers.ListField(
-        child=serializers.DictField(), required=False, help_text="Classes, or boxes in pixels of the upright image"
+        child=serializers.DictField(),
+        required=False,
+        help_text="Classes, of multi-label models each with its `threshold` and `is_found`; or boxes in pixels of the upright image",
     )
     width = serializers.IntegerField(required=False, help_text="Of the upright image; with boxes")
     height = serializers.IntegerField(required=False)

@@ -16,12 +16,18 @@ Answer = Callable[[Any, int | None], dict[str, Any]]
 
 
 def ranked(loaded: Loaded, logits: Tensor, top: int | None) -> dict[str, Any]:
-    """Returns the likeliest classes of logits (C,), each with its softmax share at the release's
-    temperature."""
-    shares, places = (logits.float() / loaded.temperature).softmax(0).topk(min(top or TOP_CLASSES, len(loaded.labels)))
-    return {
-        "predictions": [
-            {"label": loaded.labels[place], "index": place, "confidence": share}
-            for share, place in zip(shares.tolist(), places.tolist(), strict=True)
+    """Returns the likeliest classes of logits (C,), each with its probability at the release's temperature; of a
+    multi-label model all classes, each with its threshold and whether it is answered."""
+    number = min(top or (len(loaded.labels) if loaded.is_multi_label else TOP_CLASSES), len(loaded.labels))
+    shares, places = loaded.probabilities(logits).topk(number)
+    rows = [
+        {"label": loaded.labels[place], "index": place, "confidence": share}
+        for share, place in zip(shares.tolist(), places.tolist(), strict=True)
+    ]
+    if loaded.is_multi_label:
+        limits = [loaded.thresholds[row["index"]] for row in rows]
+        rows = [
+            {**row, "threshold": limit, "is_found": row["confidence"] >= limit}
+            for row, limit in zip(rows, limits, strict=True)
         ]
-    }
+    return {"predictions": rows}

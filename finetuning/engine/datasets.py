@@ -13,6 +13,7 @@ from finetuning.engine.spec import ArchiveLimits, Split
 from finetuning.engine.tables import SPLIT_OF_WORD, Row, read_metadata, read_table
 from finetuning.engine.zip_directory import Entry
 
+MAX_LABELS = 512  # classes of a multi-label upload: each is a judge of its own, with an interval of its own
 _LAYOUT_ADVICE = (
     "Put the images of each class into a folder named after it (cats/1.jpg, dogs/1.jpg), or add one CSV "
     "with the columns file and label."
@@ -21,11 +22,17 @@ _LAYOUT_ADVICE = (
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One image file, its label, and the split that the upload gives it."""
+    """One image file, its label, and the split that the upload gives it. `labels` are the classes that an image of
+    a multi-label upload shows, in the order of their names; None in others."""
 
     entry: Entry
     label: str
     split: Split | None
+    labels: tuple[str, ...] | None = None
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return (self.label,) if self.labels is None else self.labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +41,7 @@ class Layout:
 
     samples: tuple[Sample, ...]
     skipped: dict[str, int]
+    is_multi_label: bool = False
 
 
 def arrange(archive: Archive, limits: ArchiveLimits) -> Layout:
@@ -44,11 +52,15 @@ def arrange(archive: Archive, limits: ArchiveLimits) -> Layout:
     if samples is None:
         samples = _from_folders(contents.images, depth)
     samples.sort(key=lambda sample: sample.entry.parts)
-    check_labels((sample.label for sample in samples), limits)
+    is_multi_label = any(sample.labels is not None for sample in samples)
+    check_labels((label for sample in samples for label in sample.classes), limits)
+    if is_multi_label and len(labels := sorted({label for sample in samples for label in sample.classes})) > MAX_LABELS:
+        message = f"There are {len(labels):,} labels; {MAX_LABELS} is the limit. Leave out the rare ones."
+        raise reject("too_many_classes", message, labels)
     skipped = Counter(contents.skipped)
     if unused:
         skipped["tables"] += unused
-    return Layout(tuple(samples), dict(sorted(skipped.items())))
+    return Layout(tuple(samples), dict(sorted(skipped.items())), is_multi_label)
 
 
 def wrapper_depth(images: tuple[Entry, ...], tables: tuple[Entry, ...]) -> int:
@@ -138,12 +150,14 @@ def _match(tables: dict[str, list[Row]], images: tuple[Entry, ...], depth: int) 
         split = SPLIT_OF_WORD.get(row.split.casefold()) if row.split else None
         if entry is None:
             faults.setdefault("missing_image", []).append(f"{table}line {row.line}: {row.file}")
-        elif not row.label:
+        elif row.fault is not None:
+            faults.setdefault(row.fault[0], []).append(f"{table}line {row.line}: {row.fault[1]}")
+        elif row.labels is None and not row.label:
             faults.setdefault("unlabelled", []).append(f"{table}line {row.line}: {row.file}")
         elif row.split and split is None:
             faults.setdefault("bad_split", []).append(f"{table}line {row.line}: {row.split}")
         else:
-            sample = Sample(entry, normalize("NFC", row.label), split)
+            sample = _sample(entry, row, split)
             if given.setdefault(entry.name, sample) != sample:
                 faults.setdefault("label_conflict", []).append(f"{table}line {row.line}: {row.file}")
     if rows and not faults:
@@ -151,6 +165,12 @@ def _match(tables: dict[str, list[Row]], images: tuple[Entry, ...], depth: int) 
     if faults or not rows:
         raise Rejected(*_table_problems(faults, tables))
     return _without_single_split(list(given.values()))
+
+
+def _sample(entry: Entry, row: Row, split: Split | None) -> Sample:
+    if row.labels is None:
+        return Sample(entry, normalize("NFC", row.label), split)
+    return Sample(entry, "", split, tuple(sorted(row.labels)))
 
 
 def _incomplete(given: dict[str, Sample], images: tuple[Entry, ...]) -> dict[str, list[str]]:
@@ -168,7 +188,7 @@ def _without_single_split(samples: list[Sample]) -> list[Sample]:
     """A table that puts everything into one split says nothing: we split."""
     if len({sample.split for sample in samples}) > 1:
         return samples
-    return [Sample(sample.entry, sample.label, None) for sample in samples]
+    return [replace(sample, split=None) for sample in samples]
 
 
 def _table_problems(faults: dict[str, list[str]], tables: Iterable[str]) -> list[Problem]:
@@ -177,6 +197,11 @@ def _table_problems(faults: dict[str, list[str]], tables: Iterable[str]) -> list
         "unlabelled": "images have no label in the table. Add them to the table, or take them out of the zip",
         "bad_split": "rows have no valid split: use train, validation and test in every row, or in none",
         "label_conflict": "rows repeat an image with another label or split. Keep one row for each image",
+        "bad_separator": "rows part their labels otherwise than by ; or by |. Write cat;dog or cat|dog, the same way "
+        "throughout, and no comma in a label",
+        "bad_labels": "lines give one label where others give lists. Write a list in each",
+        "empty_label": "rows hold an empty label between others. Remove the separator or write the label",
+        "repeated_label": "rows name a label twice. Keep each label once a row",
     }
     if not faults:
         return [
@@ -228,6 +253,8 @@ def check_labels(
             [label for label in counts if not is_label(label)],
         ),
     ]
+    if not counts:
+        raise reject("unlabelled", f"No label is given. {advice}")
     if len(counts) == 1:
         only = next(iter(counts))
         message = f"There is only one class. A classifier needs at least two. {advice}"

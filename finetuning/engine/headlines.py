@@ -1,4 +1,4 @@
-"""The one metric that an evaluation of each task is summed up by. Standard library only."""
+"""The one metric that an evaluation is summed up by. Standard library only."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ HEADLINES: dict[Task, tuple[str, str]] = {
     Task.SEMANTIC_SEGMENTATION: ("miou", "mIoU"),
     Task.TEXT_CLASSIFICATION: ("accuracy", "Accuracy"),
 }
+# Of images that show any number of classes: no single answer could be accurate.
+OF_LABEL_SETS = ("macro_average_precision", "mAP over labels")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +29,13 @@ class Measured:
     high: float
 
 
+def named(task: Task, figures: dict[str, Any]) -> tuple[str, str]:
+    """Returns the headline's key and title, by what an evaluation's `metrics` or `baseline` hold."""
+    return OF_LABEL_SETS if OF_LABEL_SETS[0] in figures else HEADLINES[task]
+
+
 def headline(task: Task, figures: dict[str, Any]) -> Measured | None:
     """Returns the headline of an evaluation's `metrics` or `baseline`, or None where it is not there."""
-    key, title = HEADLINES[task]
+    key, title = named(task, figures)
     figure = figures.get(key)
     return Measured(key, title, figure["value"], figure["low"], figure["high"]) if figure else None

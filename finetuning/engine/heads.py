@@ -1,4 +1,5 @@
-"""Linear heads on fixed features: multinomial logistic regression along a path of regularisation."""
+"""Linear heads on fixed features: logistic regression along a path of regularisation, multinomial, or of one yes or no
+for each class where items show any number of them."""
 
 from __future__ import annotations
 
@@ -8,6 +9,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from finetuning.engine.labelling import ONE_CLASS, Labelling
 
 # 11 values, log-spaced, of scikit-learn's C: the inverse weight of the squared norm against the summed loss.
 REGULARIZATIONS: tuple[float, ...] = tuple(10.0**power for power in range(-5, 6))
@@ -37,14 +40,15 @@ class LinearHead:
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """`features` (N, D), `labels` (N,) int64. `views` tells how many of the N rows show the same image: each
-    row then counts for 1 / `views` of an image, so that C keeps its meaning. `used` (N,) bool says which rows count;
+    """`features` (N, D), `labels` as `labelling` has them, (N,) int64 or (N, C). `views` tells how many of the N rows
+    show the same image: each row then counts for 1 / `views` of an image, so that C keeps its meaning. `used` (N,) bool says which rows count;
     None: all."""
 
     features: Tensor
     labels: Tensor
     views: int = 1
     used: Tensor | None = None
+    labelling: Labelling = ONE_CLASS
 
     def chosen(self, values: Tensor) -> Tensor:
         """Returns the rows of `values` (N, ...) that count."""
@@ -59,14 +63,14 @@ class Samples:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One place on the path; losses are means in nats."""
+    """One place on the path; losses are means in nats, scores the labelling's metric."""
 
     regularization: float
     head: LinearHead
     train_loss: float
-    train_accuracy: float
+    train_score: float
     validation_loss: float
-    validation_accuracy: float
+    validation_score: float
 
 
 class Scale:
@@ -155,23 +159,23 @@ def fit(samples: Samples, classes: int, regularization: float, *, dtype: torch.d
 
 
 def score(head: LinearHead, samples: Samples) -> tuple[float, float]:
-    """Returns the mean loss in nats and the accuracy."""
+    """Returns the mean loss in nats and the labelling's metric."""
     logits = head.logits(samples.features)
-    loss = functional.cross_entropy(logits, samples.labels)
-    return float(loss), float((logits.argmax(dim=1) == samples.labels).float().mean())
+    loss = samples.labelling.loss(logits, samples.labels)
+    return float(loss), samples.labelling.score(logits, samples.labels)
 
 
 def _start(samples: Samples, classes: int) -> tuple[Tensor, Tensor]:
-    """Returns zero weights and the log prior: the answer for infinite regularisation."""
+    """Returns zero weights and the prior: the answer for infinite regularisation."""
     features = samples.features
-    counts = torch.bincount(samples.chosen(samples.labels), minlength=classes).clamp(min=1).to(features.dtype)
-    return features.new_zeros(classes, features.shape[1]), (counts / counts.sum()).log()
+    prior = samples.labelling.prior(samples.chosen(samples.labels), classes)
+    return features.new_zeros(classes, features.shape[1]), prior.to(features.dtype)
 
 
 def _minimise(  # a problem, where to begin, and how far to go
     rows: Rows, samples: Samples, weight: Tensor, bias: Tensor, regularization: float, iterations: int
 ) -> tuple[Tensor, Tensor]:
-    """Minimises mean cross-entropy + |W|^2 / (2 C n) by L-BFGS, n in images; the bias is free."""
+    """Minimises the mean loss + |W|^2 / (2 C n) by L-BFGS, n in images; the bias is free."""
     weight, bias = weight.clone().requires_grad_(), bias.clone().requires_grad_()
     labels = samples.chosen(samples.labels)
     penalty = samples.views / (2 * regularization * len(labels))
@@ -187,7 +191,7 @@ def _minimise(  # a problem, where to begin, and how far to go
     def closure() -> Tensor:
         optimizer.zero_grad()
         logits = samples.chosen(rows.logits(weight, bias))
-        loss = functional.cross_entropy(logits, labels) + penalty * weight.square().sum()
+        loss = samples.labelling.loss(logits, labels) + penalty * weight.square().sum()
         loss.backward()
         return loss
 
@@ -196,13 +200,13 @@ def _minimise(  # a problem, where to begin, and how far to go
 
 
 def _point(regularization: float, head: LinearHead, train: Samples, validation: Samples) -> Point:
-    train_loss, train_accuracy = score(head, train)
-    validation_loss, validation_accuracy = score(head, validation)
+    train_loss, train_score = score(head, train)
+    validation_loss, validation_score = score(head, validation)
     return Point(
         regularization=regularization,
         head=head,
         train_loss=train_loss,
-        train_accuracy=train_accuracy,
+        train_score=train_score,
         validation_loss=validation_loss,
-        validation_accuracy=validation_accuracy,
+        validation_score=validation_score,
     )

@@ -92,7 +92,7 @@ def about_images(survey: Survey) -> dict[str, Any]:
 
 def class_counts(items: Sequence[Item], labels: Sequence[str], *, noun: str = "images") -> list[dict[str, Any]]:
     """Returns `{label, <noun>, train, validation, test}` for each class."""
-    counts = Counter((item.label, item.split) for item in items)
+    counts = Counter((label, item.split) for item in items for label in classes_of(item))
     return [
         {
             "label": label,
@@ -101,6 +101,11 @@ def class_counts(items: Sequence[Item], labels: Sequence[str], *, noun: str = "i
         }
         for position, label in enumerate(labels)
     ]
+
+
+def classes_of(item: Item) -> tuple[int, ...]:
+    """Returns the positions of the classes that an item of a classification shows."""
+    return (item.label,) if item.label >= 0 else item.labels
 
 
 def imbalance_ratio(classes: list[dict[str, Any]], *, noun: str = "images") -> float:
@@ -119,6 +124,8 @@ def _content(item: Item, labels: Sequence[str]) -> str:
     """Returns what an item is labelled with, as one text."""
     if item.label >= 0:
         return labels[item.label]
+    if item.labels:
+        return repr([labels[place] for place in item.labels])
     return repr(sorted((labels[int(box[0])], *(round(edge, 2) for edge in box[1:])) for box in item.boxes))
 
 
@@ -273,7 +280,7 @@ def about_duplicates(
 
 
 def about_label_conflicts(items: Sequence[Item], exact: list[list[int]], *, noun: str = "images") -> Iterator[Finding]:
-    conflicts = [group for group in exact if len({items[at].label for at in group}) > 1]
+    conflicts = [group for group in exact if len({classes_of(items[at]) for at in group}) > 1]
     if conflicts:
         yield Finding(
             "label_conflict",

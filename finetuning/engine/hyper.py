@@ -48,6 +48,8 @@ class Loss(StrEnum):
     LOGIT_ADJUSTED = "logit_adjusted"
     CROSS_ENTROPY_DICE = "cross_entropy_dice"
     LOVASZ = "lovasz"
+    BINARY = "binary"  # one sigmoid a class
+    BINARY_WEIGHTED = "binary_weighted"
 
 
 class Optimizer(StrEnum):
@@ -106,10 +108,12 @@ _OF_CLASSES = (
     Loss.FOCAL,
     Loss.LOGIT_ADJUSTED,
 )
+# Of images that show any number of classes: one yes or no for each class.
+LOSSES_OF_LABEL_SETS = (Loss.AUTO, Loss.BINARY, Loss.BINARY_WEIGHTED)
 # The losses of each task. Class-balanced is none of pixels: the effective number of samples is of items, and
 # saturates for them. A detector's losses belong to its heads.
 LOSSES: dict[Task, tuple[Loss, ...]] = {
-    Task.IMAGE_CLASSIFICATION: _OF_CLASSES,
+    Task.IMAGE_CLASSIFICATION: (*_OF_CLASSES, Loss.BINARY, Loss.BINARY_WEIGHTED),
     Task.OBJECT_DETECTION: (Loss.AUTO,),
     Task.SEMANTIC_SEGMENTATION: (
         Loss.AUTO,
@@ -251,7 +255,8 @@ class Hyper:
         label="Loss",
         help_text="Auto: cross-entropy, with Dice where a class of a segmentation has under 2% of the pixels. "
         "Cross-entropy for balanced classes. Logit-adjusted, class-balanced, weighted or focal where "
-        "some classes are rare; with Dice or Lovász for small regions of a segmentation.",
+        "some classes are rare; with Dice or Lovász for small regions of a segmentation. Images that show any number "
+        "of classes are learned by binary cross-entropy, for which auto then stands.",
         strategies=_TUNED,
         tasks=(*_CLASSIFIES, Task.SEMANTIC_SEGMENTATION),
         advanced=True,
@@ -417,6 +422,19 @@ def check(task: Task, strategy: Strategy, hyper: Hyper) -> None:
         raise SpecError(_unsupported("strategy", strategy, task, STRATEGIES[task]), "strategy")
     if hyper.loss not in LOSSES[task]:
         raise SpecError(_unsupported("loss", hyper.loss, task, LOSSES[task]), "loss")
+
+
+def check_labels(loss: Loss, *, multi_label: bool) -> None:
+    """Raises SpecError with the field `loss` where it does not suit how the items are labelled."""
+    if multi_label and loss not in LOSSES_OF_LABEL_SETS:
+        names = ", ".join(LOSSES_OF_LABEL_SETS)
+        text = f"The loss {loss} is of items of one class each, and these have any number. Choose one of {names}."
+        raise SpecError(text, "loss")
+    if not multi_label and loss is Loss.BINARY_WEIGHTED:
+        text = (
+            "The loss binary_weighted is of items with any number of classes, and these have one each. Choose binary."
+        )
+        raise SpecError(text, "loss")
 
 
 def _unsupported(noun: str, value: StrEnum, task: Task, choices: tuple[StrEnum, ...]) -> str:

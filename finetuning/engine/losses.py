@@ -13,6 +13,7 @@ from finetuning.engine.hyper import Hyper, Loss
 
 FOCAL_GAMMA = 2.0  # Lin et al. 2017, arXiv 1708.02002, section 5
 BALANCED_BETA = 0.999  # Cui et al. 2019, arXiv 1901.05555: effective number of samples
+MAX_POSITIVE_WEIGHT = 100.0  # beyond it a handful of items would decide every step
 ADJUSTMENT = 1.0  # tau of Menon et al. 2021, arXiv 2007.07314
 Criterion = Callable[[Tensor, Tensor], Tensor]
 
@@ -28,6 +29,9 @@ def classification(hyper: Hyper, class_counts: Tensor) -> Criterion:
             logits = logits + ADJUSTMENT * prior.to(logits.device)
         if hyper.loss is Loss.FOCAL:
             return focal(logits, labels)
+        if hyper.loss is Loss.BINARY:
+            shown = functional.one_hot(labels, logits.shape[1]).float()
+            return binary(logits, shown, smoothing=hyper.label_smoothing)
         return functional.cross_entropy(
             logits,
             labels,
@@ -36,6 +40,34 @@ def classification(hyper: Hyper, class_counts: Tensor) -> Criterion:
         )
 
     return loss
+
+
+def label_sets(hyper: Hyper, class_counts: Tensor, items: int) -> Criterion:
+    """Returns loss(logits (N, C), truth (N, C) of 0 and 1) of items that show any number of classes. `class_counts`
+    (C,) are those of the training `items`."""
+    weights = positive_weights(class_counts, items) if hyper.loss is Loss.BINARY_WEIGHTED else None
+
+    def loss(logits: Tensor, truth: Tensor) -> Tensor:
+        own = None if weights is None else weights.to(logits.device)
+        return binary(logits.float(), truth, smoothing=hyper.label_smoothing, positive_weights=own)
+
+    return loss
+
+
+def binary(logits: Tensor, truth: Tensor, *, smoothing: float = 0.0, positive_weights: Tensor | None = None) -> Tensor:
+    """Returns the binary cross-entropy of logits (N, C), summed over the classes of an item and averaged over the
+    items: the negative log-likelihood of its label set. `smoothing` moves the truth towards a half."""
+    wanted = truth * (1 - smoothing) + smoothing / 2
+    total = functional.binary_cross_entropy_with_logits(
+        logits, wanted.to(logits.dtype), pos_weight=positive_weights, reduction="sum"
+    )
+    return total / len(logits)
+
+
+def positive_weights(class_counts: Tensor, items: int) -> Tensor:
+    """Returns (C,) how many items do not show a class for each that does, 1 to MAX_POSITIVE_WEIGHT."""
+    shown = class_counts.float().clamp(min=1)
+    return ((items - shown) / shown).clamp(1, MAX_POSITIVE_WEIGHT)
 
 
 def class_weights(loss: Loss, class_counts: Tensor) -> Tensor | None:

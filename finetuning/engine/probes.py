@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from finetuning.engine import heads, runtime
 from finetuning.engine.evaluation import audit, crossval, folds, intervals
 from finetuning.engine.events import EventWriter
+from finetuning.engine.labelling import ONE_CLASS, Labelling
 from finetuning.engine.packs import Item
 from finetuning.engine.spec import Split
 from finetuning.engine.trainee import Validation
@@ -38,12 +39,20 @@ class Probe:
     seconds: float
     backbone: str  # the digest of the network that computed the table
     table: Tensor  # (N, D): the features of the training, then of the validation items
+    labelling: Labelling = ONE_CLASS
 
     @property
     def validation(self) -> Validation:
         """The score of `start`."""
         loss = self.point.validation_loss
-        return Validation(loss, loss, {"accuracy": self.point.validation_accuracy})
+        return Validation(loss, loss, {self.labelling.metric: self.point.validation_score})
+
+    @property
+    def summary(self) -> dict[str, float]:
+        return {
+            "regularization": self.point.regularization,
+            f"validation_{self.labelling.metric}": self.point.validation_score,
+        }
 
     @property
     def start(self) -> heads.LinearHead:
@@ -59,6 +68,7 @@ def fit(
     classes: int,
     events: EventWriter,
     backbone: str = "",
+    labelling: Labelling = ONE_CLASS,
 ) -> Probe:
     """Fits the head to the table that `features` computes, (N, D): the first `training` rows are the training
     items, the rest the validation items, on which the regularisation is chosen; where they are few, on folds of
@@ -67,23 +77,28 @@ def fit(
     events.stage("features", "Computing the frozen features once")
     table = features()
     events.stage("head", "Fitting the head")
-    train = heads.Samples(table[:training], labels[:training])
+    samples = heads.Samples(table, labels, labelling=labelling)
+    train, validation = (
+        replace(samples, features=table[part], labels=labels[part])
+        for part in (slice(None, training), slice(training, None))
+    )
     path = []
-    for point in heads.regularization_path(train, heads.Samples(table[training:], labels[training:]), classes):
+    for point in heads.regularization_path(train, validation, classes):
         runtime.check_stop()
         path.append(point)
         for name, values in (
             ("loss", (point.train_loss, point.validation_loss)),
-            ("accuracy", (point.train_accuracy, point.validation_accuracy)),
+            (labelling.metric, (point.train_score, point.validation_score)),
         ):
             for which, value in zip((Split.TRAIN, Split.VALIDATION), values, strict=True):
                 events.metric(name, which.value, len(path), value)
     point = heads.choose(path)
-    if len(labels) - training < FEW_VALIDATION:
+    if len(labels) - training < FEW_VALIDATION and not labelling.is_multi:
         point = by_folds(path, train, intervals.numbered(list(groups)[:training]), classes)
-    events.log(f"C = {point.regularization:g}: validation accuracy {point.validation_accuracy:.1%}.")
-    head = heads.fit(heads.Samples(table, labels), classes, point.regularization)
-    return Probe(head, point, time.perf_counter() - started, backbone, table)
+    measured = f"validation {labelling.metric.replace('_', ' ')} {point.validation_score:.1%}"
+    events.log(f"C = {point.regularization:g}: {measured}.")
+    head = heads.fit(samples, classes, point.regularization)
+    return Probe(head, point, time.perf_counter() - started, backbone, table, labelling)
 
 
 def by_folds(path: list[heads.Point], train: heads.Samples, groups: intervals.Ints, classes: int) -> heads.Point:
@@ -97,9 +112,9 @@ def by_folds(path: list[heads.Point], train: heads.Samples, groups: intervals.In
     fold, sums = folds.stratified(labels, groups, count=count, seed=0), dict.fromkeys(heads.REGULARIZATIONS, 0.0)
     for number in range(count):
         held = torch.from_numpy(fold == number)
-        parts = (heads.Samples(train.features[which], train.labels[which]) for which in (~held, held))
+        kept, left = (heads.Samples(train.features[which], train.labels[which]) for which in (~held, held))
         found = {}
-        for point in heads.regularization_path(*parts, classes):
+        for point in heads.regularization_path(kept, left, classes):
             runtime.check_stop()
             found[point.regularization] = point.validation_loss * int(held.sum())
         for regularization in sums:  # a path that ends early has passed its best
@@ -107,12 +122,13 @@ def by_folds(path: list[heads.Point], train: heads.Samples, groups: intervals.In
     return min(path, key=lambda point: sums[point.regularization])
 
 
-def saved(probe: Probe, class_counts: list[int]) -> dict[str, Tensor]:
+def saved(probe: Probe, class_counts: list[int], items: int) -> dict[str, Tensor]:
     """Returns the tensors of probe.safetensors: what the evaluation rebuilds the baselines from."""
     return {
         "weight": probe.head.weight,
         "bias": probe.head.bias,
         "class_counts": torch.tensor(class_counts, dtype=torch.int64),
+        "items": torch.tensor([items], dtype=torch.int64),
     }
 
 
@@ -120,7 +136,10 @@ def judged(
     probe: Probe, items: Sequence[Item], bought: nn.Module, *, names: tuple[str, ...], seed: int, events: EventWriter
 ) -> dict[str, Any]:
     """Returns `cross_validation`, `leave_one_out` and `label_audit` of the head on the table's items, each only
-    where the data allow it. `bought` is the network that must have computed the table."""
+    where the data allow it; all of them are of items with one class each. `bought` is the network that must have
+    computed the table."""
+    if probe.labelling.is_multi:
+        return {}
     events.stage("cross_validation", "Cross-validating the head on the frozen features")
     frozen = crossval.FrozenFeatures(
         table=probe.table,

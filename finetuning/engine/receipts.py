@@ -32,13 +32,17 @@ def inputs_of(spec: EvaluateSpec, run_dir: Path) -> dict[str, Any]:
         "tuned_weights_sha256": results.sha256_of(_weights(spec.tuned, run_dir)),
         "test_pack_sha256": results.sha256_of(run_dir / spec.pack),
         "test_items": len(items),
-        "dataset_sha256": _digest_of(f"{item.pixel_sha256} {item.label}" for item in items),
+        "dataset_sha256": _digest_of(f"{item.pixel_sha256} {_labels(item)}" for item in items),
         "splits_sha256": _digest_of(f"{_identity(item)} {item.split.value}" for item in items),
     }
 
 
 def _weights(spec: WeightsSpec, run_dir: Path) -> Path:
     return run_dir / spec.directory / weights_file(spec.framework)
+
+
+def _labels(item: Item) -> str:
+    return str(item.label) if item.label >= 0 or not item.labels else ",".join(map(str, item.labels))
 
 
 def _identity(item: Item) -> str:

@@ -31,6 +31,7 @@ from finetuning.engine.hyper import (
     Task,
     applicable,
     check,
+    check_labels,
     defaults_for,
     search_space,
 )
@@ -54,6 +55,7 @@ __all__ = [
     "Task",
     "applicable",
     "check",
+    "check_labels",
     "defaults_for",
     "preset_of",
     "search_space",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from finetuning.engine.problems import reject
@@ -96,6 +96,13 @@ def _lend(
     chosen = (max if split is Split.TRAIN else min)(donors, key=lambda group: (place[group], group))
     split_of[chosen] = split
     lent.add(chosen)
+
+
+def rarest(shown: Sequence[Collection[str]], nothing: str = "") -> list[str]:
+    """Returns for each item its class that the fewest items show, the one that a split could miss: what to stratify by
+    where items show several classes; `nothing` for an item that shows none."""
+    counts = Counter(label for own in shown for label in set(own))
+    return [min(own, key=lambda label: (counts[label], label)) if own else nothing for own in shown]
 
 
 def settle(given: Sequence[Split | None], groups: Sequence[str], labels: Sequence[str], recipe: Recipe) -> list[Split]:

@@ -7,14 +7,18 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+from unicodedata import normalize
 
 from finetuning.engine.problems import reject
 from finetuning.engine.spec import Split
 
 FILE_COLUMNS = ("file", "filename", "file_name", "image", "path", "image_path")
 LABEL_COLUMNS = ("label", "class", "target", "category")
+LABELS_COLUMN = "labels"  # of tables that name any number of classes for each file
+LABEL_SEPARATORS = ";|"
+_NO_SEPARATORS = ",\t\n"  # in such a cell: what stands between them may be meant as two labels
 SPLIT_COLUMNS = ("split", "subset", "set")
 DELIMITERS = ",;\t|"
 SPLIT_OF_WORD = {
@@ -29,12 +33,16 @@ SPLIT_OF_WORD = {
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One data row. `line` counts from 1, as an editor shows it; `split` is empty where none is given."""
+    """One data row. `line` counts from 1, as an editor shows it; `split` is empty where none is given. `labels` are
+    those of a table that names any number of classes for each file, None of others; `fault` is what is wrong with
+    them: a code, and words."""
 
     line: int
     file: str
     label: str
     split: str
+    labels: tuple[str, ...] | None = None
+    fault: tuple[str, str] | None = None
 
 
 def read_table(content: bytes, name: str, *, max_rows: int) -> list[Row] | None:
@@ -47,11 +55,13 @@ def read_table(content: bytes, name: str, *, max_rows: int) -> list[Row] | None:
     try:
         columns = [cell.strip().casefold() for cell in next(reader, [])]
         file, label = position_of(columns, FILE_COLUMNS), position_of(columns, LABEL_COLUMNS)
+        is_multi = label is None and LABELS_COLUMN in columns
+        label = columns.index(LABELS_COLUMN) if is_multi else label
         if file is None or label is None:
             return None
         rows = []
-        for row in _rows(reader, file, label, position_of(columns, SPLIT_COLUMNS)):
-            rows.append(row)
+        for row, cells in _rows(reader, file, label, position_of(columns, SPLIT_COLUMNS)):
+            rows.append(_with_labels(row, cells[len(columns) :]) if is_multi else row)
             if len(rows) > max_rows:
                 raise reject("too_many_rows", f"The table has more than {max_rows:,} rows.", [name])
     except csv.Error as error:
@@ -60,7 +70,7 @@ def read_table(content: bytes, name: str, *, max_rows: int) -> list[Row] | None:
             f"The table cannot be read at line {reader.line_num} ({error}). Save it again as CSV.",
             [name],
         ) from error
-    return rows
+    return _of_one_separator(rows) if is_multi else rows
 
 
 def read_metadata(content: bytes, name: str, *, max_rows: int) -> list[Row] | None:
@@ -72,12 +82,50 @@ def read_metadata(content: bytes, name: str, *, max_rows: int) -> list[Row] | No
     if faults:
         message = f"{len(faults):,} lines are not a JSON object each. Write one object a line."
         raise reject("bad_json", message, faults)
-    if not any(value_of(entries, LABEL_COLUMNS) is not None for _, entries in found):
+    given = [value_of(entries, (*LABEL_COLUMNS, LABELS_COLUMN)) for _, entries in found]
+    if all(value is None for value in given):
         return None
-    return [
-        Row(line, *(plain(value_of(entries, names)) for names in (FILE_COLUMNS, LABEL_COLUMNS, SPLIT_COLUMNS)))
-        for line, entries in found
-    ]
+    is_multi = any(isinstance(value, list) for value in given)
+    rows = []
+    for (line, entries), value in zip(found, given, strict=True):
+        row = Row(line, plain(value_of(entries, FILE_COLUMNS)), plain(value), plain(value_of(entries, SPLIT_COLUMNS)))
+        rows.append(_with_list(row, value) if is_multi else row)
+    return rows
+
+
+def _with_labels(row: Row, more: list[str]) -> Row:
+    """Returns the row of a table with the labels in its cell; `more` are cells beyond the header's."""
+    found = [separator for separator in LABEL_SEPARATORS if separator in row.label]
+    if any(cell.strip() for cell in more) or len(found) > 1 or any(other in row.label for other in _NO_SEPARATORS):
+        return replace(row, labels=(), fault=("bad_separator", row.label))
+    labels = tuple(part.strip() for part in row.label.split(found[0])) if found else (row.label,)
+    return _checked(row, labels if row.label else ())
+
+
+def _of_one_separator(rows: list[Row]) -> list[Row]:
+    """Returns the rows; where some part their labels by one separator and some by the other, those have a fault."""
+    used = {separator: sum(separator in row.label for row in rows) for separator in LABEL_SEPARATORS}
+    if not all(used.values()):
+        return rows
+    rarer = min(used, key=used.__getitem__)
+    return [replace(row, labels=(), fault=("bad_separator", row.label)) if rarer in row.label else row for row in rows]
+
+
+def _with_list(row: Row, value: Any) -> Row:
+    if not isinstance(value, list):
+        return replace(row, labels=(), fault=("bad_labels", f"{value!r} is no list"))
+    return _checked(row, tuple(plain(entry) for entry in value))
+
+
+def _checked(row: Row, labels: tuple[str, ...]) -> Row:
+    """Returns the row with its labels: each once, none of them empty. A row without any shows no class."""
+    unique = tuple(normalize("NFC", label) for label in labels)
+    if "" in unique:
+        return replace(row, labels=(), fault=("empty_label", row.file))
+    if len(set(unique)) < len(unique):
+        twice = sorted({label for label in unique if unique.count(label) > 1})
+        return replace(row, labels=(), fault=("repeated_label", ", ".join(twice)))
+    return replace(row, labels=unique)
 
 
 def json_lines(content: bytes, name: str) -> tuple[list[tuple[int, dict[str, Any]]], list[str]]:
@@ -118,12 +166,13 @@ def plain(value: Any) -> str:
     return str(value) if type(value) is int else ""
 
 
-def _rows(reader: Iterator[list[str]], file: int, label: int, split: int | None) -> Iterator[Row]:
+def _rows(reader: Iterator[list[str]], file: int, label: int, split: int | None) -> Iterator[tuple[Row, list[str]]]:
+    """Yields each row with its cells."""
     for number, cells in enumerate(reader, start=2):
         if not any(cell.strip() for cell in cells):
             continue
         padded = [*(cell.strip() for cell in cells), *[""] * (max(file, label, split or 0) + 1)]
-        yield Row(number, padded[file], padded[label], padded[split] if split is not None else "")
+        yield Row(number, padded[file], padded[label], padded[split] if split is not None else ""), cells
 
 
 def position_of(columns: list[str], names: tuple[str, ...]) -> int | None:

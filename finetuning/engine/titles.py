@@ -50,6 +50,8 @@ _CHOICES: dict[type[StrEnum], Mapping[Any, str]] = {
         Loss.LOGIT_ADJUSTED: "Logit-adjusted",
         Loss.CROSS_ENTROPY_DICE: "Cross-entropy and Dice",
         Loss.LOVASZ: "Lovász-Softmax",
+        Loss.BINARY: "Binary cross-entropy",
+        Loss.BINARY_WEIGHTED: "Binary cross-entropy, rare labels weighted",
     },
     Optimizer: {Optimizer.ADAMW: "AdamW", Optimizer.ADAM: "Adam", Optimizer.SGD: "SGD with momentum"},
     Schedule: {

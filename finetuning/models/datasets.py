@@ -92,3 +92,8 @@ class DatasetVersion(models.Model):
 
     def __str__(self) -> str:
         return f"{self.dataset} v{self.number}"
+
+    @property
+    def is_multi_label(self) -> bool:
+        """Whether its images show any number of classes each."""
+        return bool(self.report.get("multi_label"))

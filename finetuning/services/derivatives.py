@@ -11,7 +11,7 @@ from django.db import transaction
 from finetuning import policies
 from finetuning.engine import spec as engine
 from finetuning.engine import titles
-from finetuning.engine.headlines import HEADLINES, headline
+from finetuning.engine.headlines import headline, named
 from finetuning.models import Run
 from finetuning.services.runs import RELEASE_FOLDER, receipt_of
 from marketplace import storage
@@ -200,7 +200,7 @@ def card(run: Run, *, title: str, summary: str, terms: Terms) -> str:
     evaluation, parent, noun = run.evaluation, run.release, f"{titles.ITEMS[run.task]}s"
     rows = [("This model", evaluation["metrics"]), (evaluation["baseline"]["title"], evaluation["baseline"])]
     measured = [(title, found) for title, figures in rows if (found := headline(run.task, figures))]
-    key, name = HEADLINES[run.task]
+    key, name = named(run.task, evaluation["metrics"])
     table = "\n".join(
         f"| {title} | {found.value:.1%} | {found.low:.1%} to {found.high:.1%} |" for title, found in measured
     )

@@ -14,8 +14,8 @@ from finetuning import policies
 from finetuning.engine import spec as engine
 from finetuning.models import Attempt, Dataset, DatasetVersion, Run
 from finetuning.models.runs import RunStatus
-from finetuning.services import leases, signing, workspaces
-from marketplace import storage
+from finetuning.services import leases, workspaces
+from marketplace import signing, storage
 from marketplace.accounts.models import User
 from marketplace.accounts.services import audit
 from marketplace.decisions import Decision, all_of, require
@@ -24,7 +24,7 @@ from marketplace.queue import Job, enqueue
 from models_catalog import policies as license_policies
 from models_catalog import selectors as catalog
 from models_catalog.models import Release
-from models_catalog.services import lineage
+from models_catalog.services import lineage, seats
 
 MAX_FAILURES = 3
 RELEASE_FOLDER = "release"  # of a run's artifacts: the files of the tuned weights
@@ -53,6 +53,7 @@ def launch(
     if version is None:
         raise Conflict("dataset_not_ready", "This dataset has no checked version yet.")
     chosen, values = settings_of(engine.Task(dataset.task), strategy=strategy, preset=preset, hyper=hyper)
+    _check_loss(values, version)
     document = engine.to_json(train_spec(release, version, chosen, values))
     identity = [document, release.manifest_sha256, version.digest]
     digest = hashlib.sha256(engine.canonical(identity)).hexdigest()
@@ -61,6 +62,7 @@ def launch(
             # Launches of one person count one after the other: SQLite's IMMEDIATE does it, PostgreSQL by this.
             User.objects.select_for_update(no_key=True).get(pk=user.pk)
             require(policies.has_quota(user))
+            seats.use(user=user, release=release, holder=dataset.owner, now=now)
             run = Run.objects.create(
                 owner=dataset.owner,
                 created_by=user,
@@ -105,6 +107,14 @@ def settings_of(
     given = {**(chosen.hyper if chosen else {}), **hyper}
     try:
         return engine.Strategy(strategy), engine.hyper_from(given, task=task, strategy=engine.Strategy(strategy))
+    except engine.SpecError as error:
+        raise Invalid("bad_hyper", str(error), field=error.field) from error
+
+
+def _check_loss(hyper: engine.Hyper, version: DatasetVersion) -> None:
+    """Raises Invalid (`bad_hyper`) for a loss that does not suit how the items are labelled."""
+    try:
+        engine.check_labels(hyper.loss, multi_label=version.is_multi_label)
     except engine.SpecError as error:
         raise Invalid("bad_hyper", str(error), field=error.field) from error
 

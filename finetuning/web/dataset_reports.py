@@ -158,6 +158,8 @@ def measures(report: Report) -> list[Measures]:
         found += _of_boxes(report["boxes"])
     if "palette" in report:
         found.append(_of_masks(report))
+    if "label_sets" in report:
+        found.append(_of_label_sets(report["label_sets"]))
     if "lengths" in report:
         found.append(_of_texts(report))
     return found
@@ -225,6 +227,17 @@ def _of_masks(report: Report) -> Measures:
         for row, color in rows
     ]
     return Measures("Masks", facts, "Share of the pixels, and the color of each class", shares)
+
+
+def _of_label_sets(sets: Report) -> Measures:
+    per_image = sets["per_image"]
+    facts = [
+        ("Labels of an image", f"{per_image['mean']:.2f} on average, {per_image['max']:,} at most"),
+        ("Images without any label", f"{sets['images_without_labels']:,}"),
+        ("Different sets of labels", f"{sets['distinct']:,}"),
+    ]
+    common = ((", ".join(row["labels"]) or "no label", row["images"]) for row in sets["most_common"][:_MAX_BARS])
+    return Measures("Several labels an image", facts, "Images by their set of labels, the most frequent", bars(common))
 
 
 def _of_texts(report: Report) -> Measures:

@@ -89,7 +89,7 @@ def detail(request: HttpRequest, uid: uuid.UUID) -> HttpResponse:
     context: dict[str, Any] = {
         "dataset": dataset,
         "version": version,
-        "lead": f"{dataset.get_task_display()} · {dataset.upload_name}",
+        "lead": f"{dataset.get_task_display()}{_kind(version)} · {dataset.upload_name}",
         "is_text": dataset.task == Task.TEXT_CLASSIFICATION,
         "license_name": dataset.terms.name if dataset.terms else services.LICENSES[services.OWN].name,
         "license_form": DataLicenseForm(initial={"license": services.license_key(dataset)}),
@@ -102,6 +102,10 @@ def detail(request: HttpRequest, uid: uuid.UUID) -> HttpResponse:
     if version:
         context |= _overview(version, dataset.task) | _items(request, version, dataset.task)
     return render(request, "finetuning/dataset.html", context)
+
+
+def _kind(version: DatasetVersion | None) -> str:
+    return ", any number of labels" if version and version.is_multi_label else ""
 
 
 def _overview(version: DatasetVersion, task: str) -> dict[str, Any]:

@@ -57,6 +57,9 @@ def classes(evaluation: Evaluation, noun: str) -> ClassTable:
         columns, write = ["AP", "AP at IoU 0.5", "Recall", "Boxes", "Images"], _detected
     elif "iou" in (rows[0] if rows else {}):
         columns, write = ["IoU", "95% interval", "Dice", "Precision", "Recall", "Pixels", "Images"], _segmented
+    elif "average_precision" in (rows[0] if rows else {}):
+        columns = ["Average precision", "F1", "Precision", "Recall", f"Test {noun}", "Threshold"]
+        write = _labelled
     else:
         columns, write = ["F1", "Precision", "Recall", f"Test {noun}"], _classified
     colors = [*palette, *[""] * (len(rows) - len(palette))]
@@ -65,6 +68,10 @@ def classes(evaluation: Evaluation, noun: str) -> ClassTable:
 
 def _classified(row: Evaluation) -> list[str]:
     return [*(percent(row[name]) for name in ("f1", "precision", "recall")), f"{row['support']:,}"]
+
+
+def _labelled(row: Evaluation) -> list[str]:
+    return [percent(row["average_precision"]), *_classified(row), percent(row["threshold"], 0)]
 
 
 def _segmented(row: Evaluation) -> list[str]:

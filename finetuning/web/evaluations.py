@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from finetuning.engine import headlines
 from finetuning.engine.spec import RECEIPT_FILE, Task
-from finetuning.models import Run
+from finetuning.models import DatasetVersion, Run
 from finetuning.services.runs import EVALUATION_FOLDER
 from finetuning.web import dataset_reports, metrics, plots, samples
 from finetuning.web import evaluation_tables as tables
@@ -16,6 +17,10 @@ from finetuning.web.metrics import METRICS, Figure
 from marketplace.templatetags.market import percent
 
 _SMALLEST_P = 0.001  # that is written out
+_OF_RESAMPLES = (
+    "miou",
+    headlines.OF_LABEL_SETS[0],
+)  # no item is right or wrong by itself: it comes out better or worse
 _VERDICTS = {"better": "Better", "worse": "Worse", "no_measurable_gain": "No measurable gain"}
 
 
@@ -175,7 +180,7 @@ def _told(compared: Evaluation, name: str) -> str:
     test = f" Compared by {compared['test']}, {_p_in_words(compared.get('p_value'))}." if compared.get("test") else ""
     if better is None:
         return test.strip()
-    if name == "miou":
+    if name in _OF_RESAMPLES:
         return f"{better:,} images come out better than with the baseline, {worse:,} worse.{test}"
     return f"{better:,} only this model gets right, {worse:,} only the baseline.{test}"
 
@@ -250,12 +255,14 @@ def _has_boxes(worst: list[Evaluation]) -> bool:
     return bool(worst) and "f1" in worst[0]
 
 
-def curves(task: str) -> list[tuple[str, str, bool]]:
+def curves(version: DatasetVersion) -> list[tuple[str, str, bool]]:
     """Returns (metric event, title, whether its chart stays away until there are points) of a live page."""
     own = {
         Task.OBJECT_DETECTION: [("map", "Mean average precision"), ("map50", "mAP at IoU 0.5")],
         Task.SEMANTIC_SEGMENTATION: [("miou", "Mean IoU"), ("pixel_accuracy", "Pixel accuracy")],
-    }.get(Task(task), [("accuracy", "Accuracy")])
+    }.get(Task(version.dataset.task), [("accuracy", "Accuracy")])
+    if version.is_multi_label:
+        own = [(headlines.OF_LABEL_SETS[0], "Mean average precision")]
     measured = [("loss", "Loss", False), (*own[0], False), *((*more, True) for more in own[1:])]
     shown = [*measured, ("learning_rate", "Learning rate", True)]
     return [*shown, *((f"probe_{name}", f"{title} of the baseline", True) for name, title, _ in shown)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from finetuning.engine.headlines import HEADLINES
+from finetuning.engine.headlines import HEADLINES, OF_LABEL_SETS
 from marketplace.templatetags.market import percent
 
 Estimated = dict[str, float]  # {value, low, high}: a value with its 95% interval
@@ -44,7 +44,7 @@ METRICS: dict[str, Metric] = {
     ),
     "negative_log_likelihood": Metric(
         "Negative log-likelihood",
-        "Surprise at the right class, in nats: sure and wrong costs most.",
+        "Surprise at the truth, in nats: sure and wrong costs most.",
         is_share=False,
         is_higher_better=False,
     ),
@@ -63,6 +63,20 @@ METRICS: dict[str, Metric] = {
         "Calibration error, equal bins",
         "The same in bins of equally many items.",
         is_higher_better=False,
+    ),
+    "macro_average_precision": Metric(
+        "Mean average precision",
+        "For each label, how far up the images that have it are ranked; mean of the labels.",
+    ),
+    "micro_average_precision": Metric(
+        "Average precision, all labels together", "The same over every pair of image and label at once."
+    ),
+    "micro_f1": Metric(
+        "Micro F1", "F1 of all decisions together, at each label's threshold: frequent labels decide it."
+    ),
+    "subset_accuracy": Metric("Whole sets right", "Share of the images with exactly the right labels, none missing."),
+    "hamming_loss": Metric(
+        "Hamming loss", "Share of all decisions, one for each image and label, that are wrong.", is_higher_better=False
     ),
     "map": Metric(
         "Mean average precision",
@@ -98,7 +112,8 @@ class Figure:
 
 def headline_of(evaluation: dict[str, Any]) -> str:
     """Returns the name of the metric that the evaluation is judged by, empty where there is none."""
-    return next((name for name, _ in HEADLINES.values() if name in evaluation.get("metrics", {})), "")
+    known = (OF_LABEL_SETS, *HEADLINES.values())
+    return next((name for name, _ in known if name in evaluation.get("metrics", {})), "")
 
 
 def figure(name: str, estimate: Estimated, *, title: str = "") -> Figure:

@@ -55,7 +55,7 @@ def detail(request: HttpRequest, uid: uuid.UUID) -> HttpResponse:
         "run": run,
         "listing": run.release.listing,
         "evaluation": evaluations.page(run),
-        "curves": evaluations.curves(run.dataset_version.dataset.task),
+        "curves": evaluations.curves(run.dataset_version),
         "settings": _settings(run),
         "strategy": titles.STRATEGIES[Strategy(run.strategy)],
         "again": urlencode(

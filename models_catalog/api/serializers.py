@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.utils import timezone
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from marketplace.inputs import Input
-from models_catalog.models import Grant, LicenseTerms, Release
+from models_catalog.models import LicenseTerms, Release
 from models_catalog.models.incidents import IncidentKind
 from models_catalog.models.lineage import Relation
 from models_catalog.models.listings import FRAMEWORKS, TASKS
 from models_catalog.presets import CURRENCIES, OFFERS
+from models_catalog.services.offers import START
 
 # What a vendor says of a draft; data are told by the runs that were trained on them.
 DECLARED = [choice for choice in Relation.choices if choice[0] != Relation.TRAINED_ON]
@@ -208,10 +208,35 @@ class ListingEdit(Input):
 
 class ReleaseInput(Input):
     version = serializers.CharField(max_length=40)
-    license = serializers.ChoiceField(choices=sorted(OFFERS))
+    license = serializers.ChoiceField(
+        choices=sorted(OFFERS), required=False, default=START, help_text="What the terms are, or start from"
+    )
+    terms = serializers.DictField(required=False, default=dict, help_text="Clauses over those of `license`")
     price_minor = serializers.IntegerField(min_value=0, max_value=10**9, required=False, default=0)
     currency = serializers.ChoiceField(choices=CURRENCIES, required=False, default="EUR")
     notes = serializers.CharField(max_length=300, required=False, allow_blank=True, default="")
+
+
+class TermsInput(Input):
+    start = serializers.ChoiceField(choices=sorted(OFFERS), required=False, default=START)
+    terms = serializers.DictField(required=False, default=dict, help_text="Clauses over those of `start`")
+
+
+class PlainWordsOutput(serializers.Serializer[Any]):
+    may = serializers.ListField(child=serializers.CharField())
+    may_ask = serializers.ListField(child=serializers.CharField())
+    must = serializers.ListField(child=serializers.CharField())
+    may_not = serializers.ListField(child=serializers.CharField())
+    deal = serializers.ListField(child=serializers.CharField())
+
+
+class OfferOutput(serializers.Serializer[Any]):
+    """Terms as values, before a release has them; `document` holds every clause with its text."""
+
+    start = serializers.CharField()
+    terms_hash = serializers.CharField()
+    document = serializers.DictField()
+    plain = PlainWordsOutput()
 
 
 class YankInput(Input):
@@ -220,28 +245,3 @@ class YankInput(Input):
 
 class QuarantineInput(Input):
     reason = serializers.CharField(max_length=300)
-
-
-class GrantInput(Input):
-    terms_hash = serializers.RegexField("^[0-9a-f]{64}$")
-    licensee = serializers.CharField(max_length=96, required=False)
-    payment = serializers.CharField(
-        max_length=20, required=False, help_text="How a price is paid: one of the quote's `payments`"
-    )
-
-
-class GrantOutput(serializers.Serializer[Any]):
-    id = serializers.UUIDField()
-    status = serializers.SerializerMethodField()
-    licensee = serializers.CharField(source="licensee.name")
-    listing = serializers.CharField()
-    terms_hash = serializers.CharField(source="terms.terms_hash")
-    accepted_by = serializers.CharField(source="accepted_by.username")
-    accepted_at = serializers.DateTimeField()
-    expires_at = serializers.DateTimeField(allow_null=True)
-
-    @extend_schema_field(serializers.ChoiceField(choices=["active", "expired", "revoked"]))
-    def get_status(self, grant: Grant) -> str:
-        if grant.revoked_at:
-            return "revoked"
-        return "expired" if grant.expires_at and grant.expires_at <= timezone.now() else "active"

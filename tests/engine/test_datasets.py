@@ -151,7 +151,7 @@ BAD_METADATA = {
     "an image that no line names": (metadata(**{"img/1": "a", "img/2": "b"}), "unlabelled", "img/3.png"),
     "no label": (metadata(**{"img/1": "a", "img/2": ""}), "unlabelled", "line 2: img/2.png"),
     "two labels": (metadata(**{"img/1": "a"}) + b"\n" + metadata(**{"img/1": "b"}), "label_conflict", "line 2"),
-    "a list for a label": (b'{"file_name": "img/1.png", "label": ["a"]}', "unlabelled", "line 1: img/1.png"),
+    "an object for a label": (b'{"file_name": "img/1.png", "label": {"a": 1}}', "unlabelled", "line 1: img/1.png"),
     "cut off": (metadata(**{"img/1": "a"}) + b'\n{"file_na', "bad_json", "metadata.jsonl line 2"),
     "a name twice": (b'{"file_name": "a", "file_name": "b", "label": 1}', "bad_json", "metadata.jsonl line 1: a name"),
     "deep": (b'{"label": ' + b"[" * 10_000 + b"]" * 10_000 + b"}", "bad_json", "metadata.jsonl line 1"),

@@ -7,14 +7,17 @@ import json
 import random
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import warm_engine
 from archives_factory import encoded, inspected
 from PIL import Image, ImageDraw
+from warm_engine import ROOT, Ended
 
 from finetuning.engine import frameworks, serve, spec, taps, weights
 from finetuning.engine.frameworks import detectors, torchvision_detectors
@@ -22,7 +25,6 @@ from finetuning.engine.hyper import Augmentation
 from finetuning.engine.problems import Rejected
 from finetuning.engine.spec import Framework, Hyper, Strategy, Task, Verb, WeightsSpec
 
-ROOT = Path(__file__).resolve().parents[2]
 ARCHITECTURE = "test_efficientnet"
 LABELS = ("disc", "square")
 SIDE, COUNT = 64, 64
@@ -73,11 +75,8 @@ def packs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run_dir / "outputs"
 
 
-def engine(verb: Verb, run_dir: Path) -> dict[str, Any]:
-    command = [sys.executable, "-m", "finetuning.engine", verb.value, str(run_dir)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, (done.stderr, (run_dir / "events.jsonl").read_text()[-1500:])
-    return json.loads((run_dir / "result.json").read_text())
+def engine(verb: Verb, run_dir: Path, *, run: Callable[..., Ended] = warm_engine.run) -> dict[str, Any]:
+    return warm_engine.succeeded(run(verb, run_dir), run_dir)
 
 
 def weights_at(directory: str, task: Task = Task.OBJECT_DETECTION) -> WeightsSpec:
@@ -191,7 +190,9 @@ def _iou(one: list[float], other: list[float]) -> float:
 def test_a_head_run_leaves_the_backbone_byte_equal_and_the_same_seed_gives_the_same_weights(
     tmp_path: Path, bought: Path, packs: Path
 ) -> None:
-    runs = [engine(Verb.TRAIN, ordered(tmp_path / name, bought, packs, Strategy.HEAD, QUICK)) for name in ("a", "b")]
+    one, other = (ordered(tmp_path / name, bought, packs, Strategy.HEAD, QUICK) for name in ("a", "b"))
+
+    runs = [engine(Verb.TRAIN, one), engine(Verb.TRAIN, other, run=warm_engine.cold)]
 
     before = weights.load_tensors(bought / "model.safetensors")
     after = weights.load_tensors(tmp_path / "a/outputs/release/model.safetensors")
@@ -205,10 +206,9 @@ def test_a_head_run_leaves_the_backbone_byte_equal_and_the_same_seed_gives_the_s
 def test_lora_is_refused_in_words(tmp_path: Path, bought: Path, packs: Path) -> None:
     run_dir = ordered(tmp_path / "a", bought, packs, Strategy.LORA, QUICK)
 
-    command = [sys.executable, "-m", "finetuning.engine", "train", str(run_dir)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=120, check=False)
+    ended = warm_engine.run(Verb.TRAIN, run_dir)
 
-    assert done.returncode == 65
+    assert ended.code == 65
     assert "user:strategy_unsupported" in (run_dir / "events.jsonl").read_text()
 
 

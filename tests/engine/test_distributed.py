@@ -5,24 +5,28 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import warm_engine
 from shapes_factory import LABELS, weights_at, write_pack, write_release
 from test_resume import at_step, killed_when
 from texts_factory import LABELS as TOPICS
 from texts_factory import csv_of, inspected_texts, sentences, tiny_encoder
 from texts_factory import weights_at as text_weights_at
+from warm_engine import Ended
 
 from finetuning.engine import spec as specs
 from finetuning.engine import weights
 from finetuning.engine.hyper import Hyper, Loss, Strategy
 from finetuning.engine.packs import PackReader
-from finetuning.engine.spec import Split, TrainSpec
+from finetuning.engine.spec import Split, TrainSpec, Verb
 
 ROOT = Path(__file__).resolve().parents[2]
 TOLERANCE = 1e-5
@@ -55,10 +59,10 @@ def laid_out(run_dir: Path, inputs: Path, strategy: Strategy, **hyper: Any) -> P
     return run_dir
 
 
-def start(run_dir: Path, *, processes: int, verb: str = "train") -> subprocess.Popen[str]:
-    launcher = ["torch.distributed.run", "--standalone", f"--nproc_per_node={processes}", "-m"] if processes > 1 else []
+def under_torchrun(run_dir: Path) -> subprocess.Popen[str]:
+    launcher = ["torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     return subprocess.Popen(
-        [sys.executable, "-m", *launcher, "finetuning.engine", verb, str(run_dir)],
+        [sys.executable, "-m", *launcher, "-m", "finetuning.engine", Verb.TRAIN, str(run_dir)],
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stderr=subprocess.PIPE,
@@ -66,12 +70,26 @@ def start(run_dir: Path, *, processes: int, verb: str = "train") -> subprocess.P
     )
 
 
+def ranks(run_dir: Path) -> list[Ended]:
+    """Runs the two processes with the environment that torchrun gives to them, without the seconds of its own."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1]), "WORLD_SIZE": "2"}
+    logs = [run_dir.with_name(f"{run_dir.name}.{rank}.log") for rank in ("0", "1")]
+    started = [
+        warm_engine.start(Verb.TRAIN, run_dir, log=log, RANK=rank, LOCAL_RANK=rank, **meeting)
+        for rank, log in zip(("0", "1"), logs, strict=True)
+    ]
+    for process in started:
+        process.join(warm_engine.DEADLINE_SECONDS)
+    return [Ended(process.exitcode, log.read_text()) for process, log in zip(started, logs, strict=True)]
+
+
 def trained(run_dir: Path, *, processes: int) -> dict[str, Any]:
-    done = start(run_dir, processes=processes)
-    _, errors = done.communicate(timeout=240)
-    assert done.returncode == 0, (errors[-2000:], (run_dir / "events.jsonl").read_text()[-1500:])
-    result: dict[str, Any] = json.loads((run_dir / "result.json").read_text())
-    return result
+    ended = [warm_engine.run(Verb.TRAIN, run_dir)] if processes == 1 else ranks(run_dir)
+    first, *others = ended
+    assert all(other.code == 0 for other in others), others
+    return warm_engine.succeeded(first, run_dir)
 
 
 def differences(one: Path, other: Path, bought: Path) -> tuple[float, float]:
@@ -89,7 +107,10 @@ def test_two_processes_tune_all_weights_as_one_does(tmp_path: Path, images: Path
     hyper = {"loss": Loss.WEIGHTED, "label_smoothing": 0.1, "average_weights": True, "accumulation": 2}
     one, two = (laid_out(tmp_path / name, images, Strategy.FULL, **hyper) for name in ("one", "two"))
 
-    alone, shared = trained(one, processes=1), trained(two, processes=2)
+    alone = trained(one, processes=1)
+    launched = under_torchrun(two)
+    _, errors = launched.communicate(timeout=240)
+    shared = warm_engine.succeeded(Ended(launched.returncode, errors), two)
 
     between, moved = differences(one, two, images / "release/model.safetensors")
     assert between <= TOLERANCE
@@ -170,10 +191,9 @@ def test_two_processes_go_on_where_one_was_killed(tmp_path: Path, images: Path) 
 def test_images_from_scratch_are_refused_with_advice(tmp_path: Path, images: Path) -> None:
     run_dir = laid_out(tmp_path / "run", images, Strategy.SCRATCH)
 
-    failing = start(run_dir, processes=2)
-    failing.communicate(timeout=240)
+    ended = ranks(run_dir)
 
-    assert failing.returncode != 0
+    assert all(one.code != 0 for one in ended)
     log = (run_dir / "events.jsonl").read_text()
     assert "user:needs_one_process" in log
     assert "Start without torchrun" in log
@@ -198,10 +218,11 @@ def test_other_verbs_refuse_several_processes(tmp_path: Path, images: Path) -> N
 
 def test_a_stop_reaches_every_process(tmp_path: Path, images: Path) -> None:
     run_dir = laid_out(tmp_path / "run", images, Strategy.FULL, epochs=200, patience=200)
-    running = start(run_dir, processes=2)
+    running = under_torchrun(run_dir)
     events = run_dir / "events.jsonl"
     while '"loss"' not in (events.read_text() if events.exists() else ""):
         assert running.poll() is None
+        time.sleep(0.01)  # leaves the processor to the two
 
     running.send_signal(signal.SIGTERM)
     running.communicate(timeout=120)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+import warm_engine
 from PIL import Image
 from shapes_factory import ARCHITECTURE, LABELS, SIDE, pack_of, scenes, weights_at
 from torch import Tensor
@@ -151,12 +150,9 @@ def test_weights_changed_after_the_export_are_rejected_and_leave_no_file(tmp_pat
 
 def test_the_verb_is_a_program_whose_outputs_are_the_file_alone(tmp_path: Path) -> None:
     laid_out(tmp_path, classifier())
-    command = [sys.executable, "-m", "finetuning.engine", Verb.EXPORT.value, str(tmp_path)]
 
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    result = warm_engine.succeeded(warm_engine.run(Verb.EXPORT, tmp_path), tmp_path)
 
-    assert done.returncode == 0, done.stderr
-    result = json.loads((tmp_path / "result.json").read_text())
     assert result["status"] == "exported"
     assert list(result["outputs"]) == ["model.onnx"]
     assert result["outputs"]["model.onnx"]["sha256"] == result["file"]["sha256"]

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+import warm_engine
 from shapes_factory import LABELS, weights_at, write_pack, write_release
+from warm_engine import Ended
 
 from finetuning.engine import spec as specs
 from finetuning.engine.checkpoints import KEPT, Checkpoints
 from finetuning.engine.events import EventWriter
 from finetuning.engine.hyper import Hyper, Strategy
-from finetuning.engine.spec import Split, TrainSpec
+from finetuning.engine.spec import Split, TrainSpec, Verb
 
-ROOT = Path(__file__).resolve().parents[2]
 DEADLINE_SECONDS = 120
+AT_EVERY_STEP = {"ENGINE_CHECKPOINT_SECONDS": "0"}
 WEIGHTS = "release/model.safetensors"
 EACH = {Split.TRAIN: 34, Split.VALIDATION: 8}
 Reached = Callable[[Path], bool]
@@ -52,34 +50,28 @@ def laid_out(run_dir: Path, inputs: Path, strategy: Strategy, **hyper: object) -
     return run_dir
 
 
-def start(run_dir: Path) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "finetuning.engine", "train", str(run_dir)],
-        cwd=ROOT,
-        env={**os.environ, "ENGINE_CHECKPOINT_SECONDS": "0"},
-    )
-
-
 def killed_when(reached: Reached, run_dir: Path) -> None:
     """Starts the verb and kills it, without a chance to clean up, once `reached` holds."""
-    engine = start(run_dir)
+    engine = warm_engine.start(Verb.TRAIN, run_dir, **AT_EVERY_STEP)
     deadline = time.monotonic() + DEADLINE_SECONDS
     try:
         while not reached(run_dir):
-            if engine.poll() is not None:  # between two looks
+            if engine.exitcode is not None:  # between two looks
                 assert reached(run_dir), "the engine ended before the point was reached"
                 break
             assert time.monotonic() < deadline
             time.sleep(0.001)
     finally:
         engine.kill()
-    assert engine.wait() in {-signal.SIGKILL, 0}  # 0: it ended between the last look and the kill
+    engine.join()
+    assert engine.exitcode in {-signal.SIGKILL, 0}  # 0: it ended between the last look and the kill
 
 
-def finished(run_dir: Path) -> str:
+def finished(run_dir: Path, *, run: Callable[..., Ended] = warm_engine.run) -> str:
     """Runs the verb to its end; returns the digest of the weights."""
-    assert start(run_dir).wait(timeout=DEADLINE_SECONDS) == 0
-    digest: str = json.loads((run_dir / "result.json").read_text())["outputs"][WEIGHTS]["sha256"]
+    digest: str = warm_engine.succeeded(run(Verb.TRAIN, run_dir, **AT_EVERY_STEP), run_dir)["outputs"][WEIGHTS][
+        "sha256"
+    ]
     return digest
 
 
@@ -108,7 +100,7 @@ def test_a_full_run_killed_at_four_points_ends_with_the_weights_of_one_that_was_
     tmp_path: Path, inputs: Path
 ) -> None:
     steps = -(-EACH[Split.TRAIN] * len(LABELS) // 8)  # an epoch
-    whole = finished(laid_out(tmp_path / "whole", inputs, Strategy.FULL))
+    whole = finished(laid_out(tmp_path / "whole", inputs, Strategy.FULL), run=warm_engine.cold)
     cut = laid_out(tmp_path / "cut", inputs, Strategy.FULL)
 
     killed_when(at_event('"stage": "features"'), cut)  # during the extraction of features
@@ -130,7 +122,7 @@ def test_a_full_run_killed_at_four_points_ends_with_the_weights_of_one_that_was_
 
 def test_a_last_stages_run_survives_a_killed_cache_and_a_torn_checkpoint(tmp_path: Path, inputs: Path) -> None:
     choices = {"average_weights": True, "accumulation": 2}
-    whole = finished(laid_out(tmp_path / "whole", inputs, Strategy.LAST, **choices))
+    whole = finished(laid_out(tmp_path / "whole", inputs, Strategy.LAST, **choices), run=warm_engine.cold)
     cut = laid_out(tmp_path / "cut", inputs, Strategy.LAST, **choices)
 
     killed_when(at_event("Computing the frozen stages once, view 2"), cut)

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+import warm_engine
 from shapes_factory import LABELS as SHAPES
 from shapes_factory import weights_at as image_weights_at
 from shapes_factory import write_pack, write_release
@@ -23,9 +20,9 @@ from texts_factory import csv_of, inspected_texts, run_verb, sentences, tiny_enc
 from finetuning.engine import search, spec, train
 from finetuning.engine.failures import UserFault
 from finetuning.engine.hyper import Hyper, Strategy, Task, search_space
-from finetuning.engine.spec import SearchSpec, SpecError, Split
+from finetuning.engine.spec import SearchSpec, SpecError, Split, Verb
 
-ROOT = Path(__file__).resolve().parents[2]
+AT_EVERY_STEP = {"ENGINE_CHECKPOINT_SECONDS": "0"}
 NAMES = tuple(sorted(TOPICS))
 ALL = (Strategy.HEAD, Strategy.LAST, Strategy.FULL, Strategy.LORA)
 
@@ -181,14 +178,6 @@ def test_frozen_activations_are_computed_once_for_all_trials(tmp_path: Path) -> 
     assert again["validation"] == pytest.approx(result["winner"]["validation"])
 
 
-def start(run_dir: Path) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "finetuning.engine", "search", str(run_dir)],
-        cwd=ROOT,
-        env={**os.environ, "ENGINE_CHECKPOINT_SECONDS": "0"},
-    )
-
-
 @pytest.mark.parametrize("strategies", [(Strategy.FULL,), (Strategy.LAST, Strategy.FULL, Strategy.LORA)])
 def test_a_killed_search_goes_on_and_repeats_no_trial(
     tmp_path: Path, texts: Path, strategies: tuple[Strategy, ...]
@@ -198,16 +187,17 @@ def test_a_killed_search_goes_on_and_repeats_no_trial(
         spec.write(wish, laid_out(tmp_path / name, texts))
     cut, events = tmp_path / "cut", tmp_path / "cut/events.jsonl"
 
-    assert start(tmp_path / "whole").wait(timeout=300) == 0
+    assert warm_engine.cold(Verb.SEARCH, tmp_path / "whole", **AT_EVERY_STEP).code == 0
     # In the middle of a trial that others have ended before.
-    running, deadline = start(cut), time.monotonic() + 120
+    running, deadline = warm_engine.start(Verb.SEARCH, cut, **AT_EVERY_STEP), time.monotonic() + 120
     while f'trial_{4}_loss", "split": "validation", "step": 2,' not in (events.read_text() if events.exists() else ""):
-        assert running.poll() is None
+        assert running.exitcode is None
         assert time.monotonic() < deadline
-    running.send_signal(signal.SIGKILL)
-    running.wait()
+        time.sleep(0.002)  # much shorter than a step
+    running.kill()
+    running.join()
     before = events.read_text()
-    assert start(cut).wait(timeout=300) == 0
+    assert warm_engine.run(Verb.SEARCH, cut, **AT_EVERY_STEP).code == 0
 
     whole, resumed = (json.loads((tmp_path / name / "result.json").read_text()) for name in ("whole", "cut"))
     keys = ("trials", "winner", "caution", "validation_items")

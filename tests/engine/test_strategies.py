@@ -16,6 +16,7 @@ from finetuning.engine.checkpoints import Checkpoints
 from finetuning.engine.events import EventWriter
 from finetuning.engine.frameworks import Loaded
 from finetuning.engine.hyper import Augmentation, Features, Hyper, Strategy
+from finetuning.engine.labelling import ONE_CLASS
 from finetuning.engine.packs import PackReader
 from finetuning.engine.spec import Split, TrainSpec
 from finetuning.engine.tasks import classification
@@ -77,7 +78,7 @@ def pictures(inputs: Path, count: int) -> tuple[torch.Tensor, torch.Tensor]:
     data = classification.read(order(Strategy.FULL), inputs.parent, frameworks.load(weights_at("release"), inputs))
     items = pack.items[:count]
     images = torch.stack([data.evaluation_transform(item, pack.image(item)) for item in items])
-    return images, classification.labels_of(items)
+    return images, ONE_CLASS.truth(items, len(LABELS))
 
 
 def moved(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> set[str]:

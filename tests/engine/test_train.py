@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import json
 import random
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import timm
 import torch
+import warm_engine
 from archives_factory import encoded, zip_of
 from PIL import Image, ImageDraw
+from warm_engine import Ended
 
 from finetuning.engine import frameworks, spec, weights
 from finetuning.engine.frameworks.timm_models import build
 from finetuning.engine.problems import Rejected
 from finetuning.engine.spec import Features, Framework, Hyper, Strategy, Task, Verb, WeightsSpec
 
-ROOT = Path(__file__).resolve().parents[2]
 ARCHITECTURE = "test_efficientnet"
 LABELS = ("disc", "square", "stripe")
 SIDE, EACH = 64, 40
@@ -44,11 +44,8 @@ def shape(label: str, seed: int) -> Image.Image:
     return image
 
 
-def engine(verb: Verb, run_dir: Path) -> dict[str, Any]:
-    command = [sys.executable, "-m", "finetuning.engine", verb.value, str(run_dir)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, (done.stderr, (run_dir / "events.jsonl").read_text()[-1500:])
-    return json.loads((run_dir / "result.json").read_text())
+def engine(verb: Verb, run_dir: Path, *, run: Callable[..., Ended] = warm_engine.run) -> dict[str, Any]:
+    return warm_engine.succeeded(run(verb, run_dir), run_dir)
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +84,7 @@ def weights_at(directory: str) -> WeightsSpec:
     )
 
 
-def trained(run_dir: Path, bought: Path, packs: Path, strategy: Strategy, **hyper: Any) -> dict[str, Any]:
+def ordered(run_dir: Path, bought: Path, packs: Path, strategy: Strategy, **hyper: Any) -> Path:
     (run_dir / "inputs").mkdir(parents=True)
     (run_dir / "inputs/release").symlink_to(bought)
     (run_dir / "inputs/train.pack").symlink_to(packs / "train.pack")
@@ -95,7 +92,11 @@ def trained(run_dir: Path, bought: Path, packs: Path, strategy: Strategy, **hype
         weights=weights_at("inputs/release"), strategy=strategy, labels=LABELS, hyper=Hyper(**hyper), threads=1
     )
     spec.write(order, run_dir)
-    return engine(Verb.TRAIN, run_dir)
+    return run_dir
+
+
+def trained(run_dir: Path, bought: Path, packs: Path, strategy: Strategy, **hyper: Any) -> dict[str, Any]:
+    return engine(Verb.TRAIN, ordered(run_dir, bought, packs, strategy, **hyper))
 
 
 def evaluated(run_dir: Path, bought: Path, packs: Path, train_dir: Path, strategy: Strategy) -> dict[str, Any]:
@@ -165,14 +166,11 @@ def test_a_config_that_names_no_stages_is_rejected(stages: Any) -> None:
 
 
 def test_the_same_seed_gives_the_same_weights(tmp_path: Path, bought: Path, packs: Path) -> None:
-    digests = {
-        trained(tmp_path / name, bought, packs, Strategy.FULL, epochs=1, seed=3)["outputs"][
-            "release/model.safetensors"
-        ]["sha256"]
-        for name in ("a", "b")
-    }
+    one, other = (ordered(tmp_path / name, bought, packs, Strategy.FULL, epochs=1, seed=3) for name in ("a", "b"))
 
-    assert len(digests) == 1
+    results = [engine(Verb.TRAIN, one), engine(Verb.TRAIN, other, run=warm_engine.cold)]
+
+    assert len({result["outputs"]["release/model.safetensors"]["sha256"] for result in results}) == 1
 
 
 def test_a_full_run_is_compared_with_the_probe_of_the_model_as_bought(
@@ -230,8 +228,7 @@ def test_an_architecture_whose_head_is_no_linear_layer_is_refused_by_name(tmp_pa
     )
     spec.write(order, run_dir)
 
-    command = [sys.executable, "-m", "finetuning.engine", "train", str(run_dir)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    ended = warm_engine.run(Verb.TRAIN, run_dir)
 
-    assert done.returncode == 65
+    assert ended.code == 65
     assert "user:head_unsupported" in (run_dir / "events.jsonl").read_text()

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import label_sets_factory
 import mask_scenes
 import pytest
 import scenarios
-from archives_factory import encoded
+from archives_factory import encoded, zip_of
 from django.conf import settings
 from django.test import Client
 from django.utils import timezone
@@ -27,7 +28,7 @@ from uploads_factory import SIDE, boxed, boxes, masks
 
 from finetuning import tasks
 from finetuning.engine import spec as engine
-from finetuning.engine.headlines import HEADLINES, headline
+from finetuning.engine.headlines import Measured, headline
 from finetuning.engine.spec import Task
 from finetuning.models import Dataset, Run
 from finetuning.services import datasets, derivatives, runs
@@ -44,7 +45,7 @@ START_SECONDS = 60
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What is bought, uploaded and asked; `order` is that of the run."""
+    """What is bought, uploaded and asked; `order` is that of the run. Images of one class each are the main flow's."""
 
     task: Task
     kind: dict[str, str]
@@ -66,6 +67,7 @@ def classifier(directory: Path) -> Path:
 
 
 CASES = [
+    Case(Task.IMAGE_CLASSIFICATION, {}, classifier, lambda: zip_of(label_sets_factory.upload()), {"preset": "quick"}),
     Case(Task.OBJECT_DETECTION, {}, classifier, boxes, {"preset": "quick", "hyper": {"epochs": 2, "batch_size": 8}}),
     Case(
         Task.SEMANTIC_SEGMENTATION,
@@ -164,13 +166,13 @@ def test_a_task_runs_from_upload_to_predictions_of_the_derivative(
     assert measured is not None
     assert listing.accuracy == measured.value
     assert derivative.labels == run.evaluation["labels"]
-    _assert_shown(client, case.task, derivative)
+    _assert_shown(client, case.task, derivative, measured)
     ANSWERS[case.task](client)
 
 
-def _assert_shown(client: Client, task: Task, derivative: Release) -> None:
-    """The card and the model's page name the headline metric of the task."""
-    key, title = HEADLINES[task]
+def _assert_shown(client: Client, task: Task, derivative: Release, measured: Measured) -> None:
+    """The card and the model's page name the headline metric."""
+    key, title = measured.key, measured.title
     files = {file.path: file.sha256 for file in derivative.artifacts.all()}
     assert {"receipt.json", derivatives.SIGNED_RECEIPT, "golden.safetensors"} <= set(files)
     assert ("vocab.txt" in files) is (task is Task.TEXT_CLASSIFICATION)
@@ -202,6 +204,17 @@ def upload_of(image: Image.Image) -> io.BytesIO:
     file = io.BytesIO(encoded(image))
     file.name = "picture.png"
     return file
+
+
+def _answers_with_label_sets(client: Client) -> None:
+    image, _ = label_sets_factory.scene(3)
+    answers = asked(client, encoded(image), content_type="image/png")["predictions"]
+    assert {found["label"] for found in answers} == {"disc", "square", "stripe"}
+    assert all(found["is_found"] is (found["confidence"] >= found["threshold"]) for found in answers)
+
+    page = tried(client, image=upload_of(image))
+    assert "What it shows" in page
+    assert page.count("or more</span>") == sum(found["is_found"] for found in answers)
 
 
 def _answers_with_boxes(client: Client) -> None:
@@ -246,6 +259,7 @@ def _answers_with_classes(client: Client) -> None:
 
 
 ANSWERS: dict[Task, Callable[[Client], None]] = {
+    Task.IMAGE_CLASSIFICATION: _answers_with_label_sets,
     Task.OBJECT_DETECTION: _answers_with_boxes,
     Task.SEMANTIC_SEGMENTATION: _answers_with_a_mask,
     Task.TEXT_CLASSIFICATION: _answers_with_classes,

@@ -10,23 +10,24 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from finetuning.engine.evaluation.intervals import Floats, Ints
 from finetuning.engine.frameworks.loaded import TEMPERATURES
+from finetuning.engine.labelling import ONE_CLASS, Labelling
 
 BINS = 15  # Guo et al. 2017, arXiv 1706.04599, section 5
 _MAX_ITERATIONS = 100
 
 
-def temperature(logits: Tensor, labels: Tensor) -> float:
-    """Returns T > 0 that minimises the cross-entropy of logits (N, C) / T with labels (N,), by L-BFGS on log T
-    (Guo et al. 2017, section 4.2). The answers stay the same, only their confidences change.
+def temperature(logits: Tensor, labels: Tensor, labelling: Labelling = ONE_CLASS) -> float:
+    """Returns T > 0 that minimises the loss of logits (N, C) / T with `labels`, by L-BFGS on log T (Guo et al. 2017,
+    section 4.2). The order of the answers stays the same, only their confidences change.
 
     The logits must be of items that the weights were not fitted to. Without a single mistake among them the
     cross-entropy has no minimum, it falls with T for ever: they cannot tell, and T is 1."""
     rows = logits.detach().double()
-    if bool((rows.argmax(dim=1) == labels).all()):
+    answers = (rows > 0).to(labels.dtype) if labelling.is_multi else rows.argmax(dim=1)
+    if bool((answers == labels).all()):
         return 1.0
     exponent = torch.zeros((), dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS([exponent], max_iter=_MAX_ITERATIONS, line_search_fn="strong_wolfe")
@@ -34,7 +35,7 @@ def temperature(logits: Tensor, labels: Tensor) -> float:
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        loss = functional.cross_entropy(rows / exponent.clamp(low, high).exp(), labels)
+        loss = labelling.loss(rows / exponent.clamp(low, high).exp(), labels)
         loss.backward()
         return loss
 
@@ -43,15 +44,14 @@ def temperature(logits: Tensor, labels: Tensor) -> float:
     return found if math.isfinite(found) else 1.0
 
 
-def summary(logits: Tensor, labels: Tensor, found: float) -> dict[str, float]:
-    """Returns the temperature and the mean cross-entropy, in nats, of the items it was fitted to, without and
-    with it."""
+def summary(logits: Tensor, labels: Tensor, found: float, labelling: Labelling = ONE_CLASS) -> dict[str, float]:
+    """Returns the temperature and the mean loss, in nats, of the items it was fitted to, without and with it."""
     rows = logits.detach().double()
     return {
         "temperature": found,
         "items": len(labels),
-        "loss_before": float(functional.cross_entropy(rows, labels)),
-        "loss_after": float(functional.cross_entropy(rows / found, labels)),
+        "loss_before": float(labelling.loss(rows, labels)),
+        "loss_after": float(labelling.loss(rows / found, labels)),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 import numpy as np
@@ -34,7 +35,7 @@ class _WholeStageHead(nn.Module):
 
 
 def build(loaded: Loaded) -> onnx.ModelProto:
-    """Returns (image (height, width, 3) uint8 RGB) => (logits (C,), probabilities (C,), class_index ()).
+    """Returns (image (height, width, 3) uint8 RGB) => (logits (C,), probabilities (C,), class_index () or found (C,)).
 
     Raises UserFault (`export_unsupported`)."""
     spec = loaded.preprocessing or Preprocessing()
@@ -43,11 +44,12 @@ def build(loaded: Loaded) -> onnx.ModelProto:
     whole = _WholeStageHead(module) if isinstance(module, stage_head.StageHead) else module
     network = graphs.network(loaded, whole, {"pixels": torch.zeros(1, 3, spec.size, spec.size)}, ["scores"])
     seen = graphs.joined(view, network, ["scores"])
-    return graphs.joined(seen, classes.answer(loaded), classes.OUTPUTS)
+    return graphs.joined(seen, classes.answer(loaded), classes.outputs(loaded))
 
 
-def notes(_loaded: Loaded) -> dict[str, str]:
-    return {"input": pictures.INPUT}
+def notes(loaded: Loaded) -> dict[str, str]:
+    own = {"thresholds": json.dumps(list(loaded.thresholds))} if loaded.is_multi_label else {}
+    return {"input": pictures.INPUT, **own}
 
 
 @torch.inference_mode()
@@ -61,11 +63,11 @@ def compare(
     """Compares with what `serve` answers: the network in float32 on PIL's view of the image."""
     to_input = preprocessing.transform(loaded.preprocessing or Preprocessing())
     module = loaded.module.to(memory_format=torch.channels_last).eval()
-    found = Parity(classes.UNIT)
+    found = Parity(classes.unit(loaded))
     for part in parity.chunks(items, events):
         images = list(pack.images(part))
         inputs = torch.stack([to_input(image) for image in images]).contiguous(memory_format=torch.channels_last)
         wanted = module(inputs)
-        rows = [session.run(list(classes.OUTPUTS), {"image": np.asarray(image)}) for image in images]
+        rows = [session.run(list(classes.outputs(loaded)), {"image": np.asarray(image)}) for image in images]
         classes.tally(found, loaded, wanted, list(zip(*rows, strict=True)))
     return found

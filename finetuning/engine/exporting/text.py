@@ -45,7 +45,7 @@ def build(loaded: Loaded) -> onnx.ModelProto:
         dynamic={"input_ids": _AXES, "attention_mask": _AXES},
     )
     answer = classes.answer(loaded, batch=_AXES[0])
-    return graphs.joined(network, answer, classes.OUTPUTS)
+    return graphs.joined(network, answer, classes.outputs(loaded))
 
 
 def notes(loaded: Loaded) -> dict[str, str]:
@@ -69,11 +69,11 @@ def compare(
     """Compares with what `serve` answers: the network in float32 on one text at a time. The file is given the same
     texts side by side, padded, as a client would for speed."""
     reader, module = TextReader(loaded), loaded.module.eval()
-    found = Parity(classes.UNIT)
+    found = Parity(classes.unit(loaded))
     for part in parity.chunks(items, events):
         rows = reader.rows([item.text for item in part])
         wanted = torch.cat([logits_of(module, *reader.batch([row])) for row in rows])
         ids, mask = reader.batch(rows)
         given = {"input_ids": ids.numpy(), "attention_mask": mask.numpy()}
-        classes.tally(found, loaded, wanted, session.run(list(classes.OUTPUTS), given))
+        classes.tally(found, loaded, wanted, session.run(list(classes.outputs(loaded)), given))
     return found

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from finetuning.engine import weights
 from finetuning.engine.failures import UserFault
 from finetuning.engine.frameworks import stage_head
-from finetuning.engine.frameworks.loaded import Loaded, names_in, temperature_in
+from finetuning.engine.frameworks.loaded import MULTI_LABEL, Loaded, names_in, temperature_in, thresholds_in
 from finetuning.engine.hyper import Task
 from finetuning.engine.problems import reject
 from finetuning.engine.spec import CONFIG_FILE, WEIGHTS_FILE, Framework, Preprocessing, WeightsSpec
@@ -158,6 +158,8 @@ def load(spec: WeightsSpec, run_dir: Path) -> Loaded:
     if loaded.task is not spec.task:
         raise reject("config_invalid", f"config.json describes a model for {loaded.task}, the listing {spec.task}.")
     loaded.temperature = temperature_in(config)
+    if loaded.task is Task.IMAGE_CLASSIFICATION and config.get("problem_type") == MULTI_LABEL:
+        loaded.is_multi_label, loaded.thresholds = True, thresholds_in(config, len(loaded.labels))
     loaded.module.eval()
     return loaded
 
@@ -273,6 +275,9 @@ def write_release(directory: Path, loaded: Loaded) -> None:
     config = dict(module.config(loaded))
     if isinstance(loaded.module, stage_head.StageHead):
         config["head"] = {"kind": stage_head.KIND, "stages": list(loaded.module.taps)}
+    config.pop("thresholds", None)  # of the bought model
+    if loaded.is_multi_label:
+        config |= {"problem_type": MULTI_LABEL, "thresholds": list(loaded.thresholds)}
     if loaded.temperature != 1.0:
         config["calibration"] = {"temperature": loaded.temperature}
     (directory / CONFIG_FILE).write_text(json.dumps(config, indent=1, ensure_ascii=False), encoding="utf-8")

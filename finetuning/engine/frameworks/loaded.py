@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from finetuning.engine.problems import reject
 from finetuning.engine.spec import Framework, Preprocessing, SpecError, Task
 
 MAX_CLASSES = 50_000
+MULTI_LABEL = "multi_label_classification"  # the Transformers library's own value of `problem_type`
 # Of a release. What is outside follows a handful of items: a separable set would drive the fit to zero.
 TEMPERATURES = (0.05, 20.0)
 
@@ -21,7 +22,9 @@ TEMPERATURES = (0.05, 20.0)
 @dataclass(slots=True, kw_only=True)
 class Loaded:
     """`head_path` is the classifier's dotted name, empty where there is none. `temperature` divides the logits
-    before the softmax of whoever answers with confidences; the module itself knows nothing of it. `files` are what
+    before the softmax of whoever answers with confidences; the module itself knows nothing of it. `thresholds` (C,)
+    of a model that names any number of classes (`is_multi_label`): the probabilities from which on each is answered.
+    `files` are what
     the release carries beside config and weights, such as a tokenizer, by path."""
 
     module: nn.Module
@@ -32,12 +35,19 @@ class Loaded:
     preprocessing: Preprocessing | None = None
     head_path: str = ""
     temperature: float = 1.0
+    is_multi_label: bool = False
+    thresholds: tuple[float, ...] = ()
     config: dict[str, Any] = field(default_factory=dict)
     files: dict[str, bytes] = field(default_factory=dict)
 
     def changed(self, *, module: nn.Module, labels: tuple[str, ...]) -> Loaded:
         """Returns another module, not yet calibrated, in the same dress."""
-        return dataclasses.replace(self, module=module, labels=labels, temperature=1.0)
+        return dataclasses.replace(self, module=module, labels=labels, temperature=1.0, thresholds=())
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Returns (..., C) of logits (..., C): shares of 1, or of a multi-label model one for each class by itself."""
+        calibrated = logits.float() / self.temperature
+        return calibrated.sigmoid() if self.is_multi_label else calibrated.softmax(-1)
 
 
 def labels_in(config: dict[str, Any]) -> tuple[str, ...]:
@@ -71,6 +81,18 @@ def numbered_names(config: Mapping[str, Any]) -> tuple[str, ...] | None:
     if not isinstance(names, dict) or not 1 <= len(names) <= MAX_CLASSES or set(names) != set(wanted):
         return None
     return tuple(names[number] for number in wanted) if all(isinstance(name, str) for name in names.values()) else None
+
+
+def thresholds_in(config: Mapping[str, Any], classes: int) -> tuple[float, ...]:
+    """Returns `thresholds` of a multi-label release's config, a half each without them. Rejects (`config_invalid`)."""
+    given = config.get("thresholds", [0.5] * classes)
+    if not isinstance(given, list) or len(given) != classes or not all(_is_share(value) for value in given):
+        raise reject("config_invalid", f"config.json: thresholds must be {classes} numbers from 0 to 1.")
+    return tuple(float(value) for value in given)
+
+
+def _is_share(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
 
 
 def temperature_in(config: dict[str, Any]) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -18,7 +18,7 @@ from finetuning.engine.datasets import Layout, arrange, check_labels, few_per_cl
 from finetuning.engine.events import EventWriter
 from finetuning.engine.gathering import Gathered, Source, gather
 from finetuning.engine.health import Survey, report
-from finetuning.engine.intake import cifar, idx
+from finetuning.engine.intake import cifar, idx, label_set_report
 from finetuning.engine.intake.arrays import Arrays
 from finetuning.engine.intake.packing import recipe_of, survey_of, unreadable, write_packs
 from finetuning.engine.packs import Item
@@ -44,7 +44,7 @@ def inspect(spec: InspectSpec, run_dir: Path, events: EventWriter) -> dict[str, 
         survey = _survey(gathered, layout, spec)
         events.stage("packs", "Writing the packs")
         write_packs(gathered, survey.items, run_dir / OUTPUTS_DIR)
-    return report(survey)
+    return label_set_report.report(survey) if layout.is_multi_label else report(survey)
 
 
 @contextmanager
@@ -76,22 +76,36 @@ def _of_arrays(arrays: Arrays, spec: InspectSpec) -> Layout:
 def _check_faults(gathered: Gathered, total: int, spec: InspectSpec) -> None:
     """Raises Rejected where more images are bad than may be left out, or too few are left of a class."""
     problems = unreadable(gathered, total, spec)
-    left = Counter({sample.label: 0 for sample, _ in gathered.faults})
-    left.update(sample.label for sample in gathered.samples)
+    left = Counter({label: 0 for sample, _ in gathered.faults for label in sample.classes})
+    left.update(label for sample in gathered.samples for label in sample.classes)
     problems.extend(few_per_class(left, spec.limits))
     if problems:
         raise Rejected(*problems)
 
 
 def _survey(gathered: Gathered, layout: Layout, spec: InspectSpec) -> Survey:
-    labels = sorted({sample.label for sample in gathered.samples})
+    labels = sorted({label for sample in gathered.samples for label in sample.classes})
     position = {label: at for at, label in enumerate(labels)}
+    shown = [sample.classes for sample in gathered.samples]
 
     def choose(groups: list[str]) -> list[Split]:
         given = [sample.split for sample in gathered.samples]
-        return splits.settle(given, groups, [sample.label for sample in gathered.samples], recipe_of(spec))
+        chosen = splits.settle(given, groups, splits.rarest(shown), recipe_of(spec))
+        if layout.is_multi_label:
+            _check_trained(shown, chosen, labels)
+        return chosen
 
     def labelled(at: int, item: Item) -> Item:
-        return replace(item, label=position[gathered.samples[at].label])
+        places = tuple(sorted(position[label] for label in shown[at]))
+        return replace(item, labels=places) if layout.is_multi_label else replace(item, label=places[0])
 
     return survey_of(gathered, labels, layout.skipped, choose, labelled)
+
+
+def _check_trained(shown: Sequence[tuple[str, ...]], chosen: Sequence[Split], labels: list[str]) -> None:
+    """Raises Rejected (`class_not_in_train`) where no training image shows a label."""
+    pairs = zip(shown, chosen, strict=True)
+    trained = {label for own, split in pairs if split is Split.TRAIN for label in own}
+    if missing := [label for label in labels if label not in trained]:
+        message = "Some labels have no training images. Put images of each label into the training split."
+        raise reject("class_not_in_train", message, missing)

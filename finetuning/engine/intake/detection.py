@@ -6,7 +6,6 @@ import math
 import tempfile
 import warnings
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,6 @@ from finetuning.engine.problems import Rejected, is_printable, reject
 from finetuning.engine.spec import OUTPUTS_DIR, ArchiveLimits, InspectSpec, Split
 
 OVERHANG = 1.0  # pixels beyond the edge that are rounding: such boxes are cut, not refused
-_NO_BOXES = ""  # stands for the class of an image without boxes where splits are drawn
 Boxes = tuple[tuple[float, ...], ...]
 
 
@@ -157,15 +155,8 @@ def _check_labels(labels: list[str], kept: list[list[tuple[str, tuple[float, ...
 
 def _survey(gathered: Gathered, layout: Layout, labels: list[str], boxes: list[Boxes], spec: InspectSpec) -> Survey:
     def choose(groups: list[str]) -> list[Split]:
-        return splits.kept_or_assigned(
-            [sample.split for sample in gathered.samples], groups, _rarest(labels, boxes), recipe_of(spec)
-        )
+        shown = [{labels[int(box[0])] for box in rows} for rows in boxes]
+        given = [sample.split for sample in gathered.samples]
+        return splits.kept_or_assigned(given, groups, splits.rarest(shown), recipe_of(spec))
 
     return survey_of(gathered, labels, layout.skipped, choose, lambda at, item: replace(item, boxes=boxes[at]))
-
-
-def _rarest(labels: list[str], boxes: Sequence[Boxes]) -> list[str]:
-    """Returns for each image its class that the fewest images show: the one that a split could miss."""
-    shown = [{int(box[0]) for box in rows} for rows in boxes]
-    counts = Counter(label for own in shown for label in own)
-    return [labels[min(own, key=lambda label: (counts[label], label))] if own else _NO_BOXES for own in shown]

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from torch.nn import functional
 
 from finetuning.engine import (
     activations,
@@ -22,7 +21,6 @@ from finetuning.engine import (
     frameworks,
     loop,
     lora,
-    losses,
     preprocessing,
     probes,
     runtime,
@@ -31,17 +29,20 @@ from finetuning.engine import (
 )
 from finetuning.engine.answers import Answer, ranked
 from finetuning.engine.checkpoints import checkpoints_of
-from finetuning.engine.evaluation import calibration, classifier, crossval, intervals
+from finetuning.engine.evaluation import calibration, classifier, crossval, intervals, label_sets
+from finetuning.engine.evaluation.label_sets import LabelSets
 from finetuning.engine.evaluation.metrics import Predictions
 from finetuning.engine.events import EventWriter
 from finetuning.engine.failures import AppFault, UserFault
 from finetuning.engine.frameworks import Loaded
-from finetuning.engine.hyper import Augmentation, Features, Hyper, Strategy
+from finetuning.engine.hyper import Augmentation, Features, Hyper, SpecError, Strategy, check_labels
+from finetuning.engine.labelling import ANY_CLASSES, ONE_CLASS, Labelling, labelling_of, thresholds
 from finetuning.engine.packs import Item, PackReader, training_items
 from finetuning.engine.spec import (
     OUTPUTS_DIR,
     PROBE_FILE,
     EvaluateSpec,
+    Framework,
     Preprocessing,
     TrainSpec,
 )
@@ -59,6 +60,10 @@ class Data:
     validation: list[Item]
     labels: tuple[str, ...]
     preprocessing: Preprocessing
+    labelling: Labelling
+
+    def truth(self, items: list[Item]) -> Tensor:
+        return self.labelling.truth(items, len(self.labels))
 
     def evaluation_transform(self, _item: Item, image: Image.Image) -> Tensor:
         return preprocessing.transform(self.preprocessing)(image)
@@ -72,23 +77,22 @@ class Data:
 
     @property
     def class_counts(self) -> list[int]:
-        counts = [0] * len(self.labels)
-        for item in self.train:
-            counts[item.label] += 1
-        return counts
+        return self.labelling.counts(self.truth(self.train), len(self.labels))
 
 
 def read(spec: TrainSpec, run_dir: Path, base: Loaded) -> Data:
-    """Returns the training pack's items by split. Raises UserFault (`too_few_images`, `test_items_present`)."""
+    """Returns the training pack's items by split. Raises UserFault (`too_few_images`, `test_items_present`,
+    `loss_unsupported`)."""
     pack = PackReader(run_dir / spec.pack)
     train, validation = training_items(pack.items)
     if not train or not validation:
         raise UserFault("too_few_images", "Training needs training and validation images. Add images to the dataset.")
-    return Data(pack, train, validation, spec.labels, base.preprocessing or Preprocessing())
-
-
-def labels_of(items: list[Item]) -> Tensor:
-    return torch.tensor([item.label for item in items], dtype=torch.int64)
+    labelling = labelling_of(pack.items)
+    try:
+        check_labels(spec.hyper.loss, multi_label=labelling.is_multi)
+    except SpecError as error:
+        raise UserFault("loss_unsupported", str(error)) from error
+    return Data(pack, train, validation, spec.labels, base.preprocessing or Preprocessing(), labelling)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +125,9 @@ def prepare(spec: TrainSpec, run_dir: Path, events: EventWriter, device: torch.d
     if spec.hyper.features is Features.STAGES:
         base = frameworks.with_stage_head(base)
     data = read(spec, run_dir, base)
+    if data.labelling.is_multi and base.framework is Framework.KERAS:
+        text = "A Keras model ends in a softmax: it names one class each. Choose a model of another library."
+        raise UserFault("multi_label_unsupported", text)
     probe = fit_probe(base, data, device=device, events=events)
     return Prepared(base, data, probe, device, activations.Shelf(activations.MAX_CACHE_BYTES))
 
@@ -130,7 +137,7 @@ def train(spec: TrainSpec, run_dir: Path, events: EventWriter, device: torch.dev
     prepared = prepare(spec, run_dir, events, device)
     base, data, probe = prepared.base, prepared.data, prepared.probe
     directory = run_dir / OUTPUTS_DIR
-    weights.save_tensors(directory / PROBE_FILE, probes.saved(probe, data.class_counts))
+    weights.save_tensors(directory / PROBE_FILE, probes.saved(probe, data.class_counts, len(data.train)))
     best: dict[str, Any] = {"epoch": 0}
     validation = {**probe.validation.metrics, "loss": probe.validation.loss}
     if spec.strategy is Strategy.HEAD:
@@ -148,22 +155,29 @@ def train(spec: TrainSpec, run_dir: Path, events: EventWriter, device: torch.dev
     judged = probes.judged(
         probe, items, frameworks.headless(base), names=spec.labels, seed=spec.hyper.seed, events=events
     )
-    tuned.temperature = calibration.temperature(logits, labels_of(data.validation))
+    truth = data.truth(data.validation)
+    calibrate(tuned, logits, truth, data.labelling)
     events.stage("save", "Writing the tuned weights")
     frameworks.write_release(directory / "release", tuned)
     return {
         "validation": validation,
         "best": best,
-        "calibration": calibration.summary(logits, labels_of(data.validation), tuned.temperature),
-        "probe": {
-            "regularization": probe.point.regularization,
-            "validation_accuracy": probe.point.validation_accuracy,
-        },
+        "calibration": calibration.summary(logits, truth, tuned.temperature, data.labelling),
+        **({"thresholds": dict(zip(data.labels, tuned.thresholds, strict=True))} if tuned.is_multi_label else {}),
+        "probe": probe.summary,
         **judged,
         "class_counts": data.class_counts,
         "timing": {"probe_seconds": probe.seconds, "total_seconds": time.perf_counter() - started},
         "precision": str(features.precision(device)).removeprefix("torch."),
     }
+
+
+def calibrate(tuned: Loaded, logits: Tensor, truth: Tensor, labelling: Labelling) -> None:
+    """Sets how the tuned weights answer: the temperature, and of label sets the thresholds, both by the validation
+    items."""
+    tuned.is_multi_label = labelling.is_multi
+    tuned.temperature = calibration.temperature(logits, truth, labelling)
+    tuned.thresholds = thresholds(logits / tuned.temperature, truth) if labelling.is_multi else ()
 
 
 def validation_logits(tuned: Loaded, data: Data, *, device: torch.device, events: EventWriter) -> Tensor:
@@ -183,12 +197,13 @@ def fit_probe(base: Loaded, data: Data, *, device: torch.device, events: EventWr
 
     return probes.fit(
         table,
-        labels_of(items),
+        data.truth(items),
         groups=[item.group for item in items],
         training=len(data.train),
         classes=len(data.labels),
         events=events,
         backbone=backbone,
+        labelling=data.labelling,
     )
 
 
@@ -268,8 +283,8 @@ class Classifier:
         self.items = len(data.train)
         full, rest = divmod(self.items, hyper.batch_size)
         self.steps = full + (rest > 1 or not full)  # batch statistics of one image are no statistics
-        self._criterion = losses.classification(hyper, torch.tensor(data.class_counts))
-        self._class_weights = losses.class_weights(hyper.loss, torch.tensor(data.class_counts))
+        self._criterion = data.labelling.criterion(hyper, data.truth(data.train), len(data.labels))
+        self._counts = torch.tensor(data.class_counts)
 
     def groups(self, epoch: int, *, start: int) -> list[list[int]]:
         """Returns the positions of the training items of each batch from number `start` on."""
@@ -280,7 +295,7 @@ class Classifier:
         groups = [[self.data.train[at] for at in group] for group in self.groups(epoch, start=start)]
         transform = self.data.training_transform(self.hyper, epoch=epoch)
         for group, images in features.grouped(self.data.pack, groups, transform):
-            yield (images, labels_of(group)) if group else None
+            yield (images, self.data.truth(group)) if group else None
 
     def loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         images, labels = (part.to(self.device) for part in batch)
@@ -295,7 +310,7 @@ class Classifier:
         return share * self._criterion(logits, labels) + (1 - share) * self._criterion(logits, labels[partner])
 
     def weight(self, batch: tuple[Tensor, Tensor]) -> float:
-        return losses.weight_of(batch[1], self._class_weights)
+        return self.data.labelling.weight(self.hyper, batch[1], self._counts)
 
     def _logits(self, images: Tensor) -> Tensor:
         output = self.module(images)
@@ -309,9 +324,9 @@ class Classifier:
         for _, images in self._validation_batches():
             runtime.check_stop()
             rows.append(module(images.to(self.device)).float().cpu())
-        logits, labels = torch.cat(rows), labels_of(self.data.validation)
-        loss = float(functional.cross_entropy(logits, labels))
-        return Validation(loss, loss, {"accuracy": float((logits.argmax(1) == labels).float().mean())})
+        logits, truth, labelling = torch.cat(rows), self.data.truth(self.data.validation), self.data.labelling
+        loss = float(labelling.loss(logits, truth))
+        return Validation(loss, loss, {labelling.metric: labelling.score(logits, truth)})
 
     def _validation_batches(self) -> Iterator[tuple[Any, Tensor]]:
         for group, images in features.batches(self.data.pack, self.data.validation, self.data.evaluation_transform):
@@ -327,7 +342,7 @@ class CachedClassifier(Classifier):
 
     def batches(self, epoch: int, *, start: int) -> Iterator[tuple[Tensor, Tensor] | None]:
         for group in self.groups(epoch, start=start):
-            labels = labels_of([self.data.train[at] for at in group])
+            labels = self.data.truth([self.data.train[at] for at in group])
             yield (self._frozen.at(epoch, group), labels) if group else None
 
     def _validation_batches(self) -> Iterator[tuple[Any, Tensor]]:
@@ -383,6 +398,8 @@ def evaluate(spec: EvaluateSpec, run_dir: Path, events: EventWriter, device: tor
     tuned = frameworks.load(spec.tuned, run_dir)
     if tuned.labels != spec.labels:
         raise AppFault("labels_differ", "The tuned weights name other classes than the dataset.")
+    if labelling_of(pack.items).is_multi:
+        return _evaluate_label_sets(spec, tuned, run_dir, events, device)
     predictions = _predict(tuned, pack, device, events, "evaluate")
     probe = weights.load_tensors(run_dir / spec.train_outputs / PROBE_FILE)
     baseline = None
@@ -390,11 +407,7 @@ def evaluate(spec: EvaluateSpec, run_dir: Path, events: EventWriter, device: tor
     if frameworks.names_in(frameworks.read_config(run_dir / spec.base.directory)) == spec.labels:
         rights["parent"] = _predict(frameworks.load(spec.base, run_dir), pack, device, events, "parent").is_right
     if spec.strategy is not Strategy.HEAD:
-        bought = frameworks.load(spec.base, run_dir)
-        if frameworks.head_of(bought).in_features != probe["weight"].shape[1]:
-            bought = frameworks.with_stage_head(bought)  # as the probe read it
-        probed = frameworks.replace_head(bought, spec.labels, probe["weight"], probe["bias"])
-        baseline = _predict(probed, pack, device, events, "baseline")
+        baseline = _predict(_probed(spec, run_dir, probe), pack, device, events, "baseline")
     majority = int(probe["class_counts"].argmax())
     if baseline is not None:
         rights["majority"] = predictions.truth == majority
@@ -411,8 +424,59 @@ def evaluate(spec: EvaluateSpec, run_dir: Path, events: EventWriter, device: tor
     return {"evaluation": report, "predictions_sha256": predictions.sha256}
 
 
+def _probed(spec: EvaluateSpec, run_dir: Path, probe: dict[str, Tensor]) -> Loaded:
+    """Returns the model as bought under the probe that was fitted to it in training."""
+    bought = frameworks.load(spec.base, run_dir)
+    if frameworks.head_of(bought).in_features != probe["weight"].shape[1]:
+        bought = frameworks.with_stage_head(bought)  # as the probe read it
+    return frameworks.replace_head(bought, spec.labels, probe["weight"], probe["bias"])
+
+
+def _evaluate_label_sets(
+    spec: EvaluateSpec, tuned: Loaded, run_dir: Path, events: EventWriter, device: torch.device
+) -> dict[str, Any]:
+    """Evaluates a multi-label classifier. The baselines: the model as bought under the probe; the labels' shares of the
+    training items; and where the bought weights are multi-label ones of these classes, those as they are."""
+    pack = PackReader(run_dir / spec.pack)
+    probe = weights.load_tensors(run_dir / spec.train_outputs / PROBE_FILE)
+    truth = ANY_CLASSES.truth(pack.items, len(spec.labels)).numpy() > 0
+
+    def scored(loaded: Loaded, stage: str) -> LabelSets:
+        logits = _logits(loaded, pack, device, events, stage)
+        return LabelSets(
+            truth=truth,
+            logits=logits.double().numpy() / loaded.temperature,
+            thresholds=np.array(loaded.thresholds or [0.5] * len(spec.labels)),
+            indices=np.array([item.index for item in pack.items]),
+            groups=intervals.numbered([item.group for item in pack.items]),
+        )
+
+    found = scored(tuned, "evaluate")
+    baselines: dict[str, LabelSets] = {}
+    if spec.strategy is not Strategy.HEAD:
+        baselines["bought_with_probe"] = scored(_probed(spec, run_dir, probe), "baseline")
+    total = int(probe["items"])
+    baselines["prior"] = found.at_prior(probe["class_counts"].double().clamp(0.5, total - 0.5).numpy() / total)
+    bought = frameworks.load(spec.base, run_dir)
+    if bought.is_multi_label and bought.labels == spec.labels:
+        baselines["parent"] = scored(bought, "parent")
+    report = label_sets.report(found, baselines, labels=spec.labels, seed=spec.seed)
+    report["calibration"] = {"temperature": tuned.temperature}
+    return {"evaluation": report, "predictions_sha256": found.sha256}
+
+
 def _predict(loaded: Loaded, pack: PackReader, device: torch.device, events: EventWriter, stage: str) -> Predictions:
-    """Returns the logits of every item, exactly once each."""
+    logits = _logits(loaded, pack, device, events, stage)
+    return Predictions(
+        truth=ONE_CLASS.truth(pack.items, len(loaded.labels)).numpy(),
+        logits=logits.double().numpy(),
+        indices=np.array([item.index for item in pack.items]),
+        groups=intervals.numbered([item.group for item in pack.items]),
+    )
+
+
+def _logits(loaded: Loaded, pack: PackReader, device: torch.device, events: EventWriter, stage: str) -> Tensor:
+    """Returns the logits (N, C) of every item, exactly once each."""
     to_input = preprocessing.transform(loaded.preprocessing or Preprocessing())
 
     def transform(_item: Item, image: Image.Image) -> Tensor:
@@ -421,12 +485,7 @@ def _predict(loaded: Loaded, pack: PackReader, device: torch.device, events: Eve
     logits, _ = features.extract(loaded.module, pack, pack.items, transform, device=device, events=events, stage=stage)
     if len(logits) != len(pack.items):
         raise AppFault("count_differs", "Not every test image was scored exactly once.")
-    return Predictions(
-        truth=labels_of(pack.items).numpy(),
-        logits=logits.double().numpy(),
-        indices=np.array([item.index for item in pack.items]),
-        groups=intervals.numbered([item.group for item in pack.items]),
-    )
+    return logits
 
 
 def answering(loaded: Loaded) -> Answer:

@@ -35,6 +35,7 @@ from finetuning.engine.failures import AppFault, UserFault
 from finetuning.engine.frameworks import Loaded
 from finetuning.engine.frameworks.transformers_models import with_head
 from finetuning.engine.hyper import Hyper, Strategy
+from finetuning.engine.labelling import ONE_CLASS
 from finetuning.engine.packs import Item, PackReader, training_items
 from finetuning.engine.spec import (
     OUTPUTS_DIR,
@@ -43,7 +44,7 @@ from finetuning.engine.spec import (
     TrainSpec,
     WeightsSpec,
 )
-from finetuning.engine.tasks.classification import finished, labels_of, start
+from finetuning.engine.tasks.classification import finished, start
 from finetuning.engine.tokens import Rows, TextReader, fitted_length, logits_of, outputs, shuffled
 from finetuning.engine.trainee import Validation
 
@@ -62,7 +63,7 @@ class Texts:
 
     @property
     def labels(self) -> Tensor:
-        return labels_of(self.items)
+        return _labels_of(self.items)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,10 @@ class Data:
     @property
     def class_counts(self) -> list[int]:
         return torch.bincount(self.train.labels, minlength=len(self.labels)).tolist()
+
+
+def _labels_of(items: list[Item]) -> Tensor:
+    return ONE_CLASS.truth(items, 0)
 
 
 def read(spec: TrainSpec, run_dir: Path, base: Loaded) -> Data:
@@ -136,7 +141,7 @@ def train(spec: TrainSpec, run_dir: Path, events: EventWriter, device: torch.dev
     fit_counts(data).save(directory)
     counted = time.perf_counter()
     probe = fit_probe(base, data, device=device, events=events)
-    weights.save_tensors(directory / PROBE_FILE, probes.saved(probe, data.class_counts))
+    weights.save_tensors(directory / PROBE_FILE, probes.saved(probe, data.class_counts, len(data.train.items)))
     best: dict[str, Any] = {"epoch": 0}
     validation = {**probe.validation.metrics, "loss": probe.validation.loss}
     if spec.strategy is Strategy.HEAD:
@@ -161,10 +166,7 @@ def train(spec: TrainSpec, run_dir: Path, events: EventWriter, device: torch.dev
         "validation": validation,
         "best": best,
         "calibration": calibration.summary(logits, data.validation.labels, tuned.temperature),
-        "probe": {
-            "regularization": probe.point.regularization,
-            "validation_accuracy": probe.point.validation_accuracy,
-        },
+        "probe": probe.summary,
         **judged,
         "class_counts": data.class_counts,
         "max_tokens": data.reader.max_tokens,
@@ -181,7 +183,7 @@ def fit_counts(data: Data) -> tfidf.TextCounts:
     items = [*data.train.items, *data.validation.items]
     return tfidf.fit(
         [item.text for item in items],
-        labels_of(items).numpy(),
+        _labels_of(items).numpy(),
         training=len(data.train.items),
         classes=len(data.labels),
     )
@@ -198,7 +200,7 @@ def fit_probe(base: Loaded, data: Data, *, device: torch.device, events: EventWr
     items = [*data.train.items, *data.validation.items]
     return probes.fit(
         table,
-        labels_of(items),
+        _labels_of(items),
         groups=[item.group for item in items],
         training=len(data.train.rows),
         classes=len(data.labels),

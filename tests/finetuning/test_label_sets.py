@@ -1,0 +1,110 @@
+"""Images of any number of labels on the pages and at launch, with results of the real engine."""
+
+from __future__ import annotations
+
+import html
+import re
+from typing import Any
+
+import engine_runs
+import label_sets_factory
+import pytest
+import scenarios
+from archives_factory import zip_of
+from django.test import Client
+from engine_runs import EngineRun
+from worlds import World, evaluated_run, launch, recorded, uploaded
+
+from finetuning import policies
+from finetuning.engine.spec import Task
+from finetuning.web import metrics
+from marketplace.errors import Invalid
+from models_catalog.models import Listing
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(scope="module")
+def made_sets(tmp_path_factory: pytest.TempPathFactory) -> EngineRun:
+    content = zip_of(label_sets_factory.upload(70))
+    return engine_runs.made(Task.IMAGE_CLASSIFICATION, tmp_path_factory.mktemp("sets"), content=content)
+
+
+def words(client: Client, address: str) -> str:
+    answer = client.get(address)
+    assert answer.status_code == 200
+    return html.unescape(re.sub(r"\s+", " ", answer.content.decode()))
+
+
+def percent(value: float) -> str:
+    return f"{100 * value:.1f}%"
+
+
+def test_the_dataset_page_counts_label_sets_and_finds_images_by_label(client: Client, made_sets: EngineRun) -> None:
+    user = scenarios.person("bo")
+    client.force_login(user)
+    dataset = recorded(user, made_sets)
+    report = made_sets.inspection["report"]
+
+    shown = words(client, f"/datasets/{dataset.uid}/")
+    assert "any number of labels" in shown
+    assert f"<dt>Images without any label</dt><dd>{report['label_sets']['images_without_labels']}</dd>" in shown
+    for row in report["label_sets"]["most_common"]:
+        assert f"{', '.join(row['labels']) or 'no label'}</th>" in shown
+
+    found = words(client, f"/datasets/{dataset.uid}/?class=1")
+    assert f"{report['classes'][1]['images']} found" in found
+    item = next(item for item in made_sets.items() if item["labels"] == [0, 1])
+    assert ", ".join(report["labels"][place] for place in item["labels"]) in found
+
+
+def test_the_run_page_says_what_label_sets_are_judged_by(client: Client, made_sets: EngineRun) -> None:
+    vendor, buyer = scenarios.person("vera"), scenarios.person("bo")
+    release = scenarios.published_release(vendor)
+    scenarios.licensed(buyer, release)
+    client.force_login(buyer)
+    run = evaluated_run(buyer, release, recorded(buyer, made_sets), made_sets)
+    evaluation = made_sets.evaluation
+
+    shown = words(client, f"/runs/{run.uid}/")
+
+    assert 'data-headline="macro_average_precision"' in shown
+    assert evaluation["verdict"] in shown
+    for key, estimate in evaluation["metrics"].items():
+        assert metrics.METRICS[key].title in shown
+        assert metrics.figure(key, estimate).low in shown
+    for row in evaluation["per_class"]:
+        cells = [percent(row["average_precision"]), *(percent(row[name]) for name in ("f1", "precision", "recall"))]
+        assert "".join(f'<td class="num">{cell}</td>' for cell in cells) in shown
+    for mistake in evaluation["worst"]:
+        assert f"Is: {mistake['truth']}" in shown
+        assert f"Guess: {mistake['predicted']}<" in shown
+    for row in evaluation["other_baselines"]:
+        assert row["title"] in shown
+    assert "Mean average precision" in shown
+    assert "images come out better than with the baseline" in shown
+
+
+@pytest.fixture
+def sets_world(world: World) -> dict[str, Any]:
+    content = zip_of(label_sets_factory.upload(40))
+    return {**world, "dataset": uploaded(world["buyer"], content, name="sets")}
+
+
+def test_a_loss_that_does_not_suit_the_labels_is_refused_at_launch(world: World, sets_world: World) -> None:
+    for given, loss in ((sets_world, "focal"), (world, "binary_weighted")):
+        with pytest.raises(Invalid) as refused:
+            launch(given, hyper={"loss": loss})
+
+        assert (refused.value.code, refused.value.field) == ("bad_hyper", "loss")
+    assert launch(sets_world, hyper={"loss": "binary"}).hyper["loss"] == "binary"
+
+
+def test_a_keras_model_is_not_tuned_to_label_sets(sets_world: World) -> None:
+    release = sets_world["release"]
+    Listing.objects.filter(pk=release.listing.pk).update(framework="keras")
+    release.listing.refresh_from_db()
+
+    decision = policies.may_use_dataset(sets_world["buyer"], sets_world["dataset"], release)
+
+    assert (decision.allowed, decision.code) == (False, "multi_label_unsupported")
