@@ -21,6 +21,7 @@ from finetuning.engine import scenes, spec
 from finetuning.engine.spec import Augmentation, Framework, Hyper, Strategy, Task, Verb, WeightsSpec
 
 FLOOR_MIOU, FLOOR_SECONDS = 0.75, 480.0
+DIGITS = (40, 80)  # pixels; the example data's are smaller
 
 
 def main(arguments: list[str]) -> None:
@@ -56,7 +57,7 @@ def _packs(folder: Path, count: int) -> tuple[Path, dict[str, Any]]:
     (run_dir / "inputs").mkdir(parents=True)
     with zipfile.ZipFile(run_dir / "inputs/upload", "w", zipfile.ZIP_STORED) as archive:
         archive.writestr("classes.txt", "\n".join(("background", *scenes.LABELS)))
-        for part, made in scenes.by_split(count):
+        for part, made in scenes.by_split(count, sizes=DIGITS):
             for number, scene in enumerate(made):
                 for kind, picture in (("images", scene.image), ("masks", Image.fromarray(scene.classes))):
                     file = io.BytesIO()

@@ -21,7 +21,7 @@ LABELS = tuple("0123456789")
 SIDE = 192
 # Which split is made of which digits, and how large a share of the scenes it has.
 PARTS = {"train": (0.7, slice(0, 1200)), "val": (0.15, slice(1200, 1450)), "test": (0.15, slice(1450, 1797))}
-_SIZES = (24, 57)  # pixels of a digit's square, before its empty margin is cut off
+SIZES = (24, 57)  # pixels of a digit's square, before its empty margin is cut off
 _MOST = 5  # digits in a scene
 _INK = 0.35  # of the full stroke: what counts as the digit
 _TRIES = 20
@@ -38,19 +38,22 @@ class Scene:
     classes: Classes
 
 
-def scenes(count: int, *, seed: int = 0, side: int = SIDE, part: slice = slice(None)) -> Iterator[Scene]:
-    """Yields `count` scenes of 1 to 5 digits, drawn from the `part` of the digits."""
+def scenes(
+    count: int, *, seed: int = 0, side: int = SIDE, part: slice = slice(None), sizes: tuple[int, int] = SIZES
+) -> Iterator[Scene]:
+    """Yields `count` scenes of 1 to 5 digits, drawn from the `part` of the digits; `sizes` bound their squares, in
+    pixels of a scene with sides of `SIDE`."""
     digits, rng = load_digits(), np.random.default_rng(seed)
     order = np.random.default_rng(0).permutation(len(digits.target))[part]
     photographs = [Image.fromarray(pixels) for pixels in load_sample_images().images]
     for _ in range(count):
-        yield _scene(digits.images[order], digits.target[order], photographs, side, rng)
+        yield _scene(digits.images[order], digits.target[order], photographs, side, sizes, rng)
 
 
-def by_split(count: int, *, side: int = SIDE) -> Iterator[tuple[str, list[Scene]]]:
+def by_split(count: int, *, side: int = SIDE, sizes: tuple[int, int] = SIZES) -> Iterator[tuple[str, list[Scene]]]:
     """Yields each split's name and its scenes, `count` in all: no digit is in two splits."""
     for seed, (split, (share, part)) in enumerate(PARTS.items()):
-        yield split, list(scenes(round(share * count), seed=seed, side=side, part=part))
+        yield split, list(scenes(round(share * count), seed=seed, side=side, part=part, sizes=sizes))
 
 
 def _scene(
@@ -58,6 +61,7 @@ def _scene(
     labels: npt.NDArray[np.int64],
     photographs: list[Image.Image],
     side: int,
+    sizes: tuple[int, int],
     rng: np.random.Generator,
 ) -> Scene:
     canvas = np.asarray(_ground(photographs[rng.integers(len(photographs))], side, rng), dtype=np.float32).copy()
@@ -65,7 +69,7 @@ def _scene(
     boxes: list[tuple[int, int, int, int, int]] = []
     for _ in range(int(rng.integers(1, _MOST + 1))):
         at = int(rng.integers(len(labels)))
-        alpha = _glyph(strokes[at], round(int(rng.integers(*_SIZES)) * side / SIDE))
+        alpha = _glyph(strokes[at], round(int(rng.integers(*sizes)) * side / SIDE))
         height, width = alpha.shape
         for _ in range(_TRIES):
             left, top = int(rng.integers(side - width)), int(rng.integers(side - height))
