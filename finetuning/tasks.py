@@ -18,9 +18,9 @@ from finetuning.engine.events import Event
 from finetuning.models import Attempt, Dataset, Run
 from finetuning.models.datasets import DatasetStatus
 from finetuning.runner import Ending, Outcome, run_engine
-from finetuning.services import datasets, leases, runs, signing, verifications, workspaces
+from finetuning.services import datasets, leases, runs, verifications, workspaces
 from finetuning.services.journals import Journal
-from marketplace import storage
+from marketplace import signing, storage
 from marketplace.errors import DomainError
 from marketplace.queue_settings import CHECK_DEADLINE_SECONDS
 from models_catalog.models import Release

@@ -14,7 +14,21 @@ MAX_COLUMNS = 9
 # Rights to act, and secrets: not even to be looked at.
 _HIDDEN = frozenset({"token", "secret", "digest"})
 # What the names of rows are made of: followed in the list's one query, so that no row costs another.
-_NAMED_BY = ("namespace", "listing", "release", "licensee", "terms", "author", "dataset", "artifact", "owner", "parent")
+_NAMED_BY = frozenset(
+    [
+        "namespace",
+        "listing",
+        "release",
+        "licensee",
+        "terms",
+        "author",
+        "dataset",
+        "artifact",
+        "owner",
+        "parent",
+        "user",
+    ]  # of their `__str__`
+)
 _DEPTH = 3
 _LONG = (models.TextField, models.JSONField)
 

@@ -19,6 +19,11 @@ class Decision:
     def __bool__(self) -> bool:
         return self.allowed
 
+    @property
+    def sentences(self) -> list[str]:
+        """Each reason with what would fix it; nothing where a single one is what `why` says already."""
+        return [f"{reason['words']} {reason['fix']}" for reason in self.reasons] if len(self.reasons) > 1 else []
+
 
 ALLOW = Decision(allowed=True)
 
@@ -47,6 +52,6 @@ def require(decision: Decision) -> None:
         raise (Conflict if decision.is_about_state else Denied)(
             decision.code,
             decision.why,
-            items=[f"{reason['words']} {reason['fix']}" for reason in decision.reasons],
+            items=decision.sentences,
             extra={"reasons": [dict(reason) for reason in decision.reasons]} if decision.reasons else None,
         )

@@ -213,7 +213,9 @@ else:
     EMAIL_FILE_PATH = DATA_DIR / "mail"
 EMAIL_TIMEOUT = 10  # seconds; the slot that sends has other work
 # Where links in emails lead: nobody's request is there to ask.
-SITE_URL = env.str("SITE_URL", default=f"https://{ALLOWED_HOSTS[0]}" if PRODUCTION else f"http://{HOST}:{PORT}")
+SITE_URL = env.str(
+    "SITE_URL", default=f"https://{ALLOWED_HOSTS[0].lstrip('.')}" if PRODUCTION else f"http://{HOST}:{PORT}"
+)
 DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="marketplace@localhost")
 
 LANGUAGE_CODE = "en"
@@ -286,6 +288,7 @@ REST_FRAMEWORK = {
     "DEFAULT_THROTTLE_RATES": {
         "anon": env.str("RATE_LIMIT_ANONYMOUS", default="120/min"),
         "user": env.str("RATE_LIMIT_USER", default="1200/min"),
+        "license_key": env.str("RATE_LIMIT_LICENSE_KEY", default="60/min"),
     },
 }
 SPECTACULAR_SETTINGS = {

@@ -18,3 +18,10 @@ class AnonymousThrottle(AnonRateThrottle):
 
 class UserThrottle(UserRateThrottle):
     cache = _counts
+
+
+class LicenseKeyThrottle(AnonRateThrottle):
+    """Of calls that show a license key: guessing must not pay, and nobody is signed in there."""
+
+    scope = "license_key"
+    cache = _counts

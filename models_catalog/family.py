@@ -41,6 +41,7 @@ class Node:
     generation: int  # below 0: ancestors; 0: the release itself; above: what was made from it
     title: str
     digest: str
+    terms_name: str = ""
     release: Release | None = None
     is_dataset: bool = False
     has_receipt: bool = False
@@ -99,7 +100,7 @@ def family(release: Release, user: User | AnonymousUser) -> Family:
     return Family(told, links, whole_up and whole_down)
 
 
-def ancestry(release: Release) -> tuple[list[Release], list[LineageEdge]]:
+def ancestors_and_edges(release: Release) -> tuple[list[Release], list[LineageEdge]]:
     """Returns every ancestor, the nearest first, and every edge between them and the release: for documents,
     which are the same for every reader."""
     generations = {release.pk: 0}
@@ -122,7 +123,7 @@ def _walk(
         edges = [
             edge
             for batch in _batches(frontier)
-            for edge in LineageEdge.objects.filter(**{f"{here}__in": batch}).order_by("pk")
+            for edge in LineageEdge.objects.filter(**{f"{here}__in": batch}).select_related("terms").order_by("pk")
         ]
         found += edges
         reached = {getattr(edge, f"{there}_id") for edge in edges} - {None} - generations.keys()
@@ -162,7 +163,8 @@ def _node(row: Release, generation: int) -> Node:
         generation,
         str(row),
         digest,
-        release=row,
+        row.terms.name,
+        row,
         has_receipt=row.has_receipt,  # type: ignore[attr-defined]  # annotated
         is_flagged=row.is_flagged,  # type: ignore[attr-defined]  # annotated
     )
@@ -175,7 +177,15 @@ def _dataset(edge: LineageEdge, datasets: dict[str, Node], child: Node | None) -
         return None
     key = f"d-{edge.dataset_sha256[:16]}"
     return datasets.setdefault(
-        key, Node(key, child.generation - 1, edge.dataset_name, edge.dataset_sha256, is_dataset=True)
+        key,
+        Node(
+            key,
+            child.generation - 1,
+            edge.dataset_name,
+            edge.dataset_sha256,
+            edge.terms.name if edge.terms else "",
+            is_dataset=True,
+        ),
     )
 
 

@@ -26,6 +26,22 @@ class AcceptForm(forms.Form):
     accept = forms.BooleanField(label="I have read these terms and accept them.")
 
 
+class SeatForm(forms.Form):
+    """`member` is `USER:` or `USER:TOKEN`."""
+
+    member = forms.ChoiceField(label="Give a seat to")
+
+    def __init__(self, *args: Any, choices: list[tuple[str, str]], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["member"].choices = choices  # type: ignore[attr-defined]  # ChoiceField's
+
+
+class TransferForm(forms.Form):
+    recipient = forms.CharField(
+        max_length=96, label="Pass it on to", help_text="The name of a person or an organization on this site."
+    )
+
+
 class PaymentForm(forms.Form):
     """The way to pay, where there is more than one."""
 

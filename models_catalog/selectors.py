@@ -3,22 +3,41 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import django_filters
 from django.contrib.auth.models import AnonymousUser
 from django.core.paginator import Page, Paginator
-from django.db.models import Count, Exists, F, OuterRef, Prefetch, Q, QuerySet
+from django.db.models import Count, Exists, F, IntegerField, OuterRef, Prefetch, Q, QuerySet, Subquery, Value
+from django.db.models.functions import Coalesce
 from django.forms import CheckboxSelectMultiple
+from django.utils import timezone
 
 from marketplace.accounts.models import Namespace, User
 from marketplace.accounts.models.people import NamespaceQuerySet
+from marketplace.errors import Invalid
 from models_catalog import royalties
-from models_catalog.models import Flag, Grant, Incident, LicenseTerms, LineageEdge, Listing, Order, Release
+from models_catalog.models import (
+    Acceptance,
+    AccessRequest,
+    Flag,
+    Grant,
+    GrantTransfer,
+    Incident,
+    LicenseKey,
+    LicenseTerms,
+    LineageEdge,
+    Listing,
+    Order,
+    Release,
+    Seat,
+)
+from models_catalog.models.licensing import AccessRequestQuerySet, GrantState, RequestStatus
 from models_catalog.models.listings import FRAMEWORKS, TASKS
+from models_catalog.models.transfers import GrantTransferQuerySet
 from models_catalog.royalties import Claim
 from models_catalog.terms import Answer
 
@@ -50,6 +69,7 @@ _ORDERINGS: dict[str, list[Any]] = {
 }
 
 
+Row = TypeVar("Row", Grant, AccessRequest)
 MAX_QUERY = 200  # characters; a database refuses patterns of many thousands
 MAX_NAME = 96
 _NOBODY = 0  # no namespace has this key
@@ -316,5 +336,83 @@ def licenses_of(user: User) -> QuerySet[Grant]:
     )
 
 
+def grants_shown(user: User | AnonymousUser) -> QuerySet[Grant]:
+    """The grants that exist for the user, on either side, with what a page of one shows."""
+    hint = LicenseKey.objects.live().filter(grant=OuterRef("pk")).values("hint")[:1]
+    taken = Seat.objects.taken(timezone.now()).filter(grant=OuterRef("pk"))
+    return (
+        Grant.objects.visible_to(user)
+        .select_related("listing__namespace", "terms", "licensee__organization", "accepted_by", "order")
+        .annotate(seats_taken=_number(taken, of="grant"), key_hint=Coalesce(Subquery(hint), Value("")))
+    )
+
+
+def grants_of(user: User, asked: Mapping[str, str], *, now: datetime) -> QuerySet[Grant]:
+    """Grants held, or with `side=vendor` given, narrowed by `status`, `licensee` and `listing`. Raises Invalid
+    (`bad_filter`)."""
+    side, state = asked.get("side", "licensee"), asked.get("status", "")
+    _check_choice("side", side, ["licensee", "vendor"])
+    _check_choice("status", state, ["", *GrantState.values])
+    writable = Namespace.objects.writable_by(user)
+    rows = Grant.objects.filter(listing__namespace__in=writable) if side == "vendor" else Grant.objects.held_by(user)
+    rows = rows.in_state(state, now) if state else rows
+    if licensee := asked.get("licensee"):
+        rows = rows.filter(licensee__name__iexact=licensee[:MAX_NAME])
+    shown = rows.select_related("listing__namespace", "terms", "licensee", "accepted_by").order_by("-accepted_at")
+    return _of_listing(shown, asked.get("listing", ""))
+
+
+def _of_listing(rows: QuerySet[Row], listing: str) -> QuerySet[Row]:
+    namespace, _, name = listing.partition("/")
+    if not listing:
+        return rows
+    return rows.filter(listing__namespace__name__iexact=namespace[:MAX_NAME], listing__name__iexact=name[:MAX_NAME])
+
+
+def _check_choice(name: str, given: str, known: list[str]) -> None:
+    if given not in known:
+        raise Invalid("bad_filter", f"{name} is one of {', '.join(filter(None, known))}.", field=name)
+
+
+def seats_of(grant: Grant, *, now: datetime) -> QuerySet[Seat]:
+    return Seat.objects.taken(now).filter(grant=grant).select_related("user", "token").order_by("since", "id")
+
+
+def usernames(users: Iterable[int]) -> list[tuple[int, str]]:
+    return list(User.objects.filter(pk__in=list(users)).order_by("username").values_list("pk", "username"))
+
+
+def transfers_shown(user: User) -> GrantTransferQuerySet:
+    facts = ("grant__listing__namespace", "grant__terms", "grant__licensee", "recipient", "offered_by")
+    return GrantTransfer.objects.visible_to(user).select_related(*facts)
+
+
+def with_receipt_facts(rows: QuerySet[Acceptance]) -> QuerySet[Acceptance]:
+    return rows.select_related("user", "licensee", "listing__namespace", "terms")
+
+
+def access_requests_shown(user: User | AnonymousUser) -> AccessRequestQuerySet:
+    facts = ("listing__namespace", "requester", "requested_by", "decided_by", "terms")
+    return AccessRequest.objects.visible_to(user).with_place().select_related(*facts)
+
+
+def access_requests_of(user: User, asked: Mapping[str, str]) -> QuerySet[AccessRequest]:
+    """Requests made, or with `side=vendor` those to decide, narrowed by `status` and `listing`. Raises Invalid
+    (`bad_filter`)."""
+    side, status = asked.get("side", "requester"), asked.get("status", "")
+    _check_choice("side", side, ["requester", "vendor"])
+    _check_choice("status", status, ["", *RequestStatus.values])
+    shown = access_requests_shown(user)
+    rows = shown.put_to(user) if side == "vendor" else shown.made_by(user)
+    rows = rows.filter(status=status) if status else rows
+    return _of_listing(rows, asked.get("listing", "")).order_by("-created_at")
+
+
 def open_orders_of(user: User) -> QuerySet[Order]:
     return Order.objects.visible_to(user).select_related("listing__namespace", "terms", "buyer", "placed_by")
+
+
+def _number(rows: QuerySet[Any], *, of: str) -> Coalesce:
+    """Counts rows apart, in a subquery: two joins in one query would multiply each other."""
+    counted = rows.order_by().values(of).annotate(number=Count("pk")).values("number")
+    return Coalesce(Subquery(counted, output_field=IntegerField()), 0)

@@ -638,8 +638,8 @@ def _wider_rights(child: Terms, bound: Effective) -> Iterator[Reason]:
 
 
 def _wider(node: Node, clause: str, right: Right | str, what: str, fix: str) -> Reason:
-    """`what` completes "lets no derivative have terms whose ..."."""
-    words = f"{_licensed(node)} lets no derivative be under terms of which one {what}."
+    """`what` completes "under an offer that ..."."""
+    words = f"{_licensed(node)} lets no derivative be under an offer that {what}."
     return Reason(node.name, clause, right, words, f"{fix}, or {_ask(node)}.")
 
 

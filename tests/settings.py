@@ -14,7 +14,7 @@ for name in ("ALLOWED_HOSTS", "SECRET_KEY", "DATABASE_URL", "BROKER_URL", "CACHE
     os.environ.pop(name, None)
 for name in ("STRIPE_SECRET_KEY", "STRIPE_WEBHOOK_SECRET", "SITE_FEE_BPS", "SITE_URL"):
     os.environ.pop(name, None)
-# The same tests on another database: Django makes `test_NAME` beside the named one, and removes it.
+# The same tests on another database; each run of the suite has one of its own there, which Django removes.
 if _url := os.environ.get("TEST_DATABASE_URL"):
     os.environ["DATABASE_URL"] = _url
 
@@ -25,8 +25,9 @@ os.environ["OMP_NUM_THREADS"] = os.environ["ENGINE_THREADS"] = "1"
 from marketplace.settings import *  # noqa: E402, F403
 
 # A file, as in production: threads and processes of a test then meet SQLite's real locks.
-if not os.environ.get("DATABASE_URL"):
-    DATABASES["default"]["TEST"] = {"NAME": os.path.join(_folder, "test.sqlite3")}  # noqa: F405
+_name = f"test_market_{os.getpid()}" if _url else os.path.join(_folder, "test.sqlite3")
+DATABASES["default"]["TEST"] = {"NAME": _name}  # noqa: F405
+if not _url:
     # No test cuts the power. The running product keeps FULL, and its tests meet it.
     _options = DATABASES["default"]["OPTIONS"]  # noqa: F405
     _options["init_command"] = _options["init_command"].replace("synchronous=FULL", "synchronous=OFF")

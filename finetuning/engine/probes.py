@@ -112,9 +112,9 @@ def by_folds(path: list[heads.Point], train: heads.Samples, groups: intervals.In
     fold, sums = folds.stratified(labels, groups, count=count, seed=0), dict.fromkeys(heads.REGULARIZATIONS, 0.0)
     for number in range(count):
         held = torch.from_numpy(fold == number)
-        parts = (heads.Samples(train.features[which], train.labels[which]) for which in (~held, held))
+        kept, left = (heads.Samples(train.features[which], train.labels[which]) for which in (~held, held))
         found = {}
-        for point in heads.regularization_path(*parts, classes):
+        for point in heads.regularization_path(kept, left, classes):
             runtime.check_stop()
             found[point.regularization] = point.validation_loss * int(held.sum())
         for regularization in sums:  # a path that ends early has passed its best

@@ -15,6 +15,7 @@ from marketplace.decisions import require
 from marketplace.errors import Invalid, TooLarge
 from models_catalog import policies
 from models_catalog.models import Release
+from models_catalog.services import seats
 
 MAX_CLASSES, MAX_BOXES = 20, 100
 _TOP_DIGITS = 4
@@ -57,6 +58,7 @@ def predict(*, user: User, release: Release, given: bytes | str, top: int | None
     """Returns the likeliest classes, the boxes, or the mask, as docs/engine.md has it ("serve"). Raises what
     `may_predict` denies, Invalid for what cannot be read, Unavailable (`predictor_down`)."""
     require(policies.may_predict(user, release, now=timezone.now()))
+    seats.use(user=user, release=release, now=timezone.now())
     try:
         return predictor.predict(workspaces.lay_out(release), given, top=top)
     except Invalid as error:

@@ -17,14 +17,16 @@ from marketplace.accounts.services import notifications
 from marketplace.queue import Job, enqueue
 from models_catalog.models import Release
 from models_catalog.models.listings import ReleaseStatus
+from models_catalog.services import grants
 
 logger = logging.getLogger(__name__)
+TELL_EVERY_SECONDS = 3600
 
 
 def reap(*, now: datetime) -> int:
     """Ends expired attempts, queues their work again, and rings for rows whose message was lost.
     Returns how many rows it touched; safe to run in several processes at once."""
-    return _expire(now) + _poke(now) + _poke_emails(now)
+    return _expire(now) + _poke(now) + _poke_emails(now) + _tell_expiring(now)
 
 
 def _expire(now: datetime) -> int:
@@ -81,6 +83,13 @@ def _poke_emails(now: datetime) -> int:
         return 0
     enqueue(Job.SEND_EMAIL, late)
     return 1
+
+
+def _tell_expiring(now: datetime) -> int:
+    """Licenses that end soon: looked for once an hour."""
+    if not cache.add("tell:expiring", "told", timeout=TELL_EVERY_SECONDS):
+        return 0
+    return grants.tell_expiring(now=now)
 
 
 def _poke_checks(now: datetime) -> int:

@@ -14,8 +14,8 @@ from finetuning import policies
 from finetuning.engine import spec as engine
 from finetuning.models import Attempt, Dataset, DatasetVersion, Run
 from finetuning.models.runs import RunStatus
-from finetuning.services import leases, signing, workspaces
-from marketplace import storage
+from finetuning.services import leases, workspaces
+from marketplace import signing, storage
 from marketplace.accounts.models import User
 from marketplace.accounts.services import audit
 from marketplace.decisions import Decision, all_of, require
@@ -24,7 +24,7 @@ from marketplace.queue import Job, enqueue
 from models_catalog import policies as license_policies
 from models_catalog import selectors as catalog
 from models_catalog.models import Release
-from models_catalog.services import lineage
+from models_catalog.services import lineage, seats
 
 MAX_FAILURES = 3
 RELEASE_FOLDER = "release"  # of a run's artifacts: the files of the tuned weights
@@ -62,6 +62,7 @@ def launch(
             # Launches of one person count one after the other: SQLite's IMMEDIATE does it, PostgreSQL by this.
             User.objects.select_for_update(no_key=True).get(pk=user.pk)
             require(policies.has_quota(user))
+            seats.use(user=user, release=release, holder=dataset.owner, now=now)
             run = Run.objects.create(
                 owner=dataset.owner,
                 created_by=user,

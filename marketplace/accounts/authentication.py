@@ -22,6 +22,7 @@ class TokenAuthentication(BaseAuthentication):
         token = tokens.find(secret.strip(), now=timezone.now())
         if token is None:
             raise AuthenticationFailed("This token is not valid. Issue a new one on your tokens page.", "bad_token")
+        token.user.api_token = token
         return token.user, token
 
     def authenticate_header(self, request: Request) -> str:

@@ -16,12 +16,12 @@ from marketplace import downloads
 from marketplace.api import View
 from marketplace.clients import asker
 from marketplace.decisions import require
-from models_catalog import policies
+from models_catalog import ancestry, origins, policies
 from models_catalog.api.views import find_release
 from models_catalog.family import RECEIPT, family
 from models_catalog.models import Release
 from models_catalog.models.licensing import Credential
-from models_catalog.services import licensing, obligations
+from models_catalog.services import licensing, obligations, seats
 
 _BINARY = {(200, "application/zip"): OpenApiTypes.BINARY}
 
@@ -43,7 +43,7 @@ class NodeOutput(serializers.Serializer[Any]):
     dataset = serializers.SerializerMethodField()
     sha256 = serializers.CharField(source="digest")
     status = serializers.CharField(source="release.status", default=None, allow_null=True)
-    terms = serializers.CharField(source="release.terms.name", default=None, allow_null=True, help_text="By name")
+    terms = serializers.CharField(source="terms_name", help_text="By name; empty where nothing is told")
     terms_hash = serializers.CharField(source="release.terms.terms_hash", default=None, allow_null=True)
     is_flagged = serializers.BooleanField(help_text="An ancestor of it was withdrawn or quarantined")
     receipt = serializers.SerializerMethodField(help_text="The path of the file with its signed evaluation")
@@ -58,9 +58,22 @@ class NodeOutput(serializers.Serializer[Any]):
         return RECEIPT if node.has_receipt else None
 
 
+class ClauseOutput(serializers.Serializer[Any]):
+    """A clause of the release's terms and the ancestor that decided it; an empty origin is the vendor's own choice."""
+
+    clause = serializers.CharField(help_text="rights.fine_tune, prohibited_uses.surveillance, ...")
+    words = serializers.CharField()
+    answer = serializers.CharField(help_text="Of a right: allowed, with consent, not allowed")
+    origin = serializers.CharField()
+
+
 class FamilyOutput(serializers.Serializer[Any]):
     nodes = NodeOutput(many=True)
     links = LinkOutput(many=True)
+    clauses = ClauseOutput(many=True)
+    clashes = serializers.ListField(
+        child=serializers.DictField(), help_text="Why nothing that this was made of can be shared together"
+    )
     is_whole = serializers.BooleanField(help_text="False where the lineage is too large to be told at once")
 
 
@@ -77,7 +90,15 @@ class Lineage(View):
     @extend_schema(summary="The whole lineage of a release", responses=FamilyOutput)
     def get(self, request: Request, namespace: str, name: str, version: str) -> Response:
         release = find_release(request, namespace, name, version)
-        return Response(FamilyOutput(family(release, request.user)).data)
+        found, bound = family(release, request.user), ancestry.bounds_of(release, user=request.user)
+        told = {
+            "nodes": found.nodes,
+            "links": found.links,
+            "is_whole": found.is_whole,
+            "clauses": origins.clauses(release.terms.value, bound),
+            "clashes": [reason.as_json() for reason in bound.clashes],
+        }
+        return Response(FamilyOutput(told).data)
 
 
 def _published(request: Request, namespace: str, name: str, version: str) -> Release:
@@ -130,6 +151,7 @@ class Everything(View):
     def get(self, request: Request, namespace: str, name: str, version: str) -> HttpResponseBase:
         release = _published(request, namespace, name, version)
         require(policies.may_download(request.user, release, now=timezone.now()))
+        seats.use(user=request.user, release=release, now=timezone.now())
         plain = request._request  # noqa: SLF001
         response = downloads.archive_response(
             plain, archive=obligations.everything(release), filename=obligations.zip_name(release)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.utils import timezone
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from marketplace.inputs import Input
-from models_catalog.models import Grant, LicenseTerms, Release
+from models_catalog.models import LicenseTerms, Release
 from models_catalog.models.incidents import IncidentKind
 from models_catalog.models.lineage import Relation
 from models_catalog.models.listings import FRAMEWORKS, TASKS
@@ -246,28 +245,3 @@ class YankInput(Input):
 
 class QuarantineInput(Input):
     reason = serializers.CharField(max_length=300)
-
-
-class GrantInput(Input):
-    terms_hash = serializers.RegexField("^[0-9a-f]{64}$")
-    licensee = serializers.CharField(max_length=96, required=False)
-    payment = serializers.CharField(
-        max_length=20, required=False, help_text="How a price is paid: one of the quote's `payments`"
-    )
-
-
-class GrantOutput(serializers.Serializer[Any]):
-    id = serializers.UUIDField()
-    status = serializers.SerializerMethodField()
-    licensee = serializers.CharField(source="licensee.name")
-    listing = serializers.CharField()
-    terms_hash = serializers.CharField(source="terms.terms_hash")
-    accepted_by = serializers.CharField(source="accepted_by.username")
-    accepted_at = serializers.DateTimeField()
-    expires_at = serializers.DateTimeField(allow_null=True)
-
-    @extend_schema_field(serializers.ChoiceField(choices=["active", "expired", "revoked"]))
-    def get_status(self, grant: Grant) -> str:
-        if grant.revoked_at:
-            return "revoked"
-        return "expired" if grant.expires_at and grant.expires_at <= timezone.now() else "active"

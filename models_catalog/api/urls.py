@@ -1,10 +1,12 @@
 """Mounted at /api/v1/."""
 
-from django.urls import path
+from django.urls import path, re_path
 
-from models_catalog.api import books, community, desks, incidents, lineage, orders, views
+from models_catalog.api import access_requests, books, community, desks, grants, incidents, lineage, orders, views
 
 _LISTING = "listings/<str:namespace>/<str:name>/"
+_GRANT = "grants/<uuid:pk>/"
+_REQUEST = "access-requests/<uuid:pk>/"
 _RELEASE = _LISTING + "releases/<str:version>/"
 
 urlpatterns = [
@@ -12,7 +14,7 @@ urlpatterns = [
     path("terms/", views.TermsView.as_view(), name="api_terms"),
     path("listings/excluded/", views.ExcludedView.as_view(), name="api_listings_excluded"),
     path(_LISTING, views.ListingView.as_view(), name="api_listing"),
-    path(_LISTING + "grants/", views.Grants.as_view(), name="api_grants"),
+    path(_LISTING + "grants/", grants.ListingGrants.as_view(), name="api_listing_grants"),
     path(_LISTING + "quote/", orders.QuoteView.as_view(), name="api_quote"),
     path(_LISTING + "statistics/", desks.StatisticsView.as_view(), name="api_statistics"),
     path(_LISTING + "reviews/<int:pk>/answer/", community.ReviewAnswerView.as_view(), name="api_review_answer"),
@@ -47,6 +49,27 @@ urlpatterns = [
     path("incidents/<int:pk>/", incidents.IncidentView.as_view(), name="api_incident"),
     path("incidents/<int:pk>/affected/", incidents.Affected.as_view(), name="api_affected"),
     path(_RELEASE + "artifacts/<path:path>", views.ArtifactUpload.as_view(), name="api_artifact"),
+    path("grants/", grants.Grants.as_view(), name="api_grants"),
+    path(_GRANT, grants.GrantView.as_view(), name="api_grant"),
+    path(_GRANT + "renew/", grants.Renewal.as_view(), name="api_grant_renew"),
+    path(_GRANT + "revoke/", grants.Revocation.as_view(), name="api_grant_revoke"),
+    path(_GRANT + "transfer/", grants.GrantTransferOffer.as_view(), name="api_grant_transfer"),
+    path(_GRANT + "seats/", grants.Seats.as_view(), name="api_seats"),
+    path(_GRANT + "seats/<int:seat>/", grants.SeatView.as_view(), name="api_seat"),
+    path(_GRANT + "key/", grants.Key.as_view(), name="api_license_key"),
+    path(_GRANT + "license-file/", grants.LicenseFile.as_view(), name="api_license_file"),
+    path(_GRANT + "receipt/", grants.ConsentReceipt.as_view(), name="api_consent_receipt"),
+    path("grant-transfers/", grants.Transfers.as_view(), name="api_transfers"),
+    path("grant-transfers/<uuid:pk>/", grants.TransferView.as_view(), name="api_transfer"),
+    path("grant-transfers/<uuid:pk>/accept/", grants.TransferAcceptance.as_view(), name="api_transfer_accept"),
+    # Keygen's own path has no slash at its end.
+    re_path(r"^licenses/actions/validate-key/?$", grants.ValidateKey.as_view(), name="api_validate_key"),
+    path("signing-key/", grants.SigningKey.as_view(), name="api_signing_key"),
+    path("access-requests/", access_requests.AccessRequests.as_view(), name="api_access_requests"),
+    path(_REQUEST, access_requests.AccessRequestDetail.as_view(), name="api_access_request"),
+    path(_REQUEST + "cancel/", access_requests.Cancellation.as_view(), name="api_access_request_cancel"),
+    path(_REQUEST + "approve/", access_requests.Approval.as_view(), name="api_access_request_approve"),
+    path(_REQUEST + "reject/", access_requests.Rejection.as_view(), name="api_access_request_reject"),
     path("orders/", orders.Orders.as_view(), name="api_orders"),
     path("orders/<uuid:pk>/", orders.OneOrder.as_view(), name="api_order"),
     path("orders/<uuid:pk>/settle/", orders.Settle.as_view(), name="api_order_settle"),

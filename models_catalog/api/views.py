@@ -21,17 +21,15 @@ from marketplace.api import RawBody, View
 from marketplace.clients import asker
 from marketplace.decisions import require
 from marketplace.errors import Invalid
-from marketplace.idempotency import idempotent, require_key
 from models_catalog import intents, policies, selectors
-from models_catalog.api import money_shapes
 from models_catalog.api import serializers as shapes
 from models_catalog.intent_search import Judged, judge
 from models_catalog.intents import INTENTS
-from models_catalog.models import Flag, LineageEdge, Listing, Order, Release
+from models_catalog.models import Flag, LineageEdge, Listing, Release
 from models_catalog.models.licensing import Credential
 from models_catalog.plain_words import in_plain_words
 from models_catalog.presets import OFFERS
-from models_catalog.services import licensing, lineage, offers, publishing
+from models_catalog.services import licensing, lineage, offers, publishing, seats
 from models_catalog.terms import Terms, as_json
 
 
@@ -237,6 +235,7 @@ class ArtifactUpload(View):
         release = find_release(request, namespace, name, version)
         artifact = get_object_or_404(release.artifacts, path=path)
         require(policies.may_download(request.user, release, now=timezone.now()))
+        seats.use(user=request.user, release=release, now=timezone.now())
         plain = request._request  # noqa: SLF001 - DRF's own way to Django's request
         filename = path.rpartition("/")[2]
         response = downloads.blob_response(plain, sha256=artifact.sha256, size=artifact.bytes, filename=filename)
@@ -299,47 +298,3 @@ class Parents(View):
             now=timezone.now(),
         )
         return Response(shapes.ReleaseOutput(find_release(request, namespace, name, version)).data, status=201)
-
-
-class Grants(View):
-    read_scope = "licenses:read"
-    write_scope = "licenses:write"
-
-    @extend_schema(summary="Your grants of a listing", responses=shapes.GrantOutput(many=True))
-    def get(self, request: Request, namespace: str, name: str) -> Response:
-        listing = find_listing(request, namespace, name)
-        held = selectors.licenses_of(request.user).filter(listing=listing)
-        return self.paginated(held, shapes.GrantOutput, ordering="-accepted_at")
-
-    @extend_schema(
-        summary="Accept the terms, by their hash",
-        request=shapes.GrantInput,
-        responses={201: shapes.GrantOutput, 202: money_shapes.OrderOutput},
-    )
-    @idempotent()
-    def post(self, request: Request, namespace: str, name: str) -> Response:
-        listing = find_listing(request, namespace, name)
-        fields = _checked(shapes.GrantInput(data=request.data))
-        if listing.latest_release is None:
-            raise Http404
-        licensee = namespace_named(fields["licensee"], field="licensee") if "licensee" in fields else None
-        if _costs_money(request, listing.latest_release, fields["terms_hash"], licensee):
-            require_key(request)
-        accepted = licensing.accept_terms(
-            user=request.user,
-            release=listing.latest_release,
-            terms_hash=fields["terms_hash"],
-            licensee=licensee,
-            payment=fields.get("payment", ""),
-            now=timezone.now(),
-        )
-        if isinstance(accepted, Order):
-            return Response(money_shapes.OrderOutput(accepted).data, status=202)
-        return Response(shapes.GrantOutput(accepted).data, status=201)
-
-
-def _costs_money(request: Request, release: Release, terms_hash: str, licensee: Namespace | None) -> bool:
-    """Would accepting place an order that is to be paid?"""
-    if not release.terms.price_minor or terms_hash != release.terms.terms_hash:
-        return False
-    return policies.may_license(request.user, release, now=timezone.now(), holder=licensee).allowed

@@ -1,3 +1,4 @@
+from models_catalog.models.consent import Acceptance
 from models_catalog.models.incidents import Flag, Incident
 from models_catalog.models.ledger import LedgerAccount, LedgerEntry, LedgerTransaction, Payout, PayoutBatch
 from models_catalog.models.licensing import AccessRequest, ClauseSet, Download, Grant, LicenseTerms
@@ -6,8 +7,11 @@ from models_catalog.models.listings import Artifact, Listing, Release
 from models_catalog.models.moderation import Report, Takedown
 from models_catalog.models.orders import Order, PaymentEvent
 from models_catalog.models.reviews import Answer, CitedEvaluation, Question, Review, ReviewVersion
+from models_catalog.models.seats import LicenseKey, Seat
+from models_catalog.models.transfers import GrantTransfer
 
 __all__ = [
+    "Acceptance",
     "AccessRequest",
     "Answer",
     "Artifact",
@@ -16,10 +20,12 @@ __all__ = [
     "Download",
     "Flag",
     "Grant",
+    "GrantTransfer",
     "Incident",
     "LedgerAccount",
     "LedgerEntry",
     "LedgerTransaction",
+    "LicenseKey",
     "LicenseTerms",
     "LineageEdge",
     "Listing",
@@ -32,6 +38,7 @@ __all__ = [
     "Report",
     "Review",
     "ReviewVersion",
+    "Seat",
     "Takedown",
     "WeightsOrigin",
 ]

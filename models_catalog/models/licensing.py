@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import uuid
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from django.contrib.auth.models import AnonymousUser
 from django.db import models
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Count, Exists, OuterRef, Q, Subquery
 from django.utils import timezone
 
 from marketplace.accounts.models import Namespace, User
@@ -18,6 +18,7 @@ from models_catalog import terms as values
 if TYPE_CHECKING:
     from models_catalog.models.listings import Release, ReleaseQuerySet
 
+EXPIRING_SOON = timedelta(days=14)  # how long before its end a grant says so, and can be renewed
 _ANSWERS = [(answer.value, answer.value.capitalize()) for answer in values.Answer]
 
 
@@ -63,13 +64,45 @@ class LicenseTerms(models.Model):
         return plain_words.in_plain_words(self.value)
 
 
+class GrantState(models.TextChoices):
+    """What a grant's columns say at a time; `GrantQuerySet.in_state` and `Grant.state_at` are the two readers."""
+
+    ACTIVE = "active", "Active"
+    TRIAL = "trial", "Trial"
+    EXPIRING = "expiring", "Expiring soon"
+    EXPIRED = "expired", "Expired"
+    REVOKED = "revoked", "Revoked"
+    RENEWED = "renewed", "Renewed"
+    TRANSFERRED = "transferred", "Transferred"
+
+
 class GrantQuerySet(models.QuerySet["Grant"]):
     def visible_to(self, user: User | AnonymousUser) -> GrantQuerySet:
         mine = Namespace.objects.of(user)
         return self.filter(Q(licensee__in=mine) | Q(listing__namespace__in=mine)).distinct()
 
+    def current(self) -> GrantQuerySet:
+        """Neither revoked nor passed on nor replaced by a newer one; it may have expired."""
+        return self.filter(revoked_at__isnull=True, superseded_at__isnull=True, transferred_at__isnull=True)
+
     def active(self, now: datetime) -> GrantQuerySet:
-        return self.filter(Q(expires_at__isnull=True) | Q(expires_at__gt=now), revoked_at__isnull=True)
+        return self.current().filter(Q(expires_at__isnull=True) | Q(expires_at__gt=now))
+
+    def in_state(self, state: str, now: datetime) -> GrantQuerySet:
+        ended = {
+            GrantState.REVOKED.value: "revoked_at",
+            GrantState.TRANSFERRED.value: "transferred_at",
+            GrantState.RENEWED.value: "superseded_at",
+        }
+        if column := ended.get(state):
+            return self.filter(**{f"{column}__isnull": False})
+        if state == GrantState.EXPIRED:
+            return self.current().filter(expires_at__lte=now)
+        soon = Q(expires_at__lte=now + EXPIRING_SOON)
+        if state == GrantState.TRIAL:
+            return self.active(now).filter(is_trial=True)
+        bought = self.active(now).filter(is_trial=False)
+        return bought.filter(soon) if state == GrantState.EXPIRING else bought.exclude(soon)
 
     def covering(self, release: Release | None = None) -> GrantQuerySet:
         """Those that open the release: of its listing and of its very terms, so that other terms of a later
@@ -96,10 +129,19 @@ class Grant(models.Model):
     accepted_by = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+")
     accepted_at = models.DateTimeField()
     accepted_text_sha256 = models.CharField(max_length=64)
-    order = models.OneToOneField("Order", on_delete=models.PROTECT, related_name="grant")
+    acceptance = models.ForeignKey("Acceptance", null=True, on_delete=models.PROTECT, related_name="grants")
+    # A trial has no order, nor has what another licensee passed on.
+    order = models.OneToOneField("Order", null=True, on_delete=models.PROTECT, related_name="grant")
+    is_trial = models.BooleanField(default=False)
     expires_at = models.DateTimeField(null=True, blank=True)
+    expiry_told_at = models.DateTimeField(null=True, blank=True)  # when its holder was told that it ends soon
     revoked_at = models.DateTimeField(null=True, blank=True)
-    superseded_at = models.DateTimeField(null=True, blank=True)  # expired, and a newer one took its place
+    revoked_reason = models.CharField(max_length=500, blank=True)
+    superseded_at = models.DateTimeField(null=True, blank=True)  # a newer one took its place
+    transferred_at = models.DateTimeField(null=True, blank=True)
+    transferred_from = models.OneToOneField(
+        "self", null=True, blank=True, on_delete=models.PROTECT, related_name="transferred_to"
+    )
 
     objects = GrantQuerySet.as_manager()
 
@@ -108,13 +150,20 @@ class Grant(models.Model):
         constraints = [
             models.UniqueConstraint(
                 fields=["licensee", "listing", "terms"],
-                condition=Q(revoked_at__isnull=True, superseded_at__isnull=True),
+                condition=Q(revoked_at__isnull=True, superseded_at__isnull=True, transferred_at__isnull=True),
                 name="models_catalog_grant_once",
             ),
+            models.UniqueConstraint(
+                fields=["licensee", "listing", "terms"],
+                condition=Q(is_trial=True),
+                name="models_catalog_grant_trial_once",
+            ),
             models.CheckConstraint(
-                condition=Q(superseded_at__isnull=True)
-                | Q(expires_at__isnull=False, expires_at__lte=models.F("superseded_at")),
-                name="models_catalog_grant_superseded_expired",
+                condition=Q(is_trial=False) | Q(expires_at__isnull=False), name="models_catalog_grant_trial_ends"
+            ),
+            models.CheckConstraint(
+                condition=Q(is_trial=True) | Q(order__isnull=False) | Q(transferred_from__isnull=False),
+                name="models_catalog_grant_has_origin",
             ),
         ]
 
@@ -125,11 +174,65 @@ class Grant(models.Model):
     def is_expired(self) -> bool:
         return self.expires_at is not None and self.expires_at <= timezone.now()
 
+    def state_at(self, now: datetime) -> GrantState:
+        if self.revoked_at:
+            return GrantState.REVOKED
+        if self.transferred_at:
+            return GrantState.TRANSFERRED
+        if self.superseded_at:
+            return GrantState.RENEWED
+        if self.expires_at and self.expires_at <= now:
+            return GrantState.EXPIRED
+        if self.is_trial:
+            return GrantState.TRIAL
+        is_soon = self.expires_at is not None and self.expires_at <= now + EXPIRING_SOON
+        return GrantState.EXPIRING if is_soon else GrantState.ACTIVE
+
+    @property
+    def state(self) -> GrantState:
+        return self.state_at(timezone.now())
+
+    @property
+    def days_left(self) -> int | None:
+        """Whole days until it ends, rounded up, at least 0; None for one without end."""
+        if self.expires_at is None:
+            return None
+        return max(0, -(-(self.expires_at - timezone.now()) // timedelta(days=1)))
+
+    @property
+    def seats(self) -> int:
+        """How many members and tokens may use it at a time; 0 is no limit."""
+        return int(self.terms.document.get("seats", 0))
+
 
 class RequestStatus(models.TextChoices):
     PENDING = "pending", "Waiting for the vendor"
     APPROVED = "approved", "Approved"
     REJECTED = "rejected", "Rejected"
+    CANCELED = "canceled", "Withdrawn"
+
+
+class AccessRequestQuerySet(models.QuerySet["AccessRequest"]):
+    def visible_to(self, user: User | AnonymousUser) -> AccessRequestQuerySet:
+        """Of those who ask, and of the vendor's members who decide."""
+        return self.filter(
+            Q(requester__in=Namespace.objects.of(user)) | Q(listing__namespace__in=Namespace.objects.writable_by(user))
+        )
+
+    def made_by(self, user: User | AnonymousUser) -> AccessRequestQuerySet:
+        return self.filter(requester__in=Namespace.objects.of(user))
+
+    def put_to(self, user: User | AnonymousUser) -> AccessRequestQuerySet:
+        """Those that the user, as a writer of the vendor, may decide."""
+        return self.filter(listing__namespace__in=Namespace.objects.writable_by(user))
+
+    def with_place(self) -> AccessRequestQuerySet:
+        """Adds `place`: the number of this request among those of its listing that wait, 1 for the next one."""
+        ahead = AccessRequest.objects.filter(
+            listing=OuterRef("listing_id"), status=RequestStatus.PENDING, created_at__lte=OuterRef("created_at")
+        )
+        number = ahead.order_by().values("listing").annotate(number=Count("pk")).values("number")
+        return self.annotate(place=Subquery(number, output_field=models.IntegerField()))
 
 
 class AccessRequest(models.Model):
@@ -145,6 +248,10 @@ class AccessRequest(models.Model):
     answer = models.CharField(max_length=500, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
     decided_at = models.DateTimeField(null=True, blank=True)
+    decided_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
+    ask_again_at = models.DateTimeField(null=True, blank=True)  # of a rejection: from when on one may ask again
+
+    objects = AccessRequestQuerySet.as_manager()
 
     class Meta:
         ordering = ["-created_at"]

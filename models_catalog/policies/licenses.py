@@ -18,6 +18,7 @@ from models_catalog.models.listings import ReleaseStatus
 from models_catalog.plain_words import WORDS
 from models_catalog.policies.law import decide
 from models_catalog.policies.releases import may_manage
+from models_catalog.policies.seats import NEEDS_SEAT, may_sit
 from models_catalog.terms import Answer, Approval, Right
 from models_catalog.verdict import Node, judge_use
 
@@ -29,11 +30,12 @@ def may_license(user: Person, release: Release, *, now: datetime, holder: Namesp
     if not user.is_authenticated:
         return deny("sign_in", "Sign in to license this model.")
     holders = _holders(user, holder)
-    if holder is not None and not Namespace.objects.writable_by(user).filter(pk=holder.pk).exists():
-        return deny("not_a_member", f"Only writers of {holder} accept terms for it.")
+    if holder is not None and not (for_holder := may_accept_for(user, holder)).allowed:
+        return for_holder
     if holders.filter(pk=release.listing.namespace_id).exists():
         return deny("own_model", "This model is yours: you need no license for it.")
-    if Grant.objects.active(now).covering(release).filter(licensee__in=holders).exists():
+    # A trial is no reason against buying what was tried.
+    if Grant.objects.active(now).covering(release).filter(licensee__in=holders, is_trial=False).exists():
         return deny("already_licensed", "You hold this license already.")
     if release.is_quarantined:
         return _quarantined(release)
@@ -48,6 +50,12 @@ def may_license(user: Person, release: Release, *, now: datetime, holder: Namesp
     if release.terms.value.approval is Approval.MANUAL and not _is_approved(release, holders):
         return deny("approval_needed", "The vendor approves each licensee. Request access and say what for.")
     return ALLOW
+
+
+def may_accept_for(user: Person, licensee: Namespace) -> Decision:
+    if Namespace.objects.writable_by(user).filter(pk=licensee.pk).exists():
+        return ALLOW
+    return deny("not_a_member", f"Only writers of {licensee} accept terms for it.")
 
 
 def _holders(user: Person, holder: Namespace | None) -> NamespaceQuerySet:
@@ -154,17 +162,29 @@ def _may_work(user: Person, release: Release, right: Right, *, now: datetime, ho
     return _is_licensed(user, release, right, holders=_holders(user, holder), now=now, whom=whom)
 
 
+# What reaches others for good; a trial is for finding out, and ends.
+_PASSED_ON = frozenset({Right.REDISTRIBUTE, Right.SUBLICENSE, Right.SHARE_DERIVATIVES, Right.SELL_DERIVATIVES})
+
+
 def _is_licensed(
     user: Person, release: Release, right: Right, *, holders: NamespaceQuerySet, now: datetime, whom: str = ""
 ) -> Decision:
-    """Does one of the holders own the listing, or hold a grant that covers the release and gives the right?"""
+    """Does one of the holders own the listing, or hold a grant that covers the release, gives the right and has a
+    seat for the user?"""
     if holders.filter(pk=release.listing.namespace_id).exists():
         return ALLOW
     grants = Grant.objects.active(now).filter(listing=release.listing_id, licensee__in=holders)
-    answers = {grant.terms.value.answer(right) for grant in grants.covering(release).select_related("terms")}
-    if Answer.ALLOW in answers:
-        return _lets_its_licensees(release, right, user=user, holders=holders, now=now)
+    covering = list(grants.covering(release).select_related("terms", "licensee"))
+    answers = {grant.terms.value.answer(right) for grant in covering}
     name, words = release.terms.name, WORDS[right].lower()
+    if Answer.ALLOW in answers and right in _PASSED_ON and all(grant.is_trial for grant in covering):
+        return deny("trial_only", f"A trial does not reach this: {words}. Order the license first.")
+    if Answer.ALLOW in answers:
+        lets = _lets_its_licensees(release, right, user=user, holders=holders, now=now)
+        if lets.allowed and right in NEEDS_SEAT and user.is_authenticated:
+            seat = may_sit(user, covering, now=now)
+            return lets if seat.allowed else seat
+        return lets
     if Answer.ASK in answers:
         return deny("needs_approval", f"“{name}” asks for the vendor's consent: {words}.")
     if answers:

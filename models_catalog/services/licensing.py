@@ -13,10 +13,12 @@ from marketplace.clients import Asker
 from marketplace.decisions import require
 from marketplace.errors import Conflict
 from models_catalog import policies
-from models_catalog.models import Artifact, ClauseSet, Download, Grant, LicenseTerms, Order, Release
+from models_catalog.models import Acceptance, Artifact, ClauseSet, Download, Grant, LicenseTerms, Order, Release
+from models_catalog.models.consent import Purpose
 from models_catalog.models.licensing import Credential
 from models_catalog.models.orders import Receiver
-from models_catalog.services import orders, payments
+from models_catalog.services import consent, grants, orders, payments, seats
+from models_catalog.services.consent import UNKNOWN, Origin
 from models_catalog.terms import Right, Terms, as_json, clause_set, clause_set_sha256
 from models_catalog.validation import require_sound
 
@@ -60,29 +62,120 @@ def accept_terms(
     now: datetime,
     licensee: Namespace | None = None,
     payment: str = "",
+    origin: Origin = UNKNOWN,
 ) -> Grant | Order:
     """Accepts the release's terms for the licensee, by default the user: returns the grant, or for a price the
     order that leads to it, which is paid in the way that `payment` names. Accepting again what is held returns the
     same grant, and ordering again the same open order.
 
     `terms_hash` must be that of the terms that were shown. Raises Conflict (`terms_changed`), Invalid
-    (`bad_payment`) and Denied with what `may_license` and `may_price` say. Locks the listing and the release, so that nothing withdrawn is licensed."""
+    (`bad_payment`) and Denied with what `may_license` and `may_price` say.
+    Locks the listing and the release, so that nothing withdrawn is licensed."""
     holder = licensee or people.namespace_of(user)
     with transaction.atomic():
         locked = Release.objects.locked(release.pk)
-        if terms_hash != locked.terms.terms_hash:
-            raise Conflict("terms_changed", "The terms have changed since you read them. Read and accept them again.")
+        grants.require_hash(terms_hash, locked.terms.terms_hash)
         decision = policies.may_license(user, locked, now=now, holder=holder)
         if decision.code == "already_licensed":
             return Grant.objects.active(now).covering(locked).get(licensee=holder)
         require(decision)
-        require(policies.may_price(locked))
-        provider = payments.provider_for(locked.terms.price_minor, wanted=payment)
-        order = orders.place(user=user, holder=holder, release=locked, provider=provider.name, now=now)
-        if provider.begin(order):
-            return orders.settle(order=order, actor=user, received_by=Receiver.NOBODY, now=now)
-    payments.provider_named(order.provider).open(order)
+        accepted = _order(user, holder, locked, purpose=Purpose.LICENSE, payment=payment, origin=origin, now=now)
+    return _opened(accepted)
+
+
+def start_trial(
+    *,
+    user: User,
+    release: Release,
+    terms_hash: str,
+    now: datetime,
+    licensee: Namespace | None = None,
+    origin: Origin = UNKNOWN,
+) -> Grant:
+    """Accepts the release's terms for as long as their trial lasts, without payment; a trial that runs is
+    returned as it is. Raises Conflict (`terms_changed`, `trial_used`) and Denied with what `may_try` says. Locks
+    as `accept_terms`."""
+    holder = licensee or people.namespace_of(user)
+    with transaction.atomic():
+        locked = Release.objects.locked(release.pk)
+        grants.require_hash(terms_hash, locked.terms.terms_hash)
+        running = Grant.objects.active(now).covering(locked).filter(licensee=holder, is_trial=True).first()
+        if running is not None and policies.may_accept_for(user, holder).allowed:
+            return running
+        require(policies.may_try(user, locked, now=now, holder=holder))
+        acceptance = _accept(user, holder, locked, purpose=Purpose.TRIAL, origin=origin, now=now)
+        return grants.give_trial(acceptance=acceptance, now=now)
+
+
+def renew(
+    *, user: User, grant: Grant, terms_hash: str, now: datetime, payment: str = "", origin: Origin = UNKNOWN
+) -> Grant | Order:
+    """Accepts the grant's terms for another term, which begins where the present one ends: returns the new grant,
+    or for a price the order that leads to it. Raises Conflict (`terms_changed`, `not_renewable`, `not_offered`)
+    and Denied with what `may_renew` says. Locks as `accept_terms`."""
+    with transaction.atomic():
+        require(policies.may_renew(user, grant, now=now))
+        release = policies.offering(grant.listing, grant.terms)
+        if release is None:  # withdrawn since the policy looked
+            raise Conflict("not_offered", "The vendor offers no version under these terms any more.")
+        locked = Release.objects.locked(release.pk)
+        grants.require_hash(terms_hash, locked.terms.terms_hash)
+        grant.refresh_from_db()
+        require(policies.may_renew(user, grant, now=now))
+        accepted = _order(
+            user, grant.licensee, locked, purpose=Purpose.RENEWAL, payment=payment, origin=origin, now=now
+        )
+    return _opened(accepted)
+
+
+def _order(
+    user: User,
+    holder: Namespace,
+    release: Release,
+    *,
+    purpose: Purpose,
+    payment: str,
+    origin: Origin,
+    now: datetime,
+) -> Grant | Order:
+    require(policies.may_price(release))
+    provider = payments.provider_for(release.terms.price_minor, wanted=payment)
+    order = orders.place(user=user, holder=holder, release=release, provider=provider.name, now=now)
+    if not Acceptance.objects.filter(order=order).exists():
+        _accept(user, holder, release, purpose=purpose, origin=origin, now=now, order=order)
+    if provider.begin(order):
+        return orders.settle(order=order, actor=user, received_by=Receiver.NOBODY, now=now)
     return order
+
+
+def _opened(accepted: Grant | Order) -> Grant | Order:
+    """Asks the payment provider for its page, outside the transaction: that may be a call over the network."""
+    if isinstance(accepted, Order):
+        payments.provider_named(accepted.provider).open(accepted)
+    return accepted
+
+
+def _accept(
+    user: User,
+    holder: Namespace,
+    release: Release,
+    *,
+    purpose: Purpose,
+    origin: Origin,
+    now: datetime,
+    order: Order | None = None,
+) -> Acceptance:
+    return consent.record(
+        user=user,
+        licensee=holder,
+        listing=release.listing,
+        terms=release.terms,
+        version=release.version,
+        purpose=purpose,
+        origin=origin,
+        now=now,
+        order=order,
+    )
 
 
 def record_downloads(*, release: Release, user: User, asker: Asker, credential: Credential, now: datetime) -> None:
@@ -93,8 +186,9 @@ def record_downloads(*, release: Release, user: User, asker: Asker, credential: 
 
 
 def record_download(*, artifact: Artifact, user: User, asker: Asker, credential: Credential, now: datetime) -> None:
-    """Counts one file that is about to be served, once a day however often it is begun; the caller has asked
-    `may_download`."""
+    """Counts one file that is about to be served, once a day however often it is begun, and takes the user's seat;
+    the caller has asked `may_download`. Raises Denied (`no_seat`) where somebody else took the last one since."""
+    seats.use(user=user, release=artifact.release, now=now)
     row = Download(
         artifact=artifact,
         user=user,

@@ -23,6 +23,7 @@ from cyclonedx.output.json import JsonV1Dot6
 from cyclonedx.spdx import is_supported_id
 
 from models_catalog.models import LineageEdge, Release
+from models_catalog.terms import Terms
 
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "urn:model-marketplace:bom")
 _RELATION = "marketplace:relation"
@@ -66,7 +67,7 @@ def _model(row: Release, *, named: bool) -> Component:
         name=row.listing.name if named else "a private model",
         version=row.version if named else digest[:12],
         description=row.listing.title if named else None,
-        licenses=[_license(row)],
+        licenses=[_license(row.terms.value)],
         hashes=[HashType(alg=HashAlgorithm.SHA_256, content=digest)],
         properties=[Property(name="marketplace:terms_hash", value=row.terms.terms_hash)],
         components=_files(row) if named else None,
@@ -85,9 +86,8 @@ def _files(row: Release) -> list[Component]:
     ]
 
 
-def _license(row: Release) -> License:
+def _license(terms: Terms) -> License:
     """By SPDX identifier where the license has one, else by name; the texts lie beside this document."""
-    terms = row.terms.value
     known = is_supported_id(terms.spdx_id)
     return DisjunctiveLicense(id=terms.spdx_id) if known else DisjunctiveLicense(name=terms.name)
 
@@ -97,6 +97,7 @@ def _dataset(edge: LineageEdge) -> Component:
         type=ComponentType.DATA,
         bom_ref=f"dataset:{edge.dataset_sha256}",
         name=edge.dataset_name or "a private dataset",
+        licenses=[_license(edge.terms.value)] if edge.terms else None,
         hashes=[HashType(alg=HashAlgorithm.SHA_256, content=edge.dataset_sha256)],
     )
 

@@ -10,16 +10,19 @@ import hashlib
 import re
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import count
 
 from django.http import Http404
 
 from marketplace import storage
 from marketplace.archives import Archive, Entry, layout
-from models_catalog.family import ancestry
+from models_catalog.family import ancestors_and_edges
 from models_catalog.models import LineageEdge, Release
 from models_catalog.models.lineage import Relation
 from models_catalog.plain_words import in_plain_words
+from models_catalog.presets import OWN_DATA
 from models_catalog.services import mlbom
+from models_catalog.terms import Terms
 
 FOLDER = "OBLIGATIONS"  # in an archive of the release, where its own files keep their paths
 BOM_FILE = "ml-bom.cdx.json"
@@ -57,17 +60,26 @@ class Document:
 def documents(release: Release) -> list[Document]:
     """Returns the documents of a release that was published. Reads the lineage, and the notices and license files
     that vendors gave. Raises Unavailable (`file_missing`)."""
-    ancestors, edges = ancestry(release)
+    ancestors, edges = ancestors_and_edges(release)
     chain = [release, *ancestors]
     bom = mlbom.bom(release, ancestors=ancestors, edges=edges, at=_date(release))
     return [
         _document("README.md", _overview(release, ancestors), "What you must do, in plain words"),
-        _document(CREDIT_FILE, _attribution(chain), "The credit to show"),
+        _document(CREDIT_FILE, _attribution(chain, _data(edges)), "The credit to show"),
         _document("NOTICE.txt", _notices(chain), "Notices of this model and of all that it comes from"),
         _document("CHANGES.md", _changes(release, chain, edges), "What was changed"),
-        *_license_texts(chain),
+        *_license_texts(chain, _data(edges)),
         Document(BOM_FILE, bom, "ML-BOM (CycloneDX 1.6)"),
     ]
+
+
+def _data(edges: list[LineageEdge]) -> dict[str, tuple[str, Terms]]:
+    """The data of the lineage by digest, with name and terms. An owner's own data ask for nothing."""
+    return {
+        edge.dataset_sha256: (edge.dataset_name, edge.terms.value)
+        for edge in edges
+        if edge.dataset_sha256 and edge.terms is not None and edge.terms.license_id != OWN_DATA.license_id
+    }
 
 
 def document(release: Release, path: str) -> Document:
@@ -117,8 +129,9 @@ def _overview(release: Release, ancestors: list[Release]) -> str:
     return "\n".join(lines)
 
 
-def _attribution(chain: list[Release]) -> str:
-    """One line for the release and each ancestor, and the credits that their terms word; each line once."""
+def _attribution(chain: list[Release], data: dict[str, tuple[str, Terms]]) -> str:
+    """One line for the release, each ancestor and licensed data, and the credits that their terms word; each line
+    once."""
     release = chain[0]
     lines: dict[str, None] = {}
     for row in chain:
@@ -127,8 +140,10 @@ def _attribution(chain: list[Release]) -> str:
             lines[f"{row.listing.title} ({row}) by {vendor}, licensed under {row.terms.name}."] = None
         else:
             lines[f"A model with the digest {row.manifest_sha256}, licensed under {row.terms.name}."] = None
-    for row in chain:
-        lines |= dict.fromkeys(line.strip() for line in row.terms.value.attribution_text.splitlines() if line.strip())
+    for name, terms in data.values():
+        lines[f"The data “{name}”, licensed under {terms.name}."] = None
+    for terms in (*(row.terms.value for row in chain), *(terms for _, terms in data.values())):
+        lines |= dict.fromkeys(line.strip() for line in terms.attribution_text.splitlines() if line.strip())
     return "\n".join(lines)
 
 
@@ -190,16 +205,21 @@ def _differences(release: Release, parent: Release) -> list[str]:
     return [f"{word}: {', '.join(sorted(paths))}" for word, paths in groups.items() if paths]
 
 
-def _license_texts(chain: list[Release]) -> list[Document]:
+def _license_texts(chain: list[Release], data: dict[str, tuple[str, Terms]]) -> list[Document]:
     """The texts of the terms and the LICENSE files that vendors gave; the same text once, by its SHA-256."""
     found: dict[str, Document] = {}
     for row in chain:
-        terms = row.terms.value
-        name = terms.spdx_id or terms.license_id if terms.license_id != "other" else terms.name
-        _keep(found, terms.text, terms.text_sha256, name, terms.name)
+        _keep_terms(found, row.terms.value)
         for sha256, path, size in _given(row, _LICENSE_NAMES):
             _keep(found, _text_of(sha256, size), sha256, "LICENSE", f"{path} of {name_of(row, chain[0])}")
+    for _, terms in data.values():
+        _keep_terms(found, terms)
     return list(found.values())
+
+
+def _keep_terms(found: dict[str, Document], terms: Terms) -> None:
+    name = terms.spdx_id or terms.license_id if terms.license_id != "other" else terms.name
+    _keep(found, terms.text, terms.text_sha256, name, terms.name)
 
 
 def _keep(found: dict[str, Document], text: str, sha256: str, name: str, title: str) -> None:
@@ -219,7 +239,14 @@ def bundle(release: Release) -> Archive:
 def everything(release: Release) -> Archive:
     """Returns all files of the release as they are, and the documents in a folder beside them, as one zip."""
     files = [Entry(file.path, file.bytes, blob_sha256=file.sha256) for file in release.artifacts.all()]
-    return layout([*files, *_entries(release, folder=f"{FOLDER}/")], at=_date(release))
+    return layout([*files, *_entries(release, folder=f"{_folder(release)}/")], at=_date(release))
+
+
+def _folder(release: Release) -> str:
+    """Returns a folder that no file of the release lies in, so that none passes for a document of this site."""
+    taken = {file.path.partition("/")[0].lower() for file in release.artifacts.all()}
+    names = (FOLDER if number == 1 else f"{FOLDER}-{number}" for number in count(1))
+    return next(name for name in names if name.lower() not in taken)
 
 
 def _entries(release: Release, *, folder: str) -> list[Entry]:

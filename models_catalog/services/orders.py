@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from django.db import transaction
 
@@ -11,10 +11,10 @@ from marketplace.accounts.models import Namespace, User
 from marketplace.accounts.services import audit
 from marketplace.decisions import require
 from marketplace.errors import Conflict
-from models_catalog import ancestry, policies
+from models_catalog import policies
 from models_catalog.models import Grant, Order, Release
 from models_catalog.models.orders import OrderStatus
-from models_catalog.services import bookkeeping, payments
+from models_catalog.services import bookkeeping, grants, payments
 
 
 def place(*, user: User, holder: Namespace, release: Release, provider: str, now: datetime) -> Order:
@@ -70,9 +70,8 @@ def _granted(order: Order, *, now: datetime) -> Grant:
 
 
 def settle(*, order: Order, actor: User | None, received_by: str, now: datetime, payment_reference: str = "") -> Grant:
-    """Pays the locked order, keeps its books, and grants what it is for; an expired grant makes room for the new
-    one. Raises Conflict (`already_licensed`)."""
-    grant = _grant(order, now=now)
+    """Pays the locked order, keeps its books, and grants what it is for. Raises Conflict (`already_licensed`)."""
+    grant = grants.give(order=order, now=now)
     fields = {"settled_by": actor, "settled_at": now, "received_by": received_by}
     if payment_reference:
         fields["payment_reference"] = payment_reference
@@ -80,38 +79,11 @@ def settle(*, order: Order, actor: User | None, received_by: str, now: datetime,
         raise Conflict("already_settled", "This order is settled already.")
     bookkeeping.record_sale(order=order, received_by=received_by, actor=actor, now=now)
     audit.record("order.settle", actor=actor, namespace=order.buyer, subject=order.listing, details=_told(order))
-    details = {"grant": str(grant.pk), "terms_hash": order.terms.terms_hash}
-    audit.record("license.grant", actor=order.placed_by, namespace=order.buyer, subject=order.listing, details=details)
     return grant
 
 
 def _told(order: Order) -> dict[str, str | int]:
     return {"order": str(order.pk), "amount_minor": order.amount_minor, "currency": order.currency}
-
-
-def _grant(order: Order, *, now: datetime) -> Grant:
-    same = Grant.objects.filter(
-        licensee=order.buyer_id,
-        listing=order.listing_id,
-        terms=order.terms_id,
-        revoked_at__isnull=True,
-        superseded_at__isnull=True,
-    )
-    if same.active(now).exists():
-        raise Conflict("already_licensed", "The buyer holds this license already. Cancel the order.")
-    same.update(superseded_at=now)
-    term = timedelta(days=order.terms.value.term_days)
-    ends = (now + term if term else None, ancestry.last_end(order))
-    return Grant.objects.create(
-        licensee=order.buyer,
-        listing=order.listing,
-        terms=order.terms,
-        accepted_by=order.placed_by,
-        accepted_at=order.placed_at,
-        accepted_text_sha256=order.terms.value.text_sha256,
-        order=order,
-        expires_at=min(filter(None, ends), default=None),
-    )
 
 
 def cancel_order(*, order: Order, actor: User, now: datetime) -> None:

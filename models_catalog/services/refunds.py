@@ -12,9 +12,9 @@ from marketplace.accounts.services import audit
 from marketplace.decisions import require
 from marketplace.errors import Conflict, Invalid
 from models_catalog import policies
-from models_catalog.models import Grant, Order
+from models_catalog.models import Order
 from models_catalog.models.orders import OrderStatus
-from models_catalog.services import bookkeeping, payments
+from models_catalog.services import bookkeeping, grants, payments
 
 
 def refund_order(*, order: Order, actor: User, reason: str, now: datetime, amount_minor: int | None = None) -> Order:
@@ -51,9 +51,5 @@ def record(*, order_id: uuid.UUID, actor: User | None, reason: str, now: datetim
         bookkeeping.record_refund(order=row, actor=actor, now=now)
         details = {"order": str(row.pk), "reason": reason.strip()[:300]}
         audit.record("order.refund", actor=actor, namespace=row.buyer, subject=row.listing, details=details)
-        grant = Grant.objects.select_for_update(of=("self",)).filter(order=row, revoked_at__isnull=True).first()
-        if grant is not None:
-            Grant.objects.filter(pk=grant.pk).update(revoked_at=now)
-            told = {"grant": str(grant.pk), "reason": "refunded"}
-            audit.record("license.revoke", actor=actor, namespace=row.buyer, subject=row.listing, details=told)
+        grants.end_bought(order=row, actor=actor, reason=f"Refunded: {reason.strip()}", now=now)
     return True

@@ -22,7 +22,7 @@ from models_catalog import cards, intents, policies, selectors, territories
 from models_catalog.intent_search import Judged, judge
 from models_catalog.models import Listing, Release
 from models_catalog.models.licensing import Credential
-from models_catalog.services import licensing
+from models_catalog.services import licensing, seats
 from models_catalog.terms import Answer
 from models_catalog.verdict import Plan
 from models_catalog.web.facets import chips, facets, intent_options
@@ -151,6 +151,7 @@ def download(request: HttpRequest, namespace: str, name: str, version: str, path
     release = find(request, namespace, name, version)
     artifact = get_object_or_404(release.artifacts, path=path)
     require(policies.may_download(request.user, release, now=timezone.now()))
+    seats.use(user=request.user, release=release, now=timezone.now())
     filename = path.rpartition("/")[2]
     response = downloads.blob_response(request, sha256=artifact.sha256, size=artifact.bytes, filename=filename)
     if downloads.is_a_download(request, response):

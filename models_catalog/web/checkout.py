@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import uuid
-
-from django.contrib.auth.decorators import login_required
+from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404, redirect, render
+from django.shortcuts import redirect, render
 from django.utils import timezone
 
 from marketplace.accounts.models import Namespace
 from marketplace.errors import DomainError
 from marketplace.html import add_error
-from models_catalog import policies, quotes, selectors
+from models_catalog import policies, quotes
 from models_catalog.forms import AcceptForm, AccessRequestForm, PaymentForm
-from models_catalog.models import AccessRequest, Grant, Order, Release
+from models_catalog.models import AccessRequest, Order, Release
 from models_catalog.services import access, licensing, payments
 from models_catalog.web.catalog import find
+from models_catalog.web.licenses import origin
 
 
 def checkout(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
@@ -36,7 +35,13 @@ def checkout(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
                 return _request_access(request, release, form, holder)
             return _accept(request, release, form, holder, payment=request.POST.get("payment", ""))
         except DomainError as error:
-            add_error(form, error)
+            # Terms that have changed are read anew: the form asks again, with their hash.
+            form = AcceptForm(initial=initial) if error.code == "terms_changed" else form
+            if form.is_bound:
+                add_error(form, error)
+            else:
+                messages.error(request, error.message)
+    earlier = _latest_request(request, release, holder) if asks else None
     context = {
         "release": release,
         "listing": release.listing,
@@ -46,10 +51,18 @@ def checkout(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
         "quote": quotes.quote(request.user, release, now=timezone.now(), holder=holder),
         "decision": decision,
         "asks": asks,
+        "earlier": earlier,
+        "again": policies.may_ask(earlier, now=timezone.now()),
+        "trial": policies.may_try(request.user, release, now=timezone.now(), holder=holder),
         "holder": holder,
         "licensees": licensees,
     }
     return render(request, "models_catalog/checkout.html", context)
+
+
+def _latest_request(request: HttpRequest, release: Release, holder: Namespace | None) -> AccessRequest | None:
+    own = holder or Namespace.objects.own(request.user).first()
+    return access.latest(own, release) if own else None
 
 
 def _licensee(request: HttpRequest, licensees: list[Namespace]) -> Namespace | None:
@@ -66,41 +79,24 @@ def _licensee(request: HttpRequest, licensees: list[Namespace]) -> Namespace | N
 def _accept(
     request: HttpRequest, release: Release, form: AcceptForm, holder: Namespace | None, *, payment: str
 ) -> HttpResponse:
-    accepted = licensing.accept_terms(
-        user=request.user,
-        release=release,
-        terms_hash=form.cleaned_data["terms_hash"],
-        now=timezone.now(),
-        licensee=holder,
-        payment=payment,
-    )
+    given = {
+        "user": request.user,
+        "release": release,
+        "terms_hash": form.cleaned_data["terms_hash"],
+        "now": timezone.now(),
+        "licensee": holder,
+        "origin": origin(request),
+    }
+    if request.POST.get("act") == "trial":
+        return redirect("grant", licensing.start_trial(**given).pk)
+    accepted = licensing.accept_terms(**given, payment=payment)
     return redirect("order" if isinstance(accepted, Order) else "grant", accepted.pk)
 
 
 def _request_access(
     request: HttpRequest, release: Release, form: AccessRequestForm, holder: Namespace | None
 ) -> HttpResponse:
-    access.request_access(
+    asked = access.request_access(
         user=request.user, release=release, reason=form.cleaned_data["reason"], now=timezone.now(), licensee=holder
     )
-    return redirect("licenses")
-
-
-@login_required
-def licenses(request: HttpRequest) -> HttpResponse:
-    context = {
-        "grants": selectors.licenses_of(request.user),
-        "orders": Order.objects.filter(placed_by=request.user, status="pending").select_related("listing__namespace"),
-        "requests": AccessRequest.objects.filter(requested_by=request.user).select_related("listing__namespace"),
-    }
-    return render(request, "models_catalog/licenses.html", context)
-
-
-@login_required
-def grant(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
-    rows = Grant.objects.visible_to(request.user).select_related(
-        "listing__namespace", "terms", "accepted_by", "licensee"
-    )
-    row = get_object_or_404(rows, pk=pk)
-    holds = Grant.objects.held_by(request.user).filter(pk=pk).exists()  # else it is the vendor who looks
-    return render(request, "models_catalog/grant.html", {"grant": row, "holds": holds})
+    return redirect("access_request", asked.pk)

@@ -9,16 +9,23 @@ from django.utils import timezone
 from marketplace import downloads
 from marketplace.clients import asker
 from marketplace.decisions import require
-from models_catalog import policies
+from models_catalog import ancestry, origins, policies
 from models_catalog.family import family
 from models_catalog.models.licensing import Credential
-from models_catalog.services import licensing, obligations
+from models_catalog.services import licensing, obligations, seats
 from models_catalog.web.catalog import find
 
 
 def lineage(request: HttpRequest, namespace: str, name: str, version: str = "") -> HttpResponse:
     release = find(request, namespace, name, version)
-    context = {"release": release, "listing": release.listing, "family": family(release, request.user)}
+    bound = ancestry.bounds_of(release, user=request.user)
+    context = {
+        "release": release,
+        "listing": release.listing,
+        "family": family(release, request.user),
+        "clauses": origins.clauses(release.terms.value, bound),
+        "clashes": bound.clashes,
+    }
     return render(request, "models_catalog/lineage.html", context)
 
 
@@ -62,6 +69,7 @@ def everything(request: HttpRequest, namespace: str, name: str, version: str) ->
     release = find(request, namespace, name, version)
     require(policies.has_obligations(release))
     require(policies.may_download(request.user, release, now=timezone.now()))
+    seats.use(user=request.user, release=release, now=timezone.now())
     archive, filename = obligations.everything(release), obligations.zip_name(release)
     response = downloads.archive_response(request, archive=archive, filename=filename)
     if downloads.is_a_download(request, response):

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import uuid
-
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.forms import Form
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
-from django.shortcuts import get_object_or_404, redirect, render
+from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_POST
@@ -23,9 +21,9 @@ from marketplace.templatetags.market import filesize, price
 from models_catalog import policies, selectors
 from models_catalog.desks import vendor
 from models_catalog.forms import ArtifactForm, CardForm, ConfigForm, ListingForm, ReasonForm, ReleaseForm
-from models_catalog.models import AccessRequest, Listing, Release
+from models_catalog.models import Release
 from models_catalog.presets import offer
-from models_catalog.services import access, licensing, publishing
+from models_catalog.services import licensing, publishing
 from models_catalog.web.catalog import manageable
 
 
@@ -188,18 +186,3 @@ def act(request: HttpRequest, namespace: str, name: str, version: str, verb: str
     else:
         raise Http404
     return redirect(_back(row))
-
-
-@login_required
-@require_POST
-def request_decide(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
-    managed = Listing.objects.managed_by(request.user)
-    get_object_or_404(AccessRequest.objects.filter(listing__in=managed), pk=pk)
-    access.decide_request(
-        request_id=pk,
-        actor=request.user,
-        approve=request.POST.get("decision") == "approve",
-        answer=request.POST.get("answer", ""),
-        now=timezone.now(),
-    )
-    return redirect("vendor_desk")

@@ -1,5 +1,6 @@
 // Draws the table of days beside it as lines: people, libraries, and programs together with build services.
 const HEIGHT = 240;
+const DAY = 86400; // seconds
 const DASHES = [[], [6, 4], [2, 3]];
 
 export function startDayChart(figure) {
@@ -27,7 +28,7 @@ export function startDayChart(figure) {
         legend: { show: false },
         tzDate: (seconds) => window.uPlot.tzDate(new Date(seconds * 1000), "UTC"),
         scales: { y: { range: (self, low, high) => [0, Math.max(high, 1)] } },
-        axes: [axis, { ...axis, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 5000, 10000, 100000] }],
+        axes: [days(axis), { ...axis, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 5000, 10000, 100000] }],
         series: [{}, ...DASHES.map((dash, place) => ({ stroke: color(`--series-${place + 1}`), width: 2, dash }))],
         hooks: { setCursor: [(self) => legend(self.cursor.idx ?? null)] },
       },
@@ -39,4 +40,9 @@ export function startDayChart(figure) {
   else window.addEventListener("load", draw); // its script may come after this one
   new ResizeObserver(() => plot?.setSize({ width: canvas.clientWidth, height: HEIGHT })).observe(canvas);
   document.addEventListener("themechange", () => plot && draw());
+}
+
+function days(axis) {
+  const values = (self, splits) => splits.map((seconds) => new Date(1000 * seconds).toISOString().slice(5, 10));
+  return { ...axis, incrs: [1, 2, 7, 14, 30, 60, 90].map((number) => number * DAY), values };
 }

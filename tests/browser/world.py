@@ -5,6 +5,7 @@ Runs in `manage.py shell`; the people here are the browser tests' own, so that n
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import sys
@@ -20,11 +21,25 @@ from safetensors.numpy import load, save
 from finetuning.models import Dataset
 from finetuning.services import datasets, runs
 from marketplace import storage
-from marketplace.accounts.models import Scope, User
+from marketplace.accounts.models import Namespace, Scope, User
 from marketplace.accounts.services import people, tokens
 from marketplace.accounts.services.notifications import notify
-from models_catalog.models import Grant, Incident, Listing, Order, PayoutBatch, Release
-from models_catalog.services import access, licensing, moderation, orders, payouts, publishing, questions, reviews
+from models_catalog.models import AccessRequest, Grant, GrantTransfer, Incident, Listing, Order, PayoutBatch, Release
+from models_catalog.presets import COMMERCIAL_TEMPLATE
+from models_catalog.services import (
+    access,
+    grants,
+    keys,
+    licensing,
+    moderation,
+    orders,
+    payouts,
+    publishing,
+    questions,
+    reviews,
+    seats,
+)
+from models_catalog.terms import Terms
 
 PASSWORD = "a tour of every page"
 EXAMPLE = Path("static/examples/shapes.zip")
@@ -44,7 +59,9 @@ def build() -> None:
     releases = _releases(studio)
     grant, order = _licenses(tourist)
     paid, batch = _sale(studio)
-    people.create_organization(owner=tourist, name="tour-group", display_name="Tour group")
+    asked = AccessRequest.objects.get(requester__name="tourist")
+    group = people.create_organization(owner=tourist, name="tour-group", display_name="Tour group")
+    seated, trial, offer = _lifecycle(studio, tourist, group)
     _, secret = tokens.issue(user=tourist, name="tour", scopes=Scope.values)
     _wait(lambda: not Dataset.objects.filter(owner__name="tourist", status="checking").exists())
     uploads["ready"].refresh_from_db()
@@ -60,6 +77,11 @@ def build() -> None:
         "incident": f"/incidents/{Incident.objects.get(release=withdrawn).pk}/",
         **spoken,
         "grant": f"/licenses/{grant.pk}/",
+        "receipt": f"/licenses/{grant.pk}/receipt/",
+        "grant with seats": f"/licenses/{seated.pk}/",
+        "trial": f"/licenses/{trial.pk}/",
+        "transfer": f"/licenses/transfers/{offer.pk}/",
+        "access request": f"/licenses/requests/{asked.pk}/",
         "order": f"/orders/{order.pk}/",
         "order paid": f"/orders/{paid.pk}/",
         "payout": f"/payouts/{batch.pk}/",
@@ -106,6 +128,43 @@ def _licenses(user: User) -> tuple[Grant, Order]:
     reviewed = _release("northlight/efficientnet-lite2-reviewed")
     access.request_access(user=user, release=reviewed, reason="Sorting tomatoes.", now=timezone.now())
     return accepted[0], accepted[1]  # type: ignore[return-value]  # the second one has a price
+
+
+def _lifecycle(studio: User, tourist: User, group: Namespace) -> tuple[Grant, Grant, GrantTransfer]:
+    """A license with seats and a key, a trial, and a license that is offered to the tourist."""
+    terms = dataclasses.replace(COMMERCIAL_TEMPLATE, name="Studio license", price_minor=0, seats=3, transferable=True)
+    tried = dataclasses.replace(COMMERCIAL_TEMPLATE, name="Studio trial", trial_days=14)
+    now = timezone.now()
+    seated, trial = (_offer(studio, name, value) for name, value in (("seated-model", terms), ("tried-model", tried)))
+    given = {"user": tourist, "licensee": group, "release": seated, "terms_hash": seated.terms.terms_hash, "now": now}
+    grant = licensing.accept_terms(**given)
+    seats.assign(grant=grant, actor=tourist, username="tourist", now=now)
+    keys.rotate(grant=grant, actor=tourist, now=now)
+    own = licensing.accept_terms(**{**given, "licensee": None})
+    offer = grants.offer_transfer(grant=own, actor=tourist, recipient=people.namespace_of(_person("cousin")), now=now)
+    tries = licensing.start_trial(user=tourist, release=trial, terms_hash=trial.terms.terms_hash, now=now)
+    return grant, tries, offer
+
+
+def _offer(user: User, name: str, terms: Terms) -> Release:
+    """A published release; what the verify job would say of its files is said for it."""
+    listing = publishing.create_listing(
+        user=user,
+        namespace=people.namespace_of(user),
+        name=name,
+        title=name,
+        summary="For the tour.",
+        task="image-classification",
+        framework="timm",
+        architecture="tf_efficientnet_lite0",
+    )
+    release = publishing.draft(user=user, listing=listing, version="1.0", terms=licensing.terms_row(terms))
+    texts = [("README.md", "# For the tour"), ("config.json", "{}"), ("model.safetensors", f"weights of {name}")]
+    publishing.attach_texts(user=user, release=release, texts=texts)
+    Release.objects.filter(pk=release.pk).update(status="verifying")
+    report = {"status": "accepted", "report": {"parameters": 10, "labels": ["a"], "input": {"size": 64}}}
+    publishing.record_verification(release_id=release.pk, result=report, golden=None)
+    return publishing.publish(user=user, release=_fresh(release), now=timezone.now())
 
 
 def _sale(buyer: User) -> tuple[Order, PayoutBatch]:

@@ -142,6 +142,14 @@ def end_license() -> None:
     Grant.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
 
 
+def test_an_expired_license_refuses_the_launch() -> None:
+    buyer, release = licensed_buyer()
+    end_license()
+
+    assert code_of(lambda: launched(buyer, release)) == "no_license"
+    assert not Run.objects.exists()
+
+
 def test_a_license_that_ends_while_its_run_is_queued_refuses_the_run_with_the_reason() -> None:
     buyer, release = licensed_buyer()
     run = launched(buyer, release)

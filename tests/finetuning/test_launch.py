@@ -15,7 +15,8 @@ from worlds import dataset_of
 
 from finetuning.engine.spec import PRESETS, STRATEGIES, Framework, Hyper, Strategy, Task, defaults_for
 from finetuning.models import Dataset, Run
-from finetuning.services import runs, signing
+from finetuning.services import runs
+from marketplace import signing
 from marketplace.accounts.models import User
 from marketplace.accounts.services import people
 from marketplace.errors import Denied, Invalid

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import scenarios
 from django.db import connection
@@ -16,6 +18,7 @@ from models_catalog.models import Artifact, LineageEdge, Release
 from models_catalog.models.lineage import Relation
 from models_catalog.presets import PRESETS
 from models_catalog.services import lineage, publishing
+from models_catalog.terms import Answer, Right
 
 pytestmark = pytest.mark.django_db
 TERMS = PRESETS["apache-2.0"]
@@ -95,7 +98,8 @@ def test_of_a_private_node_nothing_but_its_digest_is_told(diamond: dict[str, Rel
     assert "vera/left" not in str(answer)
     assert "tomatoes" not in page + str(answer)
     assert private["sha256"] == diamond["left"].manifest_sha256
-    assert {private[name] for name in ("release", "status", "terms", "terms_hash", "receipt")} == {None}
+    assert {private[name] for name in ("release", "status", "terms_hash", "receipt")} == {None}
+    assert private["terms"] == ""
     assert titles(page) == ["top", "right", "bottom", "leaf"]
     client.force_login(vendor)
     assert "vera/left@1.0" in client.get("/models/vera/bottom/lineage/").content.decode()
@@ -130,6 +134,37 @@ def test_a_node_says_its_state_its_flags_and_has_its_receipt(diamond: dict[str, 
     assert (nodes["vera/leaf@1.0"]["is_flagged"], nodes["vera/top@1.0"]["is_flagged"]) == (True, False)
     assert nodes["vera/leaf@1.0"]["receipt"] == "evaluation-receipt.json"
     assert "Evaluation receipt" in page
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_each_clause_of_the_terms_says_which_ancestor_decided_it(client: Client, *, hidden: bool) -> None:
+    """mo's own narrower choice beside what vera's license decided; a hidden ancestor is not named."""
+    vera, mo = scenarios.person("vera"), scenarios.person("mo")
+    parent = scenarios.published_release(vera, name="top", terms=PRESETS["cc-by-nc-4.0"])
+    scenarios.licensed(mo, parent)
+    narrow = dataclasses.replace(
+        PRESETS["cc-by-nc-4.0"],
+        rights={**PRESETS["cc-by-nc-4.0"].rights, Right.PUBLISH_BENCHMARKS: Answer.DENY},
+        prohibited_uses=("surveillance",),
+    )
+    draft = scenarios.draft_release(mo, name="child", terms=narrow)
+    lineage.declare(user=mo, release=draft, parent=parent, relation=Relation.FINETUNE, now=timezone.now())
+    publishing.publish(user=mo, release=scenarios.verify(mo, draft), now=timezone.now())
+    if hidden:
+        publishing.yank(user=vera, release=parent, reason="x", now=timezone.now())
+
+    page = client.get("/models/mo/child/lineage/").content.decode()
+    told = client.get("/api/v1/listings/mo/child/releases/1.0/lineage/").json()["clauses"]
+    found = {clause["clause"]: (clause["answer"], clause["origin"]) for clause in told}
+
+    name = "a private model" if hidden else "vera/top@1.0"
+    assert found["rights.commercial_use"] == ("not allowed", name)
+    assert found["rights.publish_benchmarks"] == ("not allowed", "")
+    assert found["rights.fine_tune"] == ("allowed", "")
+    assert found["prohibited_uses.surveillance"] == ("", "")
+    assert found["derivative_terms"][1] == name
+    assert (f'<a href="#r-{parent.pk}">vera/top@1.0</a>' in page) == (not hidden)
+    assert ("vera" in page) == (not hidden)
 
 
 def test_a_broad_lineage_takes_no_more_queries_than_a_narrow_one(vera: User, client: Client) -> None:

@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import pytest
 import scenarios
+from django.test import Client
 from django.utils import timezone
 
 from marketplace.accounts.models import User
@@ -168,6 +169,66 @@ def test_what_needs_the_vendor_s_consent_says_so() -> None:
         made_of(parent(asks), terms=derive(asks))
 
     assert caught.value.code == "needs_approval"
+
+
+def test_a_grandchild_of_a_royalty_bearing_root_is_not_given_away_for_nothing() -> None:
+    rights = PRESETS["mit"].rights
+    root = parent(
+        dataclasses.replace(COMMERCIAL_TEMPLATE, rights=rights, price_minor=500, royalty_bps=0, royalty_floor_minor=100)
+    )
+    middle_terms = dataclasses.replace(COMMERCIAL_TEMPLATE, rights=rights, price_minor=300, royalty_bps=0)
+    middle = made_of(root, terms=middle_terms, name="middle")
+    other = scenarios.person("gus")
+    scenarios.licensed(other, middle)
+    draft = scenarios.draft_release(other, name="child", terms=dataclasses.replace(middle_terms, price_minor=0))
+
+    with pytest.raises(Denied) as caught:
+        lineage.declare(user=other, release=draft, parent=middle, relation="finetune", now=timezone.now())
+
+    assert caught.value.code == "price_below_floor"
+    assert "€1.00" in caught.value.message
+
+
+def test_a_refusal_over_the_api_names_every_clause_with_what_would_fix_it(client: Client) -> None:
+    release = parent("bigscience-openrail-m")
+    user = maker(release)
+    scenarios.draft_release(user, name="child", terms=PRESETS["mit"])
+    client.force_login(user)
+
+    answer = client.post(
+        "/api/v1/listings/mo/child/releases/1.0/parents/",
+        {"listing": "vera/net", "relation": "finetune"},
+        content_type="application/json",
+    )
+
+    body = answer.json()
+    assert (answer.status_code, answer["Content-Type"], body["code"]) == (
+        403,
+        "application/problem+json",
+        "terms_too_wide",
+    )
+    by_clause = {reason["clause"]: reason for reason in body["reasons"]}
+    assert by_clause["prohibited_uses.medical_advice"] == {
+        "parent": "vera/net@1.0",
+        "clause": "prohibited_uses.medical_advice",
+        "right": "share_derivatives",
+        "words": "vera/net@1.0 (“BigScience Open RAIL-M License”) lets no derivative be under an offer that drops "
+        "the ban on medical advice or reading medical results.",
+        "fix": "Add medical_advice to the bans, or ask the vendor of vera/net@1.0 for other terms.",
+    }
+    assert len(body["items"]) == len(body["reasons"])
+
+
+def test_a_refusal_on_a_page_lists_every_clause(client: Client) -> None:
+    release = parent("cc-by-nc-4.0")
+    child = made_of(release, terms=derive(PRESETS["cc-by-nc-4.0"]))
+    client.force_login(child.created_by)
+
+    page = client.post("/vendor/mo/child/", {"version": "2.0", "license": "mit", "price": "5"}).content.decode()
+
+    assert "does not allow to sell what you fine-tune from it" in page
+    assert "leaves unsaid what was changed" in page
+    assert "Offer it without a price" in page
 
 
 # Allowed

@@ -20,6 +20,7 @@ from models_catalog.models import Download, LineageEdge, Release
 from models_catalog.models.lineage import Relation
 from models_catalog.presets import PRESETS
 from models_catalog.services import lineage, obligations, publishing
+from models_catalog.services.licensing import terms_row
 from models_catalog.services.manifests import manifest_sha256
 
 pytestmark = pytest.mark.django_db
@@ -46,8 +47,9 @@ def child() -> Release:
     scenarios.licensed(mo, parent)
     draft = with_notice(mo, "small", APACHE, "Copyright Mo")
     lineage.declare(user=mo, release=draft, parent=parent, relation=Relation.FINETUNE, now=timezone.now())
+    data = terms_row(PRESETS["cc0-1.0"])
     LineageEdge.objects.create(
-        child=draft, relation=Relation.TRAINED_ON, dataset_sha256="d" * 64, dataset_name="tomatoes"
+        child=draft, relation=Relation.TRAINED_ON, dataset_sha256="d" * 64, dataset_name="tomatoes", terms=data
     )
     return publish(mo, draft)
 
@@ -64,6 +66,7 @@ def test_notices_credit_and_changes_go_up_the_whole_chain(child: Release) -> Non
     assert "small (mo/small@1.0) by mo, licensed under Apache License 2.0." in found["ATTRIBUTION.txt"]
     assert "net (vera/net@1.0) by vera, licensed under Apache License 2.0." in found["ATTRIBUTION.txt"]
     assert "Based on a model under Apache License 2.0." in found["ATTRIBUTION.txt"]
+    assert "The data “tomatoes”, licensed under Creative Commons Zero 1.0." in found["ATTRIBUTION.txt"]
     assert "Fine-tuned from vera/net@1.0" in found["CHANGES.md"]
     assert "changed: NOTICE, model.safetensors" in found["CHANGES.md"]
     assert "Trained on the dataset “tomatoes”" in found["CHANGES.md"]
@@ -73,6 +76,7 @@ def test_each_license_text_is_there_once(child: Release) -> None:
     found = texts(child)
 
     licenses = {path: text for path, text in found.items() if path.startswith("licenses/")}
+    assert licenses.pop("licenses/CC0-1.0.txt").strip() == PRESETS["cc0-1.0"].text.strip()
     assert licenses == {"licenses/Apache-2.0.txt": "Apache says so.\n"}
 
 
@@ -137,6 +141,11 @@ def test_the_bom_is_valid_and_says_what_the_model_is_made_of(child: Release) -> 
     assert count == {"type": "items", "value": "40"}
     kinds = {part["name"]: part["type"] for part in bom["components"]}
     assert kinds == {"net": "machine-learning-model", "tomatoes": "data"}
+    [data] = [part for part in bom["components"] if part["type"] == "data"]
+    assert (data["licenses"], data["data"]) == (
+        [{"license": {"id": "CC0-1.0"}}],
+        [{"type": "dataset", "name": "tomatoes"}],
+    )
     depends = {entry["ref"]: entry.get("dependsOn", []) for entry in bom["dependencies"]}
     wanted = {f"model:{parent.manifest_sha256}", f"dataset:{'d' * 64}"}
     assert set(depends[f"model:{child.manifest_sha256}"]) == wanted
@@ -204,6 +213,20 @@ def test_everything_is_one_archive_for_those_who_may_have_the_files(child: Relea
     assert set(archive.namelist()) == own | {f"OBLIGATIONS/{name}" for name in texts(child)}
     assert archive.read("model.safetensors") == b"weights of mo/small@1.0"
     assert Download.objects.filter(user=bo).count() == len(own)
+
+
+def test_no_file_of_a_vendor_passes_for_a_document_of_the_site(client: Client) -> None:
+    vera = scenarios.person("vera")
+    draft = scenarios.draft_release(vera, terms=MIT)
+    publishing.attach_texts(user=vera, release=draft, texts=[("obligations/NOTICE.txt", "none at all")])
+    publish(vera, draft)
+    client.force_login(vera)
+
+    answer = client.get("/models/vera/net/versions/1.0/everything.zip")
+
+    names = zipfile.ZipFile(io.BytesIO(b"".join(answer))).namelist()  # type: ignore[arg-type]  # it streams
+    assert len({name.lower() for name in names}) == len(names)
+    assert {"obligations/NOTICE.txt", "OBLIGATIONS-2/NOTICE.txt"} <= set(names)
 
 
 @pytest.mark.usefixtures("child")

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from django.contrib.auth.models import AbstractUser, AnonymousUser
 from django.core.validators import RegexValidator
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Lower
+
+if TYPE_CHECKING:
+    from marketplace.accounts.models.tokens import ApiToken
 
 # The shape that Hub clients accept for each half of `namespace/name`.
 NAME_PATTERN = r"^(?!.*(--|\.\.))(?!.*\.git$)[A-Za-z0-9_](?:[A-Za-z0-9_.\-]{0,94}[A-Za-z0-9_])?$"
@@ -56,6 +61,8 @@ class User(AbstractUser):
     """A person. Their namespace has their username."""
 
     email_notifications = models.BooleanField(default=False)  # copies go to a verified address alone
+    # The token that this request came with (authentication.py); no column. A license may have given it a seat.
+    api_token: ApiToken | None = None
 
     class Meta:
         constraints = [
