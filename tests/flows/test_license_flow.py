@@ -200,7 +200,7 @@ def finds_by_intent(page: Page, market: Market) -> None:
         (NONCOMMERCIAL, "Creative Commons Attribution-NonCommercial 4.0", "sell what you fine-tune from it"),
         (NO_DERIVATIVES, "Creative Commons Attribution-NoDerivatives 4.0", "share what you fine-tune from it"),
     ):
-        row = left_out.locator(".rows > li").filter(has=page.get_by_role("link", name=listing, exact=True))
+        row = left_out.get_by_role("listitem").filter(has=page.get_by_role("link", name=listing, exact=True))
         expect(row).to_contain_text(f"{listing} (“{license_name}”) does not allow to {clause}")
     page.get_by_role("link", name=CHILD.replace("/", " / ")).click()
     expect(page.locator("#lineage").get_by_role("link", name=ROOT)).to_be_visible()
