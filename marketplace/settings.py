@@ -299,6 +299,10 @@ SPECTACULAR_SETTINGS = {
     "SCHEMA_PATH_PREFIX": "/api/v1",
     "ENUM_NAME_OVERRIDES": {
         "TaskEnum": "models_catalog.models.listings.TASKS",
+        "GrantStateEnum": "models_catalog.models.licensing.GrantState",
+        "SubjectEnum": "models_catalog.models.moderation.SUBJECTS",
+        "OfferEnum": "models_catalog.presets.OFFER_KEYS",
+        "DataLicenseEnum": "finetuning.services.datasets.LICENSE_KEYS",
     },
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",

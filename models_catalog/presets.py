@@ -23,7 +23,16 @@ from models_catalog.terms import (
 )
 from models_catalog.uses import Use
 
-__all__ = ["APPROVAL_TEMPLATE", "COMMERCIAL_TEMPLATE", "CURRENCIES", "OFFERS", "OWN_DATA", "PRESETS", "offer"]
+__all__ = [
+    "APPROVAL_TEMPLATE",
+    "COMMERCIAL_TEMPLATE",
+    "CURRENCIES",
+    "OFFERS",
+    "OFFER_KEYS",
+    "OWN_DATA",
+    "PRESETS",
+    "offer",
+]
 
 TEXTS = Path(__file__).with_name("license_texts")
 
@@ -305,6 +314,7 @@ TEMPLATES = {"commercial": COMMERCIAL_TEMPLATE, "reviewed": APPROVAL_TEMPLATE, "
 
 # What a vendor chooses from, by the key that forms and the API use.
 OFFERS: dict[str, Terms] = {**PRESETS, **TEMPLATES}
+OFFER_KEYS = tuple(sorted(OFFERS))
 
 # What the owner of data says of them where they are the owner's own.
 OWN_DATA = Terms(

@@ -13,6 +13,8 @@ from xdist.scheduler import LoadFileScheduling
 
 from models_catalog.models import LedgerTransaction, ledger_guard
 
+# Playwright leaves its event loop running, and Django then takes all that the worker does afterwards for async.
+os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
 WITH_STACK = ("tests/browser/", "tests/flows/")
 FLAGS = [
     "--no-sandbox",

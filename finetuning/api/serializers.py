@@ -11,7 +11,7 @@ from rest_framework import serializers
 
 from finetuning.engine.spec import PRESETS, Hyper, Strategy
 from finetuning.models import Dataset, Run
-from finetuning.services.datasets import LICENSES, OWN, license_key
+from finetuning.services.datasets import LICENSE_KEYS, OWN, license_key
 from marketplace.inputs import Input
 from models_catalog.models.listings import TASKS
 
@@ -49,12 +49,12 @@ class DatasetInput(Input):
     file = serializers.FileField()
     owner = serializers.CharField(max_length=96, required=False)
     license = serializers.ChoiceField(
-        choices=sorted(LICENSES), required=False, default=OWN, help_text="Of the data: it binds what is trained on them"
+        choices=LICENSE_KEYS, required=False, default=OWN, help_text="Of the data: it binds what is trained on them"
     )
 
 
 class DatasetEdit(Input):
-    license = serializers.ChoiceField(choices=sorted(LICENSES))
+    license = serializers.ChoiceField(choices=LICENSE_KEYS)
 
 
 class DatasetOutput(serializers.Serializer[Any]):

@@ -28,6 +28,7 @@ from models_catalog.services.licensing import terms_row
 OWN = "own-data"
 # Under which license data can be said to be, by the key that forms and the API use.
 LICENSES = {OWN: OWN_DATA, **PRESETS}
+LICENSE_KEYS = tuple(sorted(LICENSES))
 CHECK_FAILED = "check_failed"  # the problem of a dataset that the server could not inspect
 # Pixels of a thumbnail's longer side: boxes and masks are about details, which classes of whole images are not.
 DETAILED_THUMBNAIL = 224

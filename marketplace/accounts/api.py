@@ -125,6 +125,11 @@ class ReadOne(_Scoped):
 
 
 class ReadAll(_Scoped):
-    @extend_schema(summary="Mark all your notifications as read", request=None, responses=ReadOutput)
+    @extend_schema(
+        operation_id="notifications_read_all",
+        summary="Mark all your notifications as read",
+        request=None,
+        responses=ReadOutput,
+    )
     def post(self, request: Request) -> Response:
         return Response({"marked": notifications.mark_read(user=request.user, pk=None, now=timezone.now())})

@@ -12,7 +12,7 @@ from models_catalog.models import LicenseTerms, Release
 from models_catalog.models.incidents import IncidentKind
 from models_catalog.models.lineage import Relation
 from models_catalog.models.listings import FRAMEWORKS, TASKS
-from models_catalog.presets import CURRENCIES, OFFERS
+from models_catalog.presets import CURRENCIES, OFFER_KEYS
 from models_catalog.services.offers import START
 
 # What a vendor says of a draft; data are told by the runs that were trained on them.
@@ -209,7 +209,7 @@ class ListingEdit(Input):
 class ReleaseInput(Input):
     version = serializers.CharField(max_length=40)
     license = serializers.ChoiceField(
-        choices=sorted(OFFERS), required=False, default=START, help_text="What the terms are, or start from"
+        choices=OFFER_KEYS, required=False, default=START, help_text="What the terms are, or start from"
     )
     terms = serializers.DictField(required=False, default=dict, help_text="Clauses over those of `license`")
     price_minor = serializers.IntegerField(min_value=0, max_value=10**9, required=False, default=0)
@@ -218,7 +218,7 @@ class ReleaseInput(Input):
 
 
 class TermsInput(Input):
-    start = serializers.ChoiceField(choices=sorted(OFFERS), required=False, default=START)
+    start = serializers.ChoiceField(choices=OFFER_KEYS, required=False, default=START)
     terms = serializers.DictField(required=False, default=dict, help_text="Clauses over those of `start`")
 
 

@@ -8,6 +8,7 @@ one of the two is `cold`.
 
 from __future__ import annotations
 
+import atexit
 import json
 import multiprocessing
 import os
@@ -45,8 +46,9 @@ class Ended:
 
 def start(verb: str, run_dir: Path, *, log: Path = Path(os.devnull), **environment: str) -> ForkServerProcess:
     """Starts `python -m finetuning.engine VERB RUN_DIR` in everything but the imports. What it prints goes to `log`."""
-    process = _processes.Process(target=_work, args=(verb, str(run_dir), str(log), environment), daemon=True)
+    process = _processes.Process(target=_work, args=(verb, str(run_dir), str(log), environment))
     process.start()
+    atexit.register(process.kill)  # no daemon: the engine has children of its own
     return process
 
 

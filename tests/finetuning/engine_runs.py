@@ -50,13 +50,15 @@ class EngineRun:
 
 
 def image_folders(each: int = 24) -> bytes:
-    """Class folders of shapes; two images occur twice, one of them in another split of its own."""
+    """Class folders of shapes; two images occur twice, one of them in another split of its own; and some of the
+    squares are called discs."""
     files = {
         f"{split}/{label}/{number}.png": encoded(shape(label, 1000 * place + number))
         for place, label in enumerate(("disc", "square", "stripe"))
         for number in range(each)
         for split in [("train", "train", "train", "validation", "test", "test")[number % 6]]
     }
+    files |= {f"train/disc/square{number}.png": encoded(shape("square", 5000 + number)) for number in range(3)}
     files["train/disc/copy.png"] = files["train/disc/0.png"]
     files["test/square/leak.png"] = files["train/square/0.png"]
     return zip_of(files)

@@ -52,7 +52,7 @@ def test_a_buyer_licenses_tunes_publishes_and_tries_a_model_in_the_browser(
     page.get_by_role("link", name="Get license").click()
     page.get_by_label("I have read these terms").check()
     page.get_by_role("button", name="Accept and get license").click()
-    expect(page.get_by_role("heading", name="You hold a license")).to_be_visible()
+    expect(page.get_by_role("heading", name="Your license")).to_be_visible()
 
     page.goto(f"{stack.url}/datasets/new/")
     page.get_by_role("textbox", name="Name", exact=True).fill("digits by api")
