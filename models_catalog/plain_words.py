@@ -109,18 +109,17 @@ def royalty_in_words(terms: Terms) -> str:
     """Returns what each sale of a derivative owes, or nothing where it owes nothing."""
     if not terms.royalty_bps and not terms.royalty_floor_minor:
         return ""
-    floor = money(terms.royalty_floor_minor, terms.currency) if terms.royalty_floor_minor else ""
-    share = f"{Decimal(terms.royalty_bps) / 100:g}%" if terms.royalty_bps else ""
-    owed = (
-        f"{share} of its price, and at least {floor}"
-        if share and floor
-        else f"{share} of its price"
-        if share
-        else floor
-    )
+    owed = share_in_words(terms.royalty_bps, floor_minor=terms.royalty_floor_minor, currency=terms.currency)
     depth = terms.royalty_depth
     reach = f", for {depth} generation{'s' if depth > 1 else ''} of derivatives" if depth else ""
     return f"Pay for each sale of a derivative: {owed}{reach}"
+
+
+def share_in_words(bps: int, *, floor_minor: int, currency: str) -> str:
+    """Returns what a royalty asks of a price: a percentage, a floor, or both."""
+    floor = money(floor_minor, currency) if floor_minor else ""
+    share = f"{Decimal(bps) / 100:g}% of its price" if bps else ""
+    return f"{share}, and at least {floor}" if share and floor else share or floor
 
 
 def _limits(terms: Terms) -> Iterator[str]:

@@ -9,9 +9,9 @@ from django.contrib.auth.models import AnonymousUser
 
 from marketplace.accounts.models import Namespace, User
 from marketplace.decisions import Decision
-from models_catalog import policies
+from models_catalog import policies, selectors
 from models_catalog.models import Release
-from models_catalog.royalties import Split
+from models_catalog.royalties import Claim, Split
 from models_catalog.terms import Billing
 
 
@@ -29,6 +29,7 @@ class Quote:
     expires_at: datetime | None
     license: Decision
     price: Decision
+    royalties: list[Claim]  # of what the licensee makes from it and sells
     split: Split | None  # of the vendor's billing role and the staff alone
     tax_minor: int = 0
 
@@ -52,5 +53,6 @@ def quote(user: User | AnonymousUser, release: Release, *, now: datetime, holder
         expires_at=now + timedelta(days=terms.term_days) if terms.term_days else None,
         license=policies.may_license(user, release, now=now, holder=holder),
         price=policies.may_price(release),
+        royalties=selectors.royalties_of_derivatives(release, user),
         split=policies.split_of(release) if sees_split else None,
     )

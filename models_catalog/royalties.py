@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from models_catalog.plain_words import share_in_words
 from models_catalog.validation import MAX_PRICE_MINOR
 
 WHOLE_BPS = 10_000
@@ -32,6 +33,10 @@ class Claim:
     @property
     def is_due(self) -> bool:
         return (self.depth == 0 or self.generations <= self.depth) and (self.bps > 0 or self.floor_minor > 0)
+
+    @property
+    def in_words(self) -> str:
+        return share_in_words(self.bps, floor_minor=self.floor_minor, currency=self.currency)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,6 +19,7 @@ from django.utils import timezone
 from marketplace.accounts.models import Namespace, User
 from marketplace.accounts.models.people import NamespaceQuerySet
 from marketplace.errors import Invalid
+from models_catalog import royalties
 from models_catalog.models import (
     Acceptance,
     AccessRequest,
@@ -70,6 +72,7 @@ _ORDERINGS: dict[str, list[Any]] = {
 Row = TypeVar("Row", Grant, AccessRequest)
 MAX_QUERY = 200  # characters; a database refuses patterns of many thousands
 MAX_NAME = 96
+_NOBODY = 0  # no namespace has this key
 
 
 class ListingFilter(django_filters.FilterSet):
@@ -267,6 +270,23 @@ def royalty_claims(release: Release) -> list[Claim]:
         frontier = set(found)
         seen |= frontier
     return claims
+
+
+def derivative_claims(release: Release) -> list[Claim]:
+    """What the release and every ancestor of it may ask of a sale of what is made from the release."""
+    own = _claim(release, terms=release.terms, generations=1)
+    further = (dataclasses.replace(claim, generations=claim.generations + 1) for claim in royalty_claims(release))
+    return [own, *further]
+
+
+def royalties_of_derivatives(release: Release, user: User | AnonymousUser) -> list[Claim]:
+    """What each sale of what is made from the release owes, whoever sells it; an ancestor that does not exist for
+    the user is called a private model."""
+    due = royalties.owed(derivative_claims(release), seller=_NOBODY)
+    shown = set(
+        Listing.objects.visible_to(user).filter(pk__in=[claim.ancestor for claim in due]).values_list("pk", flat=True)
+    )
+    return [claim if claim.ancestor in shown else dataclasses.replace(claim, title=PRIVATE_MODEL) for claim in due]
 
 
 def _claim(ancestor: Release, *, terms: LicenseTerms, generations: int) -> Claim:

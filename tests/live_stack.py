@@ -81,10 +81,19 @@ class Client:
         self._stack, self._token = stack, token
 
     def call(
-        self, method: str, path: str, document: Any = None, *, body: bytes | None = None, kind: str = "application/json"
+        self,
+        method: str,
+        path: str,
+        document: Any = None,
+        *,
+        body: bytes | None = None,
+        kind: str = "application/json",
+        key: str = "",
     ) -> tuple[int, Any]:
+        """`key` is the Idempotency-Key of a call that costs money."""
         content = json.dumps(document).encode() if document is not None else body
         headers = {"Authorization": f"Bearer {self._token}", "Content-Type": kind}
+        headers |= {"Idempotency-Key": key} if key else {}
         url = f"{self._stack.url}/api/v1/{path}"
         request = urllib.request.Request(url, data=content, method=method, headers=headers)
         try:

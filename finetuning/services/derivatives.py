@@ -23,7 +23,7 @@ from models_catalog import cards
 from models_catalog import policies as license_policies
 from models_catalog.models import Listing, Release
 from models_catalog.models.listings import ReleaseStatus
-from models_catalog.services import licensing, lineage, publishing
+from models_catalog.services import licensing, lineage, offers, publishing
 from models_catalog.terms import Terms
 from models_catalog.verdict import derive
 
@@ -76,8 +76,10 @@ def publish(
     Conflict (`not_publishable`, `name_taken`, `version_taken`, `already_published`). Locks the run, so that of two requests at once
     one makes the derivative."""
     require(policies.may_publish_derivative(user, run, now=now, namespace=namespace))
-    value = dataclasses.replace(default_terms(run), price_minor=price_minor)
-    require(license_policies.may_offer(value, policies.bounds_of(run, user=user), name=name))
+    bound = policies.bounds_of(run, user=user)
+    ancestors = [run.terms.value, *(ancestor.node.terms for ancestor in bound.ancestors)]
+    value = offers.worded(dataclasses.replace(default_terms(run), price_minor=price_minor), ancestors=ancestors)
+    require(license_policies.may_offer(value, bound, name=name))
     title = title or name
     summary = summary or f"{run.release.listing} fine-tuned on {run.dataset_version.dataset.name}."
     files = _files(run, card(run, title=title, summary=summary, terms=value))

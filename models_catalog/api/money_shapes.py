@@ -34,6 +34,15 @@ class QuoteGrantOutput(serializers.Serializer[Any]):
     expires_at = serializers.DateTimeField(allow_null=True)
 
 
+class RoyaltyOutput(serializers.Serializer[Any]):
+    """What one model is due of a price: the larger of its percentage, in hundredths of a percent, and its floor."""
+
+    listing = serializers.CharField(source="title")
+    royalty_bps = serializers.IntegerField(source="bps")
+    floor_minor = serializers.IntegerField()
+    currency = serializers.CharField()
+
+
 class QuoteOutput(serializers.Serializer[Any]):
     listing = serializers.CharField(source="release.listing")
     version = serializers.CharField(source="release.version")
@@ -46,6 +55,7 @@ class QuoteOutput(serializers.Serializer[Any]):
     grant = QuoteGrantOutput(source="*")
     license = DecisionOutput()
     price = DecisionOutput()
+    royalties = RoyaltyOutput(many=True, help_text="What each sale of a derivative would owe, to all ancestors")
     split = SplitOutput(allow_null=True, help_text="Where the price goes; for the vendor's billing role alone")
 
 

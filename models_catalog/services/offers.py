@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from django.db import transaction
@@ -21,6 +21,7 @@ from models_catalog.presets import OFFERS, PRESETS
 from models_catalog.services import lineage
 from models_catalog.services.licensing import terms_row
 from models_catalog.terms import Kind, Terms
+from models_catalog.verdict import SHARE_ALIKE
 
 START = "commercial"
 # What a vendor may set on a well-known license without making it another: the license says nothing of them.
@@ -55,6 +56,15 @@ def compose(clauses: Mapping[str, Any], *, start: str = START) -> Terms:
 def _same_license(value: Terms, origin: Terms) -> bool:
     offer = {name: getattr(value, name) for name in _OF_THE_OFFER}
     return dataclasses.replace(origin, **offer) == value
+
+
+def worded(terms: Terms, *, ancestors: Iterable[Terms]) -> Terms:
+    """Returns a derivative's terms with a text that says their own clauses, where theirs was written of an
+    ancestor's and says that one's price and royalty. A share-alike license keeps its text, which is what it is."""
+    is_written = any(terms.text == ancestor.text == as_text(ancestor) for ancestor in ancestors)
+    if not is_written or terms.derivative_terms in SHARE_ALIKE:
+        return terms
+    return dataclasses.replace(terms, text=as_text(terms))
 
 
 def set_terms(*, user: User, release: Release, terms: Terms) -> Release:

@@ -21,7 +21,7 @@ from marketplace.accounts.services import people
 from marketplace.errors import Conflict, Denied, DomainError, Invalid
 from models_catalog.models import Grant, Listing, Release, WeightsOrigin
 from models_catalog.presets import COMMERCIAL_TEMPLATE, PRESETS
-from models_catalog.services import publishing
+from models_catalog.services import offers, publishing
 from models_catalog.verdict import derive
 
 pytestmark = pytest.mark.django_db
@@ -369,3 +369,27 @@ def test_a_derivative_s_weights_take_their_parents_along_to_another_listing() ->
     laundered = scenarios.draft_release(buyer, name="mine", terms=PRESETS["mit"], weights=f"tuned by {run.uid}")
 
     assert code_of(lambda: publishing.submit(user=buyer, release=laundered)) == "lineage_undeclared"
+
+
+def test_the_text_of_a_derivative_says_its_own_price_and_not_its_parents() -> None:
+    clauses = {"name": "House terms", "price_minor": 0, "royalty_floor_minor": 150}
+    buyer, release = licensed_buyer(offers.compose(clauses))
+    assert "Costs nothing" in release.terms.value.text
+
+    derivative = published(buyer, finished_run(buyer, release), price_minor=500)
+
+    text = derivative.terms.value.text
+    assert text.startswith("House terms")
+    assert "€5.00" in text
+    assert "Costs nothing" not in text
+    assert "Pay for each sale" not in text  # to the derivative's vendor: they are owed nothing, the parent is
+
+
+def test_a_derivative_keeps_the_text_of_a_share_alike_license() -> None:
+    buyer, release = licensed_buyer(
+        offers.compose({"name": "House terms", "price_minor": 0, "derivative_terms": "same"})
+    )
+
+    derivative = published(buyer, finished_run(buyer, release))
+
+    assert derivative.terms.value.text == release.terms.value.text

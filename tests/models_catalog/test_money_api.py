@@ -15,6 +15,7 @@ from test_royalties import ROYAL, child, priced
 from marketplace.accounts.models import User
 from models_catalog.models import Grant, Order, Release
 from models_catalog.presets import COMMERCIAL_TEMPLATE
+from models_catalog.services import publishing
 from models_catalog.terms import Billing
 
 pytestmark = pytest.mark.django_db
@@ -73,6 +74,23 @@ def test_a_vendor_sees_where_the_price_of_a_sale_goes(client: Client, settings: 
     }
     for words in ("Royalty to rita/root", "€6.00", "€3.00", "€51.00"):
         assert words in page
+
+
+def test_a_licensee_is_told_what_selling_a_derivative_would_owe_to_every_ancestor(client: Client, buyer: User) -> None:
+    root = scenarios.published_release(scenarios.person("rita"), name="root", terms=ROYAL)
+    child(scenarios.person("mia"), root, name="child", terms=priced(6000))
+    client.force_login(buyer)
+
+    quote = client.get("/api/v1/listings/mia/child/quote/").json()
+    page = client.get("/models/mia/child/license/").content.decode()
+
+    terms = {"royalty_bps": ROYAL.royalty_bps, "floor_minor": ROYAL.royalty_floor_minor, "currency": "EUR"}
+    assert quote["royalties"] == [{"listing": name, **terms} for name in ("rita/root", "mia/child")]
+    assert "Royalty to rita/root" in page
+    assert "10% of its price, and at least" in page
+    release = root.listing.releases.get()
+    publishing.yank(user=scenarios.vendor_of(release), release=release, reason="Wrong weights.", now=timezone.now())
+    assert client.get("/api/v1/listings/mia/child/quote/").json()["royalties"][0]["listing"] == "a private model"
 
 
 def test_a_quote_tells_why_it_cannot_be_bought(client: Client, release: Release, buyer: User) -> None:
