@@ -56,7 +56,7 @@ class Market:
         return answer
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")  # the tests in the browser are run apart from the others of this file
 def market(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Market:
     """ROOT and OPEN are in the catalog, and CHILD, which milo made of ROOT over the API and sells."""
     tokens = json.loads(stack.manage("shell", "-v0", "-c", PEOPLE).splitlines()[-1])
