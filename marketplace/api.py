@@ -8,9 +8,16 @@ from django.http import Http404
 from rest_framework.parsers import BaseParser
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.serializers import BaseSerializer
 from rest_framework.views import APIView
 
 from marketplace.rest import CursorPagination
+
+
+def checked(serializer: BaseSerializer[Any]) -> dict[str, Any]:
+    """Returns what the serializer has read. Raises ValidationError, which is answered with every field's problem."""
+    serializer.is_valid(raise_exception=True)
+    return dict(serializer.validated_data)
 
 
 class View(APIView):

@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from django.contrib.auth.models import AnonymousUser
 from django.db.models import Exists, OuterRef, QuerySet
 
+from finetuning.engine.spec import SIGNED_RECEIPT_FILE
 from marketplace.accounts.models import User
 from models_catalog.models import Artifact, Flag, LineageEdge, Release
 from models_catalog.models.listings import PUBLISHED_ONCE, ReleaseQuerySet
 from models_catalog.selectors import PRIVATE_MODEL
 
 MAX_NODES = 500
-RECEIPT = "evaluation-receipt.json"  # the file of a derivative that this site signed
 _BATCH = 500
 
 
@@ -150,7 +150,7 @@ def _annotated(releases: ReleaseQuerySet, user: User | AnonymousUser) -> QuerySe
     return releases.select_related("listing__namespace", "terms").annotate(
         is_shown=Exists(Release.objects.visible_to(user).filter(pk=OuterRef("pk"))),
         is_flagged=Exists(flags),
-        has_receipt=Exists(Artifact.objects.filter(release=OuterRef("pk"), path=RECEIPT)),
+        has_receipt=Exists(Artifact.objects.filter(release=OuterRef("pk"), path=SIGNED_RECEIPT_FILE)),
     )
 
 

@@ -31,7 +31,6 @@ from models_catalog.models import (
     LicenseTerms,
     LineageEdge,
     Listing,
-    Order,
     Release,
     Seat,
 )
@@ -343,7 +342,7 @@ def grants_shown(user: User | AnonymousUser) -> QuerySet[Grant]:
     return (
         Grant.objects.visible_to(user)
         .select_related("listing__namespace", "terms", "licensee__organization", "accepted_by", "order")
-        .annotate(seats_taken=_number(taken, of="grant"), key_hint=Coalesce(Subquery(hint), Value("")))
+        .annotate(seats_taken=number_of(taken, of="grant"), key_hint=Coalesce(Subquery(hint), Value("")))
     )
 
 
@@ -408,11 +407,7 @@ def access_requests_of(user: User, asked: Mapping[str, str]) -> QuerySet[AccessR
     return _of_listing(rows, asked.get("listing", "")).order_by("-created_at")
 
 
-def open_orders_of(user: User) -> QuerySet[Order]:
-    return Order.objects.visible_to(user).select_related("listing__namespace", "terms", "buyer", "placed_by")
-
-
-def _number(rows: QuerySet[Any], *, of: str) -> Coalesce:
+def number_of(rows: QuerySet[Any], *, of: str) -> Coalesce:
     """Counts rows apart, in a subquery: two joins in one query would multiply each other."""
     counted = rows.order_by().values(of).annotate(number=Count("pk")).values("number")
     return Coalesce(Subquery(counted, output_field=IntegerField()), 0)

@@ -149,7 +149,6 @@ class Effective:
     barrier: tuple[Node, Right, Answer] | None = None  # the strictest answer to passing this on, where it is no yes
     licenses: frozenset[str] | None = None  # that share-alike ancestors leave; None: any
     revenue_caps: Mapping[str, tuple[int, Node]] = field(default_factory=dict)  # by currency
-    royalties: tuple[Ancestor, ...] = ()  # each ancestor that is owed, once
     own_grants: tuple[Node, ...] = ()  # of which a licensee of the derivative needs a license too
     expires_at: datetime | None = None
     expires_with: Node | None = None
@@ -224,7 +223,6 @@ def effective(lineage: Lineage, key: str) -> Effective:
         barrier=fold.barrier,
         licenses=licenses,
         revenue_caps=fold.revenue,
-        royalties=_royalties(ancestors),
         own_grants=_own_grants(lineage, reachable, ancestors),
         expires_at=expiry[0] if expiry else None,
         expires_with=expiry[1] if expiry else None,
@@ -401,16 +399,6 @@ def _earliest(lineage: Lineage, children: set[str]) -> tuple[datetime, Node] | N
         if edge.expires_at is not None
     ]
     return (min(ends)[0], lineage.nodes[min(ends)[2]]) if ends else None
-
-
-def _royalties(ancestors: Sequence[Ancestor]) -> tuple[Ancestor, ...]:
-    owed: dict[str, Ancestor] = {}
-    for ancestor in ancestors:
-        terms = ancestor.node.terms
-        is_reached = not terms.royalty_depth or ancestor.generations <= terms.royalty_depth
-        if is_reached and (terms.royalty_bps or terms.royalty_floor_minor):
-            owed.setdefault(ancestor.node.key, ancestor)
-    return tuple(owed.values())
 
 
 def _own_grants(lineage: Lineage, children: set[str], ancestors: Sequence[Ancestor]) -> tuple[Node, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from django.http import Http404, HttpResponseBase
 from django.shortcuts import get_object_or_404
@@ -20,15 +20,10 @@ from finetuning.models import Dataset, Run
 from finetuning.services import datasets, derivatives, playground, runs
 from marketplace import downloads
 from marketplace.accounts.services import people
-from marketplace.api import RawBody, View
+from marketplace.api import RawBody, View, checked
 from marketplace.errors import Invalid
 from marketplace.inputs import JsonBody
 from models_catalog.api.views import find_release, namespace_named
-
-
-def _checked(serializer: Any) -> dict[str, Any]:
-    serializer.is_valid(raise_exception=True)
-    return dict(serializer.validated_data)
 
 
 def find_dataset(request: Request, uid: str) -> Dataset:
@@ -57,7 +52,7 @@ class DatasetsView(View):
         responses={201: shapes.DatasetOutput},
     )
     def post(self, request: Request) -> Response:
-        fields = _checked(shapes.DatasetInput(data=request.data))
+        fields = checked(shapes.DatasetInput(data=request.data))
         owner = (
             namespace_named(fields["owner"], field="owner") if "owner" in fields else people.namespace_of(request.user)
         )
@@ -87,7 +82,7 @@ class DatasetView(View):
         responses=shapes.DatasetOutput,
     )
     def patch(self, request: Request, uid: str) -> Response:
-        fields = _checked(shapes.DatasetEdit(data=request.data))
+        fields = checked(shapes.DatasetEdit(data=request.data))
         datasets.set_license(user=request.user, dataset=find_dataset(request, uid), license=fields["license"])
         return Response(shapes.DatasetOutput(find_dataset(request, uid)).data)
 
@@ -117,7 +112,7 @@ class RunsView(View):
 
     @extend_schema(summary="Launch a fine-tune", request=shapes.RunInput, responses={201: shapes.RunOutput})
     def post(self, request: Request) -> Response:
-        fields = _checked(shapes.RunInput(data=request.data))
+        fields = checked(shapes.RunInput(data=request.data))
         namespace, _, name = fields["listing"].partition("/")
         run = runs.launch(
             user=request.user,
@@ -188,7 +183,7 @@ class RunPublish(View):
         summary="Publish the result as a derivative", request=shapes.PublishInput, responses={201: OpenApiTypes.OBJECT}
     )
     def post(self, request: Request, uid: str) -> Response:
-        fields = _checked(shapes.PublishInput(data=request.data))
+        fields = checked(shapes.PublishInput(data=request.data))
         namespace = namespace_named(fields.pop("namespace"))
         release = derivatives.publish(
             user=request.user, run=find_run(request, uid), namespace=namespace, now=timezone.now(), **fields

@@ -83,6 +83,7 @@ PROBE_FILE = "probe.safetensors"  # of a training: what the evaluation rebuilds 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
 POOLING_FILE = "1_Pooling/config.json"
 LENGTH_FILE = "sentence_bert_config.json"
+SIGNED_RECEIPT_FILE = "evaluation-receipt.json"  # of a derivative: the evaluation, signed by the site
 RECEIPT_FILE = "receipt.json"  # what an evaluation was made from, signed where a key is given
 
 

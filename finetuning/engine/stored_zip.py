@@ -8,12 +8,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from finetuning.engine.zip_directory import CENTRAL, END, END64, END64_LOCATOR, LOCAL
+
 # PKWARE's APPNOTE 6.3.10, sections 4.3.7, 4.3.12 and 4.3.14 to 4.3.16.
-_LOCAL = struct.Struct("<4s5H3L2H")
-_CENTRAL = struct.Struct("<4s6H3L5H2L")
-_END = struct.Struct("<4s4H2LH")
-_END64 = struct.Struct("<4sQ2H2L4Q")
-_LOCATOR64 = struct.Struct("<4sLQL")
 _OFFSET64 = struct.Struct("<2HQ")
 _VERSION, _VERSION64 = 20, 45
 _ZIP64_FIELD = 1
@@ -21,7 +18,7 @@ _STORED = 0
 _FIRST_DATE = 1 << 5 | 1  # 1980-01-01, midnight: equal members give equal zips
 _UNIX, _MODE = 3 << 8, 0o600 << 16
 _FULL16, _FULL32 = 0xFFFF, 0xFFFFFFFF
-LOCAL_HEADER_BYTES = _LOCAL.size
+LOCAL_HEADER_BYTES = LOCAL.size
 
 
 class StoredZip:
@@ -43,13 +40,13 @@ class StoredZip:
     def add(self, name: str, content: bytes) -> None:
         raw, size, crc = name.encode("ascii"), len(content), zlib.crc32(content)
         about = (0, _STORED, 0, _FIRST_DATE, crc, size, size, len(raw))
-        self._file.write(_LOCAL.pack(b"PK\3\4", _VERSION, *about, 0) + raw)
+        self._file.write(LOCAL.pack(b"PK\3\4", _VERSION, *about, 0) + raw)
         self._file.write(content)
         extra = b"" if self._offset < _FULL32 else _OFFSET64.pack(_ZIP64_FIELD, 8, self._offset)
         offset, needed = (_FULL32, _VERSION64) if extra else (self._offset, _VERSION)
-        entry = _CENTRAL.pack(b"PK\1\2", _UNIX | needed, needed, *about, len(extra), 0, 0, 0, _MODE, offset)
+        entry = CENTRAL.pack(b"PK\1\2", _UNIX | needed, needed, *about, len(extra), 0, 0, 0, _MODE, offset)
         self._directory.append(entry + raw + extra)
-        self._offset += _LOCAL.size + len(raw) + size
+        self._offset += LOCAL.size + len(raw) + size
 
     def close(self) -> None:
         """Writes the directory; a second call does nothing."""
@@ -60,10 +57,10 @@ class StoredZip:
         if count >= _FULL16 or self._offset + len(directory) >= _FULL32:
             end = self._offset + len(directory)
             about = (count, count, len(directory), self._offset)
-            rest = _END64.size - 12  # without the signature and this number
-            self._file.write(_END64.pack(b"PK\6\6", rest, _UNIX | _VERSION64, _VERSION64, 0, 0, *about))
-            self._file.write(_LOCATOR64.pack(b"PK\6\7", 0, end, 1))
+            rest = END64.size - 12  # without the signature and this number
+            self._file.write(END64.pack(b"PK\6\6", rest, _UNIX | _VERSION64, _VERSION64, 0, 0, *about))
+            self._file.write(END64_LOCATOR.pack(b"PK\6\7", 0, end, 1))
         shown = min(count, _FULL16)
         place = (min(len(directory), _FULL32), min(self._offset, _FULL32))
-        self._file.write(_END.pack(b"PK\5\6", 0, 0, shown, shown, *place, 0))
+        self._file.write(END.pack(b"PK\5\6", 0, 0, shown, shown, *place, 0))
         self._file.close()

@@ -16,10 +16,10 @@ from unicodedata import normalize
 from finetuning.engine.problems import Rejected, printable, reject
 from finetuning.engine.spec import ArchiveLimits
 
-_END = struct.Struct("<4s4H2LH")
-_END64_LOCATOR = struct.Struct("<4sLQL")
-_END64 = struct.Struct("<4sQ2H2L4Q")
-_CENTRAL = struct.Struct("<4s6H3L5H2L")
+END = struct.Struct("<4s4H2LH")
+END64_LOCATOR = struct.Struct("<4sLQL")
+END64 = struct.Struct("<4sQ2H2L4Q")
+CENTRAL = struct.Struct("<4s6H3L5H2L")
 LOCAL = struct.Struct("<4s5H3L2H")
 _MAX_COMMENT = 65_535
 _FULL16, _FULL32 = 0xFFFF, 0xFFFFFFFF  # "see the zip64 field"
@@ -98,15 +98,15 @@ def read_directory(file: ByteFile, limits: ArchiveLimits) -> tuple[list[Entry], 
 def _directory(file: ByteFile) -> tuple[int, int, int]:
     """Returns the central directory's offset, its length and its number of entries."""
     head = file.at(0, min(4, file.size))
-    tail_at = max(0, file.size - _END.size - _MAX_COMMENT)
+    tail_at = max(0, file.size - END.size - _MAX_COMMENT)
     tail = file.at(tail_at, file.size - tail_at)
     begins = head in {b"PK\x03\x04", b"PK\x05\x06"}
     at = tail.rfind(b"PK\x05\x06")
-    if at < 0 or len(tail) - at < _END.size:
+    if at < 0 or len(tail) - at < END.size:
         raise truncated() if begins else _not_a_zip()
-    _, disk, disk_start, here, count, length, start, comment = _END.unpack_from(tail, at)
+    _, disk, disk_start, here, count, length, start, comment = END.unpack_from(tail, at)
     end = tail_at + at
-    if end + _END.size + comment != file.size:
+    if end + END.size + comment != file.size:
         raise _polyglot("after its end")
     if disk or disk_start or here != count:
         raise reject(
@@ -130,14 +130,14 @@ def _directory(file: ByteFile) -> tuple[int, int, int]:
 
 
 def _directory64(file: ByteFile, end: int) -> tuple[int, int, int, int]:
-    if end < _END64_LOCATOR.size + _END64.size:
+    if end < END64_LOCATOR.size + END64.size:
         raise _inconsistent("its zip64 records")
-    locator = _END64_LOCATOR.unpack(file.at(end - _END64_LOCATOR.size, _END64_LOCATOR.size))
-    at = end - _END64_LOCATOR.size - _END64.size
-    record = _END64.unpack(file.at(at, _END64.size))
+    locator = END64_LOCATOR.unpack(file.at(end - END64_LOCATOR.size, END64_LOCATOR.size))
+    at = end - END64_LOCATOR.size - END64.size
+    record = END64.unpack(file.at(at, END64.size))
     if locator[0] != b"PK\x06\x07" or record[0] != b"PK\x06\x06" or locator[2] != at:
         raise _inconsistent("its zip64 records")
-    if locator[1] or record[4] or record[5] or record[6] != record[7] or record[1] != _END64.size - 12:
+    if locator[1] or record[4] or record[5] or record[6] != record[7] or record[1] != END64.size - 12:
         raise _inconsistent("its zip64 records")
     return record[9], record[8], record[7], at
 
@@ -219,14 +219,14 @@ def _parse_directory(raw: bytes, count: int) -> list[Entry]:
     entries: list[Entry] = []
     at = 0
     while at < len(raw):
-        if len(raw) - at < _CENTRAL.size:
+        if len(raw) - at < CENTRAL.size:
             raise _inconsistent("its directory")
-        fields = _CENTRAL.unpack_from(raw, at)
+        fields = CENTRAL.unpack_from(raw, at)
         name_bytes, extra_bytes, comment_bytes = fields[10:13]
-        end = at + _CENTRAL.size + name_bytes + extra_bytes + comment_bytes
+        end = at + CENTRAL.size + name_bytes + extra_bytes + comment_bytes
         if fields[0] != b"PK\x01\x02" or end > len(raw) or len(entries) == count:
             raise _inconsistent("its directory")
-        at += _CENTRAL.size
+        at += CENTRAL.size
         entries.append(_entry(fields, raw[at : at + name_bytes], raw[at + name_bytes :][:extra_bytes]))
         at = end
     if len(entries) != count:

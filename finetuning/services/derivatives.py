@@ -28,7 +28,6 @@ from models_catalog.terms import Terms
 from models_catalog.verdict import derive
 
 _RELEASE_PREFIX = f"{RELEASE_FOLDER}/"
-SIGNED_RECEIPT = "evaluation-receipt.json"  # beside receipt.json, which says how to do the run again
 _PUBLIC_PARTS = (
     "split",
     "items",
@@ -174,7 +173,7 @@ def _files(run: Run, text: str) -> dict[str, storage.Blob]:
     signed = receipt_of(run)
     return {
         **trained,
-        **({SIGNED_RECEIPT: signed} if signed else {}),
+        **({engine.SIGNED_RECEIPT_FILE: signed} if signed else {}),
         engine.CARD_FILE: storage.put_bytes(text.encode()),
         engine.RECEIPT_FILE: storage.put_bytes(engine.canonical(receipt(run))),
     }

@@ -11,10 +11,10 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from marketplace.api import View
+from marketplace.api import View, checked
 from models_catalog import selectors
 from models_catalog.api import grant_shapes as shapes
-from models_catalog.api.views import _checked, find_listing, namespace_named
+from models_catalog.api.views import find_listing, namespace_named
 from models_catalog.models import AccessRequest
 from models_catalog.models.licensing import RequestStatus
 from models_catalog.services import access
@@ -53,7 +53,7 @@ class AccessRequests(AccessRequestView):
         responses={201: shapes.AccessRequestOutput},
     )
     def post(self, request: Request) -> Response:
-        fields = _checked(shapes.AccessRequestInput(data=request.data))
+        fields = checked(shapes.AccessRequestInput(data=request.data))
         listing = find_listing(request, *fields["listing"].split("/"))
         if listing.latest_release is None:
             raise Http404
@@ -83,7 +83,7 @@ class Cancellation(AccessRequestView):
 class Approval(AccessRequestView):
     @extend_schema(summary="Approve, as the vendor", request=shapes.ApprovalInput, responses=shapes.AccessRequestOutput)
     def post(self, request: Request, pk: uuid.UUID) -> Response:
-        answer = _checked(shapes.ApprovalInput(data=request.data))["answer"]
+        answer = checked(shapes.ApprovalInput(data=request.data))["answer"]
         access.decide_request(
             request_id=self.one(pk).pk, actor=request.user, approve=True, answer=answer, now=timezone.now()
         )
@@ -97,7 +97,7 @@ class Rejection(AccessRequestView):
         responses=shapes.AccessRequestOutput,
     )
     def post(self, request: Request, pk: uuid.UUID) -> Response:
-        fields = _checked(shapes.RejectionInput(data=request.data))
+        fields = checked(shapes.RejectionInput(data=request.data))
         access.decide_request(
             request_id=self.one(pk).pk,
             actor=request.user,

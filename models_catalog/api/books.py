@@ -15,13 +15,13 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from marketplace.accounts.models import Namespace
-from marketplace.api import View
+from marketplace.api import View, checked
 from marketplace.decisions import require
 from marketplace.errors import Invalid
 from marketplace.idempotency import idempotent, require_key
 from models_catalog import exports, policies, statements
 from models_catalog.api import money_shapes as shapes
-from models_catalog.api.views import _checked, namespace_named
+from models_catalog.api.views import namespace_named
 from models_catalog.models import Payout, PayoutBatch
 from models_catalog.models.ledger import PayoutBatchQuerySet
 from models_catalog.selectors import MAX_NAME
@@ -101,7 +101,7 @@ class Payouts(View):
     @idempotent()
     def post(self, request: Request) -> Response:
         require_key(request)
-        fields = _checked(shapes.PayoutInput(data=request.data))
+        fields = checked(shapes.PayoutInput(data=request.data))
         namespace = namespace_named(fields.pop("namespace")) if "namespace" in fields else None
         batch = payouts.create(actor=request.user, namespace=namespace, now=timezone.now(), **fields)
         return Response(shapes.PayoutBatchOutput(_rows(request).get(pk=batch.pk)).data, status=201)
@@ -130,7 +130,7 @@ class PayoutSent(View):
     @extend_schema(summary="Mark a batch as sent", request=shapes.PayoutSentInput, responses=shapes.PayoutBatchOutput)
     @idempotent()
     def post(self, request: Request, pk: uuid.UUID) -> Response:
-        fields = _checked(shapes.PayoutSentInput(data=request.data))
+        fields = checked(shapes.PayoutSentInput(data=request.data))
         batch = get_object_or_404(PayoutBatch.objects.visible_to(request.user), pk=pk)
         payouts.mark_sent(batch=batch, actor=request.user, now=timezone.now(), **fields)
         return Response(shapes.PayoutBatchOutput(_rows(request).get(pk=pk)).data)

@@ -12,7 +12,7 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from marketplace.api import View
+from marketplace.api import View, checked
 from marketplace.errors import Invalid
 from models_catalog.api import community_shapes as shapes
 from models_catalog.api.views import find_listing
@@ -20,11 +20,6 @@ from models_catalog.desks import moderation as desk
 from models_catalog.desks.reviews import questions_of, reviews_of
 from models_catalog.models.moderation import ReportStatus, Subject, TakedownStatus
 from models_catalog.services import moderation, questions, reviews
-
-
-def _checked(serializer: Any) -> dict[str, Any]:
-    serializer.is_valid(raise_exception=True)
-    return dict(serializer.validated_data)
 
 
 def _subject(request: Request, fields: dict[str, Any]) -> Subject:
@@ -41,7 +36,7 @@ class ReviewAnswerView(View):
     def put(self, request: Request, namespace: str, name: str, pk: int) -> Response:
         listing = find_listing(request, namespace, name)
         review = get_object_or_404(reviews_of(listing), pk=pk)
-        text = _checked(shapes.WordsInput(data=request.data))["text"]
+        text = checked(shapes.WordsInput(data=request.data))["text"]
         reviews.answer(user=request.user, review=review, text=text, now=timezone.now())
         return Response(shapes.ReviewOutput(reviews_of(listing).get(pk=pk)).data)
 
@@ -57,7 +52,7 @@ class QuestionsView(View):
     @extend_schema(summary="Ask a question", request=shapes.WordsInput, responses={201: shapes.QuestionOutput})
     def post(self, request: Request, namespace: str, name: str) -> Response:
         listing = find_listing(request, namespace, name)
-        text = _checked(shapes.WordsInput(data=request.data))["text"]
+        text = checked(shapes.WordsInput(data=request.data))["text"]
         row = questions.ask(user=request.user, listing=listing, text=text, now=timezone.now())
         return Response(shapes.QuestionOutput(questions_of(listing).get(pk=row.pk)).data, status=201)
 
@@ -68,7 +63,7 @@ class AnswersView(View):
     @extend_schema(summary="Answer a question", request=shapes.WordsInput, responses={201: shapes.AnswerOutput})
     def post(self, request: Request, namespace: str, name: str, pk: int) -> Response:
         question = get_object_or_404(questions_of(find_listing(request, namespace, name)), pk=pk)
-        text = _checked(shapes.WordsInput(data=request.data))["text"]
+        text = checked(shapes.WordsInput(data=request.data))["text"]
         row = questions.answer(user=request.user, question=question, text=text, now=timezone.now())
         return Response(shapes.AnswerOutput(row).data, status=201)
 
@@ -90,7 +85,7 @@ class ReportsView(View):
         summary="Report something to the staff", request=shapes.ReportInput, responses={201: shapes.ReportOutput}
     )
     def post(self, request: Request) -> Response:
-        fields = _checked(shapes.ReportInput(data=request.data))
+        fields = checked(shapes.ReportInput(data=request.data))
         subject = _subject(request, fields)
         row = moderation.report(user=request.user, subject=subject, now=timezone.now(), **fields)
         return Response(shapes.ReportOutput(row).data, status=201)
@@ -102,7 +97,7 @@ class ReportDismissView(View):
     @extend_schema(summary="Dismiss a report (staff)", request=shapes.DecisionInput, responses=shapes.ReportOutput)
     def post(self, request: Request, uid: uuid.UUID) -> Response:
         row = get_object_or_404(desk.reports(request.user), uid=uid)
-        fields = _checked(shapes.DecisionInput(data=request.data))
+        fields = checked(shapes.DecisionInput(data=request.data))
         moderation.dismiss(actor=request.user, report=row, now=timezone.now(), **fields)
         return Response(shapes.ReportOutput(desk.reports(request.user).get(pk=row.pk)).data)
 
@@ -126,7 +121,7 @@ class TakedownsView(View):
         responses={201: shapes.TakedownOutput},
     )
     def post(self, request: Request) -> Response:
-        fields = _checked(shapes.TakedownInput(data=request.data))
+        fields = checked(shapes.TakedownInput(data=request.data))
         subject = _subject(request, fields)
         row = moderation.take_down(actor=request.user, subject=subject, now=timezone.now(), **fields)
         return Response(shapes.TakedownOutput(row).data, status=201)
@@ -140,7 +135,7 @@ class AppealView(View):
     )
     def post(self, request: Request, uid: uuid.UUID) -> Response:
         row = get_object_or_404(desk.takedowns(request.user), uid=uid)
-        text = _checked(shapes.WordsInput(data=request.data))["text"]
+        text = checked(shapes.WordsInput(data=request.data))["text"]
         moderation.appeal(user=request.user, takedown=row, text=text, now=timezone.now())
         return Response(shapes.TakedownOutput(desk.takedowns(request.user).get(pk=row.pk)).data)
 
@@ -155,7 +150,7 @@ class TakedownDecideView(View):
     )
     def post(self, request: Request, uid: uuid.UUID) -> Response:
         row = get_object_or_404(desk.takedowns(request.user), uid=uid)
-        fields = _checked(shapes.AppealDecisionInput(data=request.data))
+        fields = checked(shapes.AppealDecisionInput(data=request.data))
         decide = moderation.lift if fields.pop("outcome") == "lift" else moderation.confirm
         decide(actor=request.user, takedown=row, now=timezone.now(), **fields)
         return Response(shapes.TakedownOutput(desk.takedowns(request.user).get(pk=row.pk)).data)

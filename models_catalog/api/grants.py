@@ -16,14 +16,14 @@ from rest_framework.response import Response
 
 from marketplace import signing
 from marketplace.accounts.models import Namespace
-from marketplace.api import View
+from marketplace.api import View, checked
 from marketplace.idempotency import idempotent, require_key
 from marketplace.inputs import JsonBody
 from marketplace.throttling import LicenseKeyThrottle
 from models_catalog import policies, selectors
 from models_catalog.api import grant_shapes as shapes
 from models_catalog.api.money_shapes import OrderOutput
-from models_catalog.api.views import _checked, find_listing, namespace_named
+from models_catalog.api.views import find_listing, namespace_named
 from models_catalog.models import Acceptance, Grant, GrantTransfer, Order, Release, Seat
 from models_catalog.models.licensing import GrantState
 from models_catalog.services import consent, grants, keys, licensing, offline, seats
@@ -69,7 +69,7 @@ class ListingGrants(LicenseView):
     @idempotent()
     def post(self, request: Request, namespace: str, name: str) -> Response:
         listing = find_listing(request, namespace, name)
-        fields = _checked(shapes.GrantInput(data=request.data))
+        fields = checked(shapes.GrantInput(data=request.data))
         if listing.latest_release is None:
             raise Http404
         release = listing.latest_release
@@ -127,7 +127,7 @@ class Renewal(LicenseView):
     )
     @idempotent()
     def post(self, request: Request, pk: uuid.UUID) -> Response:
-        fields, grant = _checked(shapes.RenewalInput(data=request.data)), self.grant(pk)
+        fields, grant = checked(shapes.RenewalInput(data=request.data)), self.grant(pk)
         if grant.terms.price_minor and policies.may_renew(request.user, grant, now=timezone.now()).allowed:
             require_key(request)
         renewed = licensing.renew(user=request.user, grant=grant, now=timezone.now(), origin=origin(request), **fields)
@@ -141,7 +141,7 @@ class Revocation(LicenseView):
         responses=shapes.GrantDetailOutput,
     )
     def post(self, request: Request, pk: uuid.UUID) -> Response:
-        reason = _checked(shapes.ReasonInput(data=request.data))["reason"]
+        reason = checked(shapes.ReasonInput(data=request.data))["reason"]
         grants.revoke(grant=self.grant(pk), actor=request.user, reason=reason, now=timezone.now())
         return Response(self.detail(pk))
 
@@ -158,7 +158,7 @@ class Seats(LicenseView):
         responses={201: shapes.SeatOutput},
     )
     def post(self, request: Request, pk: uuid.UUID) -> Response:
-        fields = _checked(shapes.SeatInput(data=request.data))
+        fields = checked(shapes.SeatInput(data=request.data))
         seat = seats.assign(
             grant=self.grant(pk),
             actor=request.user,
@@ -221,7 +221,7 @@ class GrantTransferOffer(LicenseView):
         responses={201: shapes.TransferOutput},
     )
     def post(self, request: Request, pk: uuid.UUID) -> Response:
-        name = _checked(shapes.RecipientInput(data=request.data))["recipient"]
+        name = checked(shapes.RecipientInput(data=request.data))["recipient"]
         recipient = namespace_named(name, field="recipient")
         offer = grants.offer_transfer(grant=self.grant(pk), actor=request.user, recipient=recipient, now=timezone.now())
         return Response(shapes.TransferOutput(offer).data, status=201)
@@ -250,7 +250,7 @@ class TransferAcceptance(TransferView):
         responses={201: shapes.GrantOutput},
     )
     def post(self, request: Request, pk: uuid.UUID) -> Response:
-        terms_hash = _checked(shapes.TermsHashInput(data=request.data))["terms_hash"]
+        terms_hash = checked(shapes.TermsHashInput(data=request.data))["terms_hash"]
         grant = grants.accept_transfer(
             transfer_id=self.transfer(pk).pk,
             actor=request.user,
@@ -281,7 +281,7 @@ class ValidateKey(View):
         responses=shapes.ValidationOutput,
     )
     def post(self, request: Request) -> Response:
-        meta = _checked(shapes.ValidateKeyInput(data=request.data))["meta"]
+        meta = checked(shapes.ValidateKeyInput(data=request.data))["meta"]
         scope, now = dict(meta.get("scope", {})), timezone.now()
         found = keys.validate(text=meta["key"], scope=keys.Scope(**scope), now=now)
         answer = {"valid": found.valid, "detail": found.detail, "code": found.code.value}

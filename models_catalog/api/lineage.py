@@ -12,13 +12,14 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from finetuning.engine.spec import SIGNED_RECEIPT_FILE
 from marketplace import downloads
 from marketplace.api import View
 from marketplace.clients import asker
 from marketplace.decisions import require
 from models_catalog import ancestry, origins, policies
 from models_catalog.api.views import find_release
-from models_catalog.family import RECEIPT, family
+from models_catalog.family import family
 from models_catalog.models import Release
 from models_catalog.models.licensing import Credential
 from models_catalog.services import licensing, obligations, seats
@@ -55,7 +56,7 @@ class NodeOutput(serializers.Serializer[Any]):
         return node.title if node.is_dataset else None
 
     def get_receipt(self, node: Any) -> str | None:
-        return RECEIPT if node.has_receipt else None
+        return SIGNED_RECEIPT_FILE if node.has_receipt else None
 
 
 class ClauseOutput(serializers.Serializer[Any]):

@@ -12,12 +12,12 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from marketplace.api import View
+from marketplace.api import View, checked
 from marketplace.errors import Invalid
 from marketplace.idempotency import idempotent
 from models_catalog import quotes
 from models_catalog.api import money_shapes as shapes
-from models_catalog.api.views import _checked, find_listing, namespace_named
+from models_catalog.api.views import find_listing, namespace_named
 from models_catalog.models import Order
 from models_catalog.models.orders import OrderQuerySet, OrderStatus
 from models_catalog.services import orders, payments, refunds
@@ -91,7 +91,7 @@ class Settle(_OrderAct):
     @extend_schema(summary="Mark an order as paid", request=shapes.SettleInput, responses=shapes.OrderOutput)
     @idempotent()
     def post(self, request: Request, pk: uuid.UUID) -> Response:
-        fields = _checked(shapes.SettleInput(data=request.data))
+        fields = checked(shapes.SettleInput(data=request.data))
         row = get_object_or_404(_rows(request), pk=pk)
         orders.settle_order(order=row, actor=request.user, now=timezone.now(), **fields)
         return self.answer(request, pk)
@@ -120,7 +120,7 @@ class Refund(_OrderAct):
     @extend_schema(summary="Refund a paid order", request=shapes.RefundInput, responses=shapes.OrderOutput)
     @idempotent()
     def post(self, request: Request, pk: uuid.UUID) -> Response:
-        fields = _checked(shapes.RefundInput(data=request.data))
+        fields = checked(shapes.RefundInput(data=request.data))
         row = get_object_or_404(_rows(request), pk=pk)
         refunds.refund_order(order=row, actor=request.user, now=timezone.now(), **fields)
         return self.answer(request, pk)

@@ -17,7 +17,7 @@ from rest_framework.response import Response
 
 from marketplace import downloads, storage
 from marketplace.accounts.models import Namespace
-from marketplace.api import RawBody, View
+from marketplace.api import RawBody, View, checked
 from marketplace.clients import asker
 from marketplace.decisions import require
 from marketplace.errors import Invalid
@@ -49,11 +49,6 @@ def namespace_named(name: str, *, field: str = "namespace") -> Namespace:
     if namespace is None:
         raise Invalid("namespace_unknown", f"There is no namespace {name}.", field=field)
     return namespace
-
-
-def _checked(serializer: Any) -> dict[str, Any]:
-    serializer.is_valid(raise_exception=True)
-    return dict(serializer.validated_data)
 
 
 _FILTERS = [
@@ -91,7 +86,7 @@ class ListingsView(View):
 
     @extend_schema(summary="Create a draft listing", request=shapes.ListingInput, responses={201: shapes.ListingOutput})
     def post(self, request: Request) -> Response:
-        fields = _checked(shapes.ListingInput(data=request.data))
+        fields = checked(shapes.ListingInput(data=request.data))
         namespace = namespace_named(fields.pop("namespace"))
         listing = publishing.create_listing(user=request.user, namespace=namespace, **fields)
         return Response(shapes.ListingOutput(listing).data, status=201)
@@ -125,7 +120,7 @@ class ListingView(View):
     @extend_schema(summary="Edit a listing", request=shapes.ListingEdit, responses=shapes.ListingOutput)
     def patch(self, request: Request, namespace: str, name: str) -> Response:
         listing = find_listing(request, namespace, name)
-        fields = _checked(shapes.ListingEdit(data=request.data))
+        fields = checked(shapes.ListingEdit(data=request.data))
         publishing.edit_listing(user=request.user, listing=listing, **fields)
         return Response(shapes.ListingOutput(listing).data)
 
@@ -162,7 +157,7 @@ class ReleasesView(View):
 
     @extend_schema(summary="Create a draft release", request=shapes.ReleaseInput, responses={201: shapes.ReleaseOutput})
     def post(self, request: Request, namespace: str, name: str) -> Response:
-        fields = _checked(shapes.ReleaseInput(data=request.data))
+        fields = checked(shapes.ReleaseInput(data=request.data))
         price = {"price_minor": fields["price_minor"], "currency": fields["currency"]}
         value = offers.compose({**price, **fields["terms"]}, start=fields["license"])
         release = publishing.draft(
@@ -189,7 +184,7 @@ class TermsView(View):
         responses=shapes.OfferOutput,
     )
     def post(self, request: Request) -> Response:
-        fields = _checked(shapes.TermsInput(data=request.data))
+        fields = checked(shapes.TermsInput(data=request.data))
         return Response(_offer(fields["start"], offers.compose(fields["terms"], start=fields["start"])))
 
 
@@ -279,7 +274,7 @@ class Yank(ReleaseAction):
         return super().post(request, namespace, name, version)
 
     def act(self, request: Request, release: Release) -> None:
-        reason = _checked(shapes.YankInput(data=request.data))["reason"]
+        reason = checked(shapes.YankInput(data=request.data))["reason"]
         publishing.yank(user=request.user, release=release, reason=reason, now=timezone.now())
 
 
@@ -288,7 +283,7 @@ class Parents(View):
         summary="Declare what a draft was made from", request=shapes.ParentInput, responses={201: shapes.ReleaseOutput}
     )
     def post(self, request: Request, namespace: str, name: str, version: str) -> Response:
-        fields = _checked(shapes.ParentInput(data=request.data))
+        fields = checked(shapes.ParentInput(data=request.data))
         owner, _, listing = fields["listing"].partition("/")
         lineage.declare(
             user=request.user,

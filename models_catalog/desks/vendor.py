@@ -9,8 +9,7 @@ from functools import reduce
 from operator import or_
 from typing import Any
 
-from django.db.models import Count, Exists, IntegerField, Model, OuterRef, Q, QuerySet, Subquery
-from django.db.models.functions import Coalesce
+from django.db.models import Exists, Model, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 from marketplace.accounts.models import Namespace, Role, User
@@ -19,6 +18,7 @@ from models_catalog.desks.statistics import counted
 from models_catalog.models import AccessRequest, Answer, Grant, LedgerEntry, Listing, Order, Question, Release, Review
 from models_catalog.models.listings import ReleaseStatus
 from models_catalog.postings import Purpose
+from models_catalog.selectors import number_of
 
 MAX_QUERY = 200  # characters of a search
 _SELLS: tuple[Role, ...] = tuple({*WRITES, *BILLS})
@@ -61,8 +61,8 @@ def listings(user: User) -> QuerySet[Listing]:
         Listing.objects.managed_by(user)
         .select_related("namespace", "latest_release__terms")
         .annotate(
-            licenses=_number(Grant.objects.filter(listing=OuterRef("pk"), superseded_at__isnull=True), of="listing"),
-            downloads=_number(
+            licenses=number_of(Grant.objects.filter(listing=OuterRef("pk"), superseded_at__isnull=True), of="listing"),
+            downloads=number_of(
                 counted().filter(artifact__release__listing=OuterRef("pk")), of="artifact__release__listing"
             ),
         )
@@ -116,12 +116,6 @@ def _sold_by(user: User) -> QuerySet[Namespace]:
 
 def _answered_by_vendor() -> Exists:
     return Exists(Answer.objects.filter(question=OuterRef("pk"), is_vendors=True, hidden_at__isnull=True))
-
-
-def _number(rows: QuerySet[Any], *, of: str) -> Coalesce:
-    """Counts rows for each listing apart: two joins in one query would multiply each other."""
-    number = rows.order_by().values(of).annotate(number=Count("pk")).values("number")
-    return Coalesce(Subquery(number, output_field=IntegerField()), 0)
 
 
 def _by_column(rows: QuerySet[Any], status: str) -> QuerySet[Any]:

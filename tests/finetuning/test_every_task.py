@@ -174,7 +174,7 @@ def _assert_shown(client: Client, task: Task, derivative: Release, measured: Mea
     """The card and the model's page name the headline metric."""
     key, title = measured.key, measured.title
     files = {file.path: file.sha256 for file in derivative.artifacts.all()}
-    assert {"receipt.json", derivatives.SIGNED_RECEIPT, "golden.safetensors"} <= set(files)
+    assert {"receipt.json", engine.SIGNED_RECEIPT_FILE, "golden.safetensors"} <= set(files)
     assert ("vocab.txt" in files) is (task is Task.TEXT_CLASSIFICATION)
     with storage.open_blob(files["README.md"]) as file:
         card = file.read().decode()

@@ -107,8 +107,6 @@ def test_a_diamond_counts_its_root_once(root: Terms, side: Terms) -> None:
     found = effective(Lineage(nodes, edges), CHILD)
 
     assert [row.node.key for row in found.ancestors].count("root") == 1
-    owed = [row.node.key for row in found.royalties]
-    assert len(owed) == len(set(owed))
     lines = found.limit.attribution_text.split("\n")
     assert len(lines) == len(set(lines))
 
@@ -326,16 +324,14 @@ def test_a_licensee_of_an_adapter_needs_the_model_that_it_adapts() -> None:
     assert [node.key for node in effective(Lineage(nodes, edges), CHILD).own_grants] == ["a", "c"]
 
 
-def test_a_royalty_reaches_as_many_generations_as_it_says() -> None:
-    def paid(depth: int) -> Terms:
-        return dataclasses.replace(COMMERCIAL_TEMPLATE, royalty_depth=depth)
+def test_a_parent_s_royalty_is_not_the_child_s_own() -> None:
+    """Each ancestor is paid by its own clause: tests/models_catalog/test_royalties.py."""
+    nodes = {"near": Node("near", "near", COMMERCIAL_TEMPLATE)}
 
-    nodes = {key: Node(key, key, paid(depth)) for key, depth in (("near", 1), ("far1", 1), ("far2", 2), ("all", 0))}
-    edges = {CHILD: [Edge("near")], "near": [Edge("far1"), Edge("far2"), Edge("all")]}
-    found = effective(Lineage(nodes, edges), CHILD)
+    found = effective(Lineage(nodes, {CHILD: [Edge("near")]}), CHILD)
 
-    assert {row.node.key for row in found.royalties} == {"near", "far2", "all"}
-    assert found.limit.royalty_bps == 0, "each ancestor is paid by its own clause"
+    assert COMMERCIAL_TEMPLATE.royalty_bps
+    assert found.limit.royalty_bps == 0
 
 
 def test_the_earliest_end_of_a_parent_s_license_bounds_the_child() -> None:

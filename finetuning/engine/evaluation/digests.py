@@ -25,6 +25,15 @@ def of_answers(answers: Iterable[tuple[int, bytes]]) -> str:
     return found.hexdigest()
 
 
+def of_logits(indices: npt.NDArray[np.int64], logits: npt.NDArray[np.float64]) -> str:
+    """Returns the SHA-256 (64 hex digits) over every item's number (N,) as int64 and its logits (N, C) as float32, in
+    the order of the numbers."""
+    order = np.argsort(indices, kind="stable")
+    found = hashlib.sha256(indices[order].astype("<i8").tobytes())
+    found.update(logits[order].astype("<f4").tobytes())
+    return found.hexdigest()
+
+
 def of_classes(classes: npt.NDArray[np.uint8]) -> bytes:
     """Returns the SHA-256 (32 bytes) of a map of classes (H, W): height and width as int64, then its rows."""
     found = hashlib.sha256(np.array(classes.shape, "<i8").tobytes())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy.special import expit
 
-from finetuning.engine.evaluation import intervals, label_ranking, paired
+from finetuning.engine.evaluation import digests, intervals, label_ranking, paired
 from finetuning.engine.evaluation.intervals import Floats, Ints
 from finetuning.engine.evaluation.label_ranking import Bools
 
@@ -55,11 +54,7 @@ class LabelSets:
 
     @property
     def sha256(self) -> str:
-        """The digest over every item's number and float32 logits, in the order of the numbers."""
-        order = np.argsort(self.indices, kind="stable")
-        found = hashlib.sha256(self.indices[order].astype("<i8").tobytes())
-        found.update(self.logits[order].astype("<f4").tobytes())
-        return found.hexdigest()
+        return digests.of_logits(self.indices, self.logits)
 
     def divided_by(self, temperature: float) -> LabelSets:
         return replace(self, logits=self.logits / temperature)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy.typing as npt
 from scipy.sparse import csr_array
 from scipy.special import log_softmax
 
-from finetuning.engine.evaluation import calibration, intervals, ranking
+from finetuning.engine.evaluation import calibration, digests, intervals, ranking
 from finetuning.engine.evaluation.intervals import (
     CONFIDENCE,
     RESAMPLES,
@@ -69,11 +68,7 @@ class Predictions:
 
     @property
     def sha256(self) -> str:
-        """The digest over every item's number and float32 logits, in the order of the numbers."""
-        order = np.argsort(self.indices, kind="stable")
-        found = hashlib.sha256(self.indices[order].astype("<i8").tobytes())
-        found.update(self.logits[order].astype("<f4").tobytes())
-        return found.hexdigest()
+        return digests.of_logits(self.indices, self.logits)
 
     def divided_by(self, temperature: float) -> Predictions:
         return replace(self, logits=self.logits / temperature)

@@ -10,13 +10,12 @@ from finetuning.engine.datasets import is_label
 from finetuning.engine.palettes import IGNORED
 from finetuning.engine.problems import Rejected, reject
 from finetuning.engine.spec import ArchiveLimits
-from finetuning.engine.tables import decode_text
+from finetuning.engine.tables import DELIMITERS, decode_text
 
 FILE_NAMES = ("classes.txt", "classes.csv")
 # Rows of these names are no class: their pixels do not count.
 _IGNORED_NAMES = frozenset({"ignore", "ignored", "void", "unlabeled", "unlabelled", "don't care"})
 _HEADER_WORDS = frozenset({"id", "index", "class", "name", "label", "r", "g", "b", "red", "green", "blue"})
-_DELIMITERS = ",;\t|"
 Color = tuple[int, int, int]
 
 
@@ -32,7 +31,7 @@ def read(content: bytes, file: str, limits: ArchiveLimits) -> ClassList:
     """Returns the classes of `name`, `id,name`, `name,r,g,b` or `id,name,r,g,b` in each row, with or without a
     header. Raises Rejected: `encoding`, `bad_classes`."""
     text = decode_text(content, file)
-    delimiter = max(_DELIMITERS, key=text.count)
+    delimiter = max(DELIMITERS, key=text.count)
     faults: list[str] = []
     names: dict[int, str] = {}
     colors: dict[Color, int] = {}
