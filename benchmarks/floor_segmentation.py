@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--scenes", type=int, default=600, help="images in all")
     parser.add_argument("--strategy", default=Strategy.LAST.value, choices=["head", "last", "full", "scratch"])
     parser.add_argument("--stages", type=int, default=5, help="stages to tune, for the strategy last")
-    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rate", type=float, default=3e-3)
     parser.add_argument("--seed", type=int, default=0)
