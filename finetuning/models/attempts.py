@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from datetime import datetime
 
 from django.db import models
 from django.db.models import Q
@@ -17,9 +16,6 @@ class AttemptQuerySet(models.QuerySet["Attempt"]):
     def open(self) -> AttemptQuerySet:
         return self.filter(ended_at__isnull=True)
 
-    def expired(self, now: datetime) -> AttemptQuerySet:
-        return self.open().filter(leased_until__lt=now)
-
 
 class Attempt(models.Model):
     """One try at a run, an inspection or a verification. Its token is the right to write the outcome."""
@@ -29,7 +25,7 @@ class Attempt(models.Model):
     release = models.ForeignKey(Release, null=True, on_delete=models.CASCADE, related_name="attempts")
     number = models.PositiveIntegerField()
     token = models.UUIDField(default=uuid.uuid4, unique=True)
-    slot = models.CharField(max_length=80)
+    slot = models.CharField(max_length=80)  # the `own_name` of the process that works on it
     leased_until = models.DateTimeField()
     heartbeat_at = models.DateTimeField()
     started_at = models.DateTimeField()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +18,7 @@ from django.utils import timezone
 
 from finetuning.models import Attempt, Dataset, Run
 from finetuning.runner import Signal
+from marketplace.supervision.processes import own_name
 from models_catalog.models import Release
 
 logger = logging.getLogger(__name__)
@@ -48,7 +47,7 @@ def acquire(rows: QuerySet[Subject], pk: int, *, now: datetime) -> tuple[Subject
             attempt = Attempt.objects.create(
                 **mine,
                 number=number + 1,
-                slot=f"{socket.gethostname()}:{os.getpid()}"[:80],
+                slot=own_name(),
                 leased_until=now + LEASE,
                 heartbeat_at=now,
                 started_at=now,

@@ -15,6 +15,7 @@ from finetuning.models.runs import IN_HAND, RunStatus
 from finetuning.services import leases
 from marketplace.accounts.services import notifications
 from marketplace.queue import Job, enqueue
+from marketplace.supervision.processes import is_gone
 from models_catalog.models import Release
 from models_catalog.models.listings import ReleaseStatus
 from models_catalog.services import grants
@@ -30,8 +31,12 @@ def reap(*, now: datetime) -> int:
 
 
 def _expire(now: datetime) -> int:
+    """Ends attempts whose lease ran out, and at once those whose process is gone from this machine: the engine
+    died with it."""
     ended = 0
-    for attempt in Attempt.objects.expired(now).select_related("run", "dataset", "release"):
+    for attempt in Attempt.objects.open().select_related("run", "dataset", "release"):
+        if attempt.leased_until >= now and not is_gone(attempt.slot):
+            continue
         with transaction.atomic():
             if not leases.close(attempt, outcome=leases.EXPIRED):
                 continue

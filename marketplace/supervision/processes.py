@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
 GRACE_SECONDS = 8.0
+_START_FIELD = 19  # of /proc/PID/stat after the name: when the process began, in clock ticks since the boot
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
@@ -52,3 +55,43 @@ def terminate(child: subprocess.Popen[bytes], *, grace_seconds: float = GRACE_SE
     with contextlib.suppress(subprocess.TimeoutExpired):
         child.wait(grace_seconds)
     kill_group(child)
+
+
+def own_name() -> str:
+    """Returns what tells this process from every other one, on this machine and elsewhere: its number, when it
+    began, and the boot and process namespace in which the two mean anything. Empty where the kernel does not say."""
+    return _name(os.getpid())
+
+
+def is_gone(name: str) -> bool:
+    """Whether the process of that `own_name` has certainly ended. False where this machine cannot know: the name
+    is of another one, of another container, or no name at all."""
+    number, _, rest = name.partition(".")
+    _, _, place = rest.partition("@")
+    if not number.isdecimal() or not place or place != _place():
+        return False
+    return _name(int(number)) != name
+
+
+def _name(pid: int) -> str:
+    place = _place()
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return ""
+    # The program's name stands in brackets and may hold any character: what counts comes after the last one.
+    state, *fields = stat.rpartition(")")[2].split()
+    if state in {"Z", "X"} or not place:
+        return ""  # dead, and only not buried
+    return f"{pid}.{fields[_START_FIELD - 1]}@{place}"
+
+
+@functools.cache
+def _place() -> str:
+    """Returns the boot of this machine, and the namespace in which process numbers count."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        namespace = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
+    return f"{boot}:{namespace.strip('pid:[]')}"
