@@ -16,6 +16,7 @@ from django.utils import timezone
 from finetuning import selectors as finetuning
 from finetuning.models import Run
 from finetuning.models.runs import ACTIVE, RunStatus
+from marketplace.supervision import canary
 from models_catalog import selectors as catalog
 
 FEATURED = 6
@@ -34,13 +35,22 @@ def home(request: HttpRequest) -> HttpResponse:
 
 
 def health(_request: HttpRequest) -> HttpResponse:
-    """Answers 200 while the database does; with the age of the oldest queued run and the free disk."""
+    """Answers 200 while the database does; with the age of the oldest queued run, the free disk and for how long
+    each kind of slot has not heard its canary (null: never yet)."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1")
     oldest = Run.objects.filter(status=RunStatus.QUEUED).order_by("created_at").first()
     waiting = (timezone.now() - oldest.created_at).total_seconds() if oldest else 0
     free = shutil.disk_usage(settings.DATA_DIR).free
-    return JsonResponse({"status": "ok", "oldest_queued_run_seconds": round(waiting), "disk_free_bytes": free})
+    heard = {slot: at and round((timezone.now() - at).total_seconds()) for slot, at in canary.heard_at().items()}
+    return JsonResponse(
+        {
+            "status": "ok",
+            "oldest_queued_run_seconds": round(waiting),
+            "disk_free_bytes": free,
+            "canary_seconds": heard,
+        }
+    )
 
 
 def swagger(view: Callable[..., Any]) -> Callable[..., Any]:

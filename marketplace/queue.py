@@ -13,6 +13,8 @@ from django_q.tasks import async_task
 
 from marketplace.queue_settings import FAST, TRAIN
 
+CANARY = "marketplace.supervision.canary.sing"
+
 
 class Job(Enum):
     """(dotted path of the task, slot)"""
@@ -37,3 +39,8 @@ def enqueue(job: Job, pk: int) -> None:
 
     A crash between commit and ring loses the message: the reaper rings again."""
     transaction.on_commit(partial(async_task, job.path, pk, cluster=job.slot))
+
+
+def ring_canary(slot: str, number: int) -> None:
+    """Sends a slot the message that only shows that it hears (`supervision/canary.py`)."""
+    async_task(CANARY, number, cluster=slot)

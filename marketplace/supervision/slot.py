@@ -1,9 +1,10 @@
-"""A crash-only django-q2 worker pool: an unexpected death of any of its processes ends the whole slot,
-which its supervisor starts again. Reviving one process alone can leave the queue's locks held for good
+"""A crash-only django-q2 worker pool: an unexpected death of any of its processes, or an unheard canary, ends the
+whole slot, which its supervisor starts again. Reviving one process alone can leave the queue's locks held for good
 (measured on 1.11.1: an idle worker killed with -9 stops a stock cluster)."""
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -16,10 +17,13 @@ from typing import Any
 from django_q.cluster import Sentinel, get_mp_context, worker
 from django_q.conf import Conf
 
+from marketplace.supervision.canary import Canary
 from marketplace.supervision.processes import die_with_parent
 
+logger = logging.getLogger(__name__)
 EXIT_CRASHED = 70
-_TIMED_OUT, _RECYCLED = 0, -2
+LOCK_SECONDS = 5.0  # a worker holds the lock of its timer for microseconds, unless it was killed meanwhile
+_TIMED_OUT, _IDLE, _RECYCLED = 0, -1, -2  # what django-q2's timer of a worker says
 
 
 def _tied(parent_pid: int, target: Callable[..., None], *args: Any) -> None:
@@ -41,6 +45,38 @@ class CrashOnlySentinel(Sentinel):
             self.pool.append(process)
         process.start()
         return process
+
+    def guard(self) -> None:
+        """Watches until the process ends. The stock guard waits for ever for a lock that a killed worker holds, and
+        misses a timeout that its cycle does not divide."""
+        canary = Canary(self.queue_name())
+        self.start_event.set()
+        while not self.stop_event.wait(Conf.GUARD_CYCLE):
+            idle = [self._is_idle(process) for process in list(self.pool)]
+            for process in (self.monitor, self.pusher):
+                if not process.is_alive():
+                    self.reincarnate(process)
+            if canary.is_deaf(is_free=any(idle)):
+                logger.critical("the slot %s does not hear its messages: it starts again", self.queue_name())
+                os._exit(EXIT_CRASHED)
+
+    def _is_idle(self, process: Any) -> bool:
+        """Counts the worker's time down, replaces it where it has run out; returns whether it waits for work."""
+        lock = process.timer.get_lock()
+        if not lock.acquire(timeout=LOCK_SECONDS):
+            logger.critical("a worker of the slot %s died with its lock held: it starts again", self.queue_name())
+            os._exit(EXIT_CRASHED)
+        try:
+            clock = process.timer.get_obj()
+            if clock.value > 0:
+                clock.value = max(0.0, clock.value - Conf.GUARD_CYCLE)
+            is_over = clock.value == _TIMED_OUT or not process.is_alive()
+            is_idle = clock.value == _IDLE
+        finally:
+            lock.release()
+        if is_over:
+            self.reincarnate(process)
+        return is_idle and not is_over
 
     def reincarnate(self, process: Any) -> None:
         """Replaces a worker that timed out or was recycled; every other death ends the slot."""
