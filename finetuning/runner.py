@@ -26,6 +26,7 @@ POLL_SECONDS = 0.2
 GRACE_SECONDS = 7.5  # from SIGTERM to SIGKILL, as CI services give
 EXIT_BUSY = 75
 LOG_FILE = "engine.log"  # what the engine prints, for the operator
+_PASSED_ON = ("ENGINE_CHECKPOINT_SECONDS",)  # the operator's word to the engine
 _ROOT = Path(__file__).resolve().parent.parent
 ENGINE = (sys.executable, "-P", "-m", "finetuning.engine")
 
@@ -121,7 +122,7 @@ def _environment(run_dir: Path, threads: int) -> dict[str, str]:
     }
     if threads:
         environment["OMP_NUM_THREADS"] = str(threads)
-    return environment
+    return {**environment, **{name: os.environ[name] for name in _PASSED_ON if name in os.environ}}
 
 
 def _watch(
