@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from django.contrib import admin
 from django.http import HttpRequest
 
 from finetuning.models import ComputeQuota
 from marketplace import administration
+from marketplace.accounts.models import User
 from marketplace.accounts.services import audit
 
 
@@ -34,7 +35,7 @@ class ComputeQuotaAdmin(administration.ReadOnlyAdmin):
         super().save_model(request, obj, form, change)
         audit.record(
             "compute_quota.set",
-            actor=request.user,
+            actor=cast("User", request.user),  # of the staff: the permissions above
             namespace=obj.namespace,
             subject=obj,
             details={"hours_per_month": obj.hours_per_month},

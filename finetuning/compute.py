@@ -36,9 +36,9 @@ def charge_minor(seconds: float) -> int:
 
 def hours_allowed(namespace: Namespace) -> int:
     """Returns the hours of compute a month that the namespace has, 0 where there is no limit."""
-    own = ComputeQuota.objects.filter(namespace=namespace).values_list("hours_per_month", flat=True).first()
+    own = ComputeQuota.objects.filter(namespace=namespace).first()
     if own is not None:
-        return own
+        return int(own.hours_per_month)
     if namespace.organization_id is not None:
         return int(settings.ORGANIZATION_COMPUTE_HOURS_PER_MONTH)
     return int(settings.COMPUTE_HOURS_PER_MONTH)
