@@ -9,6 +9,7 @@ from typing import Any, get_type_hints
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from finetuning.compute import MAX_BUDGET_MINUTES
 from finetuning.engine.spec import PRESETS, Hyper, Strategy
 from finetuning.models import Dataset, Run
 from finetuning.services.datasets import LICENSE_KEYS, OWN, license_key
@@ -93,6 +94,13 @@ class RunInput(Input):
     )
     hyper = HyperInput(required=False, help_text="Defaults: those of the dataset's task and the strategy")
 
+    budget_minutes = serializers.IntegerField(
+        min_value=1,
+        max_value=MAX_BUDGET_MINUTES,
+        required=False,
+        help_text="Of compute: the run is stopped there, and nothing is charged",
+    )
+
 
 class RunOutput(serializers.Serializer[Any]):
     id = serializers.UUIDField(source="uid")
@@ -108,6 +116,9 @@ class RunOutput(serializers.Serializer[Any]):
     strategy = serializers.CharField()
     hyper = serializers.DictField()
     progress = serializers.DictField()
+    budget_minutes = serializers.IntegerField(allow_null=True)
+    charge_minor = serializers.IntegerField(help_text="The price of the compute that led to the result")
+    charge_currency = serializers.CharField(allow_blank=True)
     failure = serializers.SerializerMethodField()
     evaluation = serializers.SerializerMethodField()
     derivative = serializers.SerializerMethodField()

@@ -121,6 +121,7 @@ class RunsView(View):
             strategy=fields.get("strategy", ""),
             preset=fields.get("preset", ""),
             hyper=dict(fields.get("hyper", {})),
+            budget_minutes=fields.get("budget_minutes"),
             now=timezone.now(),
         )
         return Response(shapes.RunOutput(run).data, status=201)

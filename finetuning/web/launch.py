@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlencode
 
+from django.conf import settings
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
@@ -47,6 +48,7 @@ def new(request: HttpRequest) -> HttpResponse:
                 dataset=form.cleaned_data["dataset"],
                 strategy=form.cleaned_data["strategy"],
                 hyper=form.hyper,
+                budget_minutes=form.cleaned_data["budget_minutes"],
                 now=timezone.now(),
             )
             return redirect("run", run.uid)
@@ -58,6 +60,8 @@ def new(request: HttpRequest) -> HttpResponse:
         "listing": release.listing,
         "allowed": policies.may_fine_tune_for_some(request.user, release, now=timezone.now()),
         "task": task,
+        "price_minor": settings.COMPUTE_PRICE_MINOR_PER_HOUR,
+        "currency": settings.COMPUTE_CURRENCY,
         "tasks": [(target, dict(TASKS)[target], _link(request, task=target)) for target in release.listing.targets],
         "preset": preset,
         "preset_problem": problem,
