@@ -111,16 +111,6 @@ def end(*, grant: Grant, actor: User | None, reason: str, now: datetime) -> None
     )
 
 
-def end_bought(*, order: Order, actor: User | None, reason: str, now: datetime) -> None:
-    """Ends what the order had bought, whoever holds it now, inside the caller's transaction; nothing where that has
-    ended already."""
-    grant = Grant.objects.select_for_update(of=("self",)).filter(order=order).first()
-    while grant is not None and grant.transferred_at is not None:
-        grant = Grant.objects.select_for_update(of=("self",)).filter(transferred_from=grant).first()
-    if grant is not None and Grant.objects.current().filter(pk=grant.pk).exists():
-        end(grant=grant, actor=actor, reason=reason, now=now)
-
-
 def offer_transfer(*, grant: Grant, actor: User, recipient: Namespace, now: datetime) -> GrantTransfer:
     """Offers the grant to another licensee. Raises Denied (as `may_transfer`), Conflict (`already_ended`,
     `transfer_open`, `already_licensed`), Invalid (`own_model`) where the recipient owns the model."""
