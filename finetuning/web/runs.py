@@ -24,7 +24,7 @@ from finetuning.forms import PublishForm
 from finetuning.models import Run
 from finetuning.services import derivatives
 from finetuning.services import runs as services
-from finetuning.web import evaluations
+from finetuning.web import evaluations, trials
 from marketplace import storage
 from marketplace.errors import DomainError
 from marketplace.html import add_error
@@ -69,6 +69,7 @@ def detail(request: HttpRequest, uid: uuid.UUID) -> HttpResponse:
         "cancel": policies.may_cancel(request.user, run),
         "publish": policies.may_publish_derivative(request.user, run, now=timezone.now()),
         "elapsed": selectors.elapsed_seconds(run),
+        "search": trials.page(run),
     }
     return render(request, "finetuning/run.html", context)
 
@@ -90,6 +91,13 @@ def _in_words(kind: type[Any], value: Any) -> Any:
 def events(request: HttpRequest, uid: uuid.UUID) -> HttpResponse:
     cursor = selectors.read_cursor(request.GET.get("after", "0")) or 0
     return JsonResponse(selectors.run_progress(find(request, uid), after=cursor))
+
+
+@login_required
+def searched(request: HttpRequest, uid: uuid.UUID) -> HttpResponse:
+    """The trials of the run's search as they stand: a part of the run's page."""
+    run = find(request, uid)
+    return render(request, "finetuning/_run_trials.html", {"run": run, "search": trials.page(run)})
 
 
 @login_required
