@@ -110,10 +110,57 @@ def may_search(task: Task) -> Decision:
     )
 
 
+def _has_not_ended(run: Run) -> Decision:
+    return not_in_this_state("already_finished", "This run has ended already.") if run.is_terminal else ALLOW
+
+
 def may_cancel(user: Person, run: Run) -> Decision:
-    if run.is_terminal:
-        return not_in_this_state("already_finished", "This run has ended already.")
-    return may_change(user, run.owner)
+    return all_of(lambda: _has_not_ended(run), lambda: may_change(user, run.owner))
+
+
+def may_pause(user: Person, run: Run) -> Decision:
+    return all_of(lambda: _has_not_ended(run), lambda: _can_pause(run), lambda: may_change(user, run.owner))
+
+
+def _can_pause(run: Run) -> Decision:
+    if run.is_paused:
+        return not_in_this_state("already_paused", "This run is paused already.")
+    if run.asked_to == "cancel":
+        return not_in_this_state("being_canceled", "This run is being canceled. Launch it again instead.")
+    return ALLOW
+
+
+def may_resume(user: User, run: Run, *, now: datetime) -> Decision:
+    """May the user let a paused run go on? What it needs may have gone while it waited."""
+    return all_of(
+        lambda: _has_not_ended(run),
+        lambda: _is_paused(run),
+        lambda: may_change(user, run.owner),
+        lambda: may_go_on(run, now=now),
+        lambda: has_quota(user),
+    )
+
+
+def _is_paused(run: Run) -> Decision:
+    if run.is_paused:
+        return ALLOW
+    status = run.get_status_display().lower()
+    return not_in_this_state("not_paused", f"This run is {status}, not paused: there is nothing to resume.")
+
+
+def may_go_on(run: Run, *, now: datetime) -> Decision:
+    """Does what the run was launched with still stand: its data, and the licenses of model and data? Once claimed,
+    a run goes on to its end whatever ends meanwhile: the result is its owner's, and publishing it asks anew
+    (docs/architecture.md, "Grants")."""
+    dataset, user = run.dataset_version.dataset, run.created_by
+    if dataset.deleted_at is not None:
+        return not_in_this_state("dataset_gone", "The dataset was deleted. Upload it again and launch a new run.")
+    if user is None:
+        return ALLOW
+    return all_of(
+        lambda: catalog.may_fine_tune(user, run.release, now=now, holder=run.owner),
+        lambda: may_train_on(dataset.name, run.dataset_version.terms),
+    )
 
 
 def may_publish_derivative(user: Person, run: Run, *, now: datetime, namespace: Namespace | None = None) -> Decision:

@@ -24,7 +24,9 @@ from finetuning.engine.spec import EVENTS_FILE, RESULT_FILE, Verb
 
 POLL_SECONDS = 0.2
 GRACE_SECONDS = 7.5  # from SIGTERM to SIGKILL, as CI services give
+PAUSE_SECONDS = 60.0  # from the wish for a pause to SIGTERM: a step and a checkpoint of the largest weights
 EXIT_BUSY = 75
+PAUSE_SIGNAL = signal.SIGUSR1
 LOG_FILE = "engine.log"  # what the engine prints, for the operator
 _ROOT = Path(__file__).resolve().parent.parent
 ENGINE = (sys.executable, "-P", "-m", "finetuning.engine")
@@ -33,6 +35,7 @@ ENGINE = (sys.executable, "-P", "-m", "finetuning.engine")
 class Signal(StrEnum):
     CONTINUE = "continue"
     CANCEL = "cancel"
+    PAUSE = "pause"
     LOST = "lost"  # somebody else holds the lease now
 
 
@@ -40,6 +43,7 @@ class Ending(StrEnum):
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELED = "canceled"
+    PAUSED = "paused"
     LOST = "lost"
     BUSY = "busy"  # another engine works in this directory
 
@@ -142,12 +146,31 @@ def _watch(
         if order is Signal.CANCEL:
             _terminate(child)
             return Outcome(Ending.CANCELED, "user:canceled", "Canceled.", exit_code=child.returncode)
+        if order is Signal.PAUSE:
+            _pause(child, heartbeat)
+            return Outcome(Ending.PAUSED, "user:paused", "Paused.", exit_code=child.returncode)
         if time.monotonic() - started > deadline_seconds:
             _terminate(child)
             return Outcome(Ending.FAILED, "app:deadline", "It took longer than the time limit of this server.")
         with contextlib.suppress(subprocess.TimeoutExpired):
             child.wait(POLL_SECONDS)
     return None
+
+
+def _pause(child: subprocess.Popen[bytes], heartbeat: Callable[[], Signal]) -> None:
+    """Asks for a checkpoint at the next step, and waits for the engine to end with it; not for its helpers, which
+    would only die of the signal. Another order ends the waiting. What an engine that is still starting dies of is
+    the signal, too: it has nothing to keep."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(child.pid, PAUSE_SIGNAL)
+    until = time.monotonic() + PAUSE_SECONDS
+    order = Signal.PAUSE
+    while child.poll() is None and time.monotonic() < until and order is Signal.PAUSE:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(POLL_SECONDS)
+        order = heartbeat()
+    if child.returncode is None and order is not Signal.LOST:  # then there is no time: the caller kills it
+        _terminate(child)
 
 
 def _terminate(child: subprocess.Popen[bytes]) -> None:

@@ -113,6 +113,9 @@ def _line(event: RunEvent) -> dict[str, Any] | None:
 def elapsed_seconds(run: Run) -> float:
     if run.started_at is None:
         return 0.0
+    if run.is_paused:
+        spans = run.attempts.values_list("started_at", "ended_at")
+        return round(sum((ended - started).total_seconds() for started, ended in spans if ended), 1)
     return round(((run.finished_at or timezone.now()) - run.started_at).total_seconds(), 1)
 
 

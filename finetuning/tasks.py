@@ -18,7 +18,7 @@ from finetuning.engine.events import Event
 from finetuning.models import Attempt, Dataset, Run
 from finetuning.models.datasets import DatasetStatus
 from finetuning.runner import Ending, Outcome, run_engine
-from finetuning.services import datasets, leases, runs, searches, verifications, workspaces
+from finetuning.services import datasets, leases, runs, searches, steering, verifications, workspaces
 from finetuning.services.journals import Journal
 from marketplace import signing, storage
 from marketplace.errors import DomainError
@@ -242,8 +242,10 @@ def _prepare_evaluation(run: Run, artifacts: Files) -> Path:
 def _settle(run: Run, attempt: Attempt, outcome: Outcome) -> bool:
     """Writes an end that is no success; returns whether the run's directory is needed no more."""
     if outcome.ending is Ending.CANCELED:
-        return runs.cancel(run=run, attempt=attempt)
-    if outcome.ending is Ending.FAILED:
+        return steering.cancel(run=run, attempt=attempt)
+    if outcome.ending is Ending.PAUSED:
+        steering.pause(run=run, attempt=attempt)
+    elif outcome.ending is Ending.FAILED:
         runs.fail(
             run=run,
             attempt=attempt,

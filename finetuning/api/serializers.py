@@ -133,7 +133,10 @@ class RunInput(Input):
 class RunOutput(serializers.Serializer[Any]):
     id = serializers.UUIDField(source="uid")
     owner = serializers.CharField(source="owner.name")
-    status = serializers.ChoiceField(choices=["queued", "starting", "running", "succeeded", "failed", "canceled"])
+    status = serializers.ChoiceField(
+        choices=["queued", "starting", "running", "paused", "succeeded", "failed", "canceled"]
+    )
+    asked_to = serializers.CharField(help_text="`cancel` or `pause` while the engine has not stopped yet, else empty")
     listing = serializers.CharField(source="release.listing.__str__")
     version = serializers.CharField(source="release.version")
     dataset = serializers.UUIDField(source="dataset_version.dataset.uid")

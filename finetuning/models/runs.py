@@ -20,12 +20,14 @@ class RunStatus(models.TextChoices):
     QUEUED = "queued", "Queued"
     STARTING = "starting", "Starting"
     RUNNING = "running", "Running"
+    PAUSED = "paused", "Paused"
     SUCCEEDED = "succeeded", "Done"
     FAILED = "failed", "Failed"
     CANCELED = "canceled", "Canceled"
 
 
 ACTIVE = (RunStatus.QUEUED, RunStatus.STARTING, RunStatus.RUNNING)
+OPEN = (*ACTIVE, RunStatus.PAUSED)  # not ended: the same fine-tune is not launched beside one of these
 IN_HAND = (RunStatus.STARTING, RunStatus.RUNNING)
 TERMINAL = (RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.CANCELED)
 SOURCES: dict[str, tuple[str, ...]] = {
@@ -33,9 +35,12 @@ SOURCES: dict[str, tuple[str, ...]] = {
     RunStatus.STARTING: (RunStatus.QUEUED,),
     RunStatus.RUNNING: (RunStatus.STARTING,),
     RunStatus.SUCCEEDED: IN_HAND,
+    # A paused run is queued again by its owner alone (`RESUMED`), never by who gives work away.
+    RunStatus.PAUSED: ACTIVE,
     RunStatus.FAILED: ACTIVE,
-    RunStatus.CANCELED: ACTIVE,
+    RunStatus.CANCELED: OPEN,
 }
+RESUMED = (RunStatus.PAUSED,)
 
 
 class RunQuerySet(models.QuerySet["Run"]):
@@ -45,9 +50,12 @@ class RunQuerySet(models.QuerySet["Run"]):
     def active(self) -> RunQuerySet:
         return self.filter(status__in=ACTIVE)
 
-    def transition(self, pk: int, *, to: str, **fields: Any) -> bool:
+    def open(self) -> RunQuerySet:
+        return self.filter(status__in=OPEN)
+
+    def transition(self, pk: int, *, to: str, sources: tuple[str, ...] = (), **fields: Any) -> bool:
         """Compare-and-swap of the status: False where another process was faster."""
-        return self.filter(pk=pk, status__in=SOURCES[to]).update(status=to, **fields) == 1
+        return self.filter(pk=pk, status__in=sources or SOURCES[to]).update(status=to, **fields) == 1
 
 
 class Run(models.Model):
@@ -68,6 +76,7 @@ class Run(models.Model):
     spec_sha256 = models.CharField(max_length=64)
     status = models.CharField(max_length=10, choices=RunStatus.choices, default=RunStatus.QUEUED)
     cancel_requested_at = models.DateTimeField(null=True, blank=True)
+    pause_requested_at = models.DateTimeField(null=True, blank=True)
     failures = models.PositiveIntegerField(default=0)
     interruptions = models.PositiveIntegerField(default=0)
     poked_at = models.DateTimeField()
@@ -92,7 +101,7 @@ class Run(models.Model):
             models.CheckConstraint(condition=Q(status__in=RunStatus.values), name="finetuning_run_status"),
             models.UniqueConstraint(
                 fields=["owner", "spec_sha256"],
-                condition=Q(status__in=["queued", "starting", "running"]),
+                condition=Q(status__in=["queued", "starting", "running", "paused"]),
                 name="finetuning_run_active_once",
             ),
         ]
@@ -104,6 +113,17 @@ class Run(models.Model):
     @property
     def is_terminal(self) -> bool:
         return self.status in TERMINAL
+
+    @property
+    def is_paused(self) -> bool:
+        return self.status == RunStatus.PAUSED
+
+    @property
+    def asked_to(self) -> str:
+        """What its owner wants of it and has not got yet: "cancel", "pause" or nothing."""
+        if self.is_terminal or self.is_paused:
+            return ""
+        return "cancel" if self.cancel_requested_at else "pause" if self.pause_requested_at else ""
 
     @property
     def task(self) -> Task:

@@ -1,5 +1,5 @@
-"""The life of a run: launch, claim, record, cancel, finish. The row is the truth; every write is a
-compare-and-swap or stands under the attempt's lease."""
+"""The life of a run: launch, claim, record, finish; what its owner asks of it meanwhile is in `steering`. The row
+is the truth; every write is a compare-and-swap or stands under the attempt's lease."""
 
 from __future__ import annotations
 
@@ -18,10 +18,9 @@ from finetuning.services import leases, searches, workspaces
 from marketplace import signing, storage
 from marketplace.accounts.models import User
 from marketplace.accounts.services import audit
-from marketplace.decisions import Decision, all_of, require
+from marketplace.decisions import require
 from marketplace.errors import Conflict, Invalid
 from marketplace.queue import Job, enqueue
-from models_catalog import policies as license_policies
 from models_catalog import selectors as catalog
 from models_catalog.models import Release
 from models_catalog.services import lineage, seats
@@ -83,9 +82,9 @@ def launch(
             audit.record("run.launch", actor=user, namespace=run.owner, subject=run)
             enqueue(Job.FINE_TUNE, run.pk)
     except IntegrityError as error:
-        running = Run.objects.active().get(owner=dataset.owner, spec_sha256=digest)
+        running = Run.objects.open().get(owner=dataset.owner, spec_sha256=digest)
         raise Conflict(
-            "duplicate_run", "The same fine-tune is queued or running already.", extra={"run": str(running.uid)}
+            "duplicate_run", "The same fine-tune is queued, running or paused already.", extra={"run": str(running.uid)}
         ) from error
     return run
 
@@ -188,40 +187,11 @@ def claim(run_id: int) -> tuple[Run, Attempt] | None:
             return None
     run, attempt = claimed
     run.refresh_from_db(fields=["status", "started_at", "cancel_requested_at"])
-    dataset = run.dataset_version.dataset
-    decision = _may_still_run(run, now=now)
-    if dataset.deleted_at is not None or (decision is not None and not decision.allowed):
-        why = decision.why if decision is not None and not decision.allowed else "The dataset was deleted."
-        fail(run=run, attempt=attempt, code="user:not_allowed_any_more", message=why)
+    decision = policies.may_go_on(run, now=now)
+    if not decision.allowed:
+        fail(run=run, attempt=attempt, code="user:not_allowed_any_more", message=decision.why)
         return None
     return run, attempt
-
-
-def _may_still_run(run: Run, *, now: datetime) -> Decision | None:
-    """Asks the licenses of model and data again. Once claimed, a run goes on to its end whatever ends meanwhile:
-    the result is its owner's, and publishing it asks anew (docs/architecture.md, "Grants")."""
-    user = run.created_by
-    if user is None:
-        return None
-    version = run.dataset_version
-    return all_of(
-        lambda: license_policies.may_fine_tune(user, run.release, now=now, holder=run.owner),
-        lambda: policies.may_train_on(version.dataset.name, version.terms),
-    )
-
-
-def request_cancel(*, user: User, run: Run, now: datetime) -> Run:
-    """Cancels a queued run at once; a running one is told by its next heartbeat. Asking twice is harmless.
-
-    Raises Conflict (`already_finished`), Denied (`not_a_writer`)."""
-    require(policies.may_cancel(user, run))
-    with transaction.atomic():
-        Run.objects.filter(pk=run.pk, cancel_requested_at__isnull=True).update(cancel_requested_at=now)
-        queued = Run.objects.filter(pk=run.pk, status=RunStatus.QUEUED)
-        if queued.update(status=RunStatus.CANCELED, finished_at=now):
-            audit.record("run.cancel", actor=user, namespace=run.owner, subject=run)
-    run.refresh_from_db()
-    return run
 
 
 def finish(
@@ -278,14 +248,6 @@ def fail(
             failure_code=code,
             failure_message=text,
         )
-
-
-def cancel(*, run: Run, attempt: Attempt) -> bool:
-    """Ends a run whose engine was stopped because its owner asked for it; False where the lease was lost."""
-    with transaction.atomic():
-        if not leases.close(attempt, outcome="canceled"):
-            return False
-        return Run.objects.transition(run.pk, to=RunStatus.CANCELED, finished_at=timezone.now())
 
 
 def hand_back(*, run: Run, attempt: Attempt, code: str) -> None:

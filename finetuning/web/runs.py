@@ -22,8 +22,7 @@ from finetuning.engine import titles
 from finetuning.engine.spec import Hyper, Strategy, applicable
 from finetuning.forms import PublishForm
 from finetuning.models import Run
-from finetuning.services import derivatives
-from finetuning.services import runs as services
+from finetuning.services import derivatives, steering
 from finetuning.web import evaluations, trials
 from marketplace import storage
 from marketplace.errors import DomainError
@@ -67,6 +66,8 @@ def detail(request: HttpRequest, uid: uuid.UUID) -> HttpResponse:
             }
         ),
         "cancel": policies.may_cancel(request.user, run),
+        "pause": policies.may_pause(request.user, run),
+        "resume": policies.may_resume(request.user, run, now=timezone.now()) if run.is_paused else None,
         "publish": policies.may_publish_derivative(request.user, run, now=timezone.now()),
         "elapsed": selectors.elapsed_seconds(run),
         "search": trials.page(run),
@@ -114,7 +115,21 @@ def evaluation_file(request: HttpRequest, uid: uuid.UUID, name: str) -> HttpResp
 @login_required
 @require_POST
 def cancel(request: HttpRequest, uid: uuid.UUID) -> HttpResponse:
-    services.request_cancel(user=request.user, run=find(request, uid), now=timezone.now())
+    steering.request_cancel(user=request.user, run=find(request, uid), now=timezone.now())
+    return redirect("run", uid)
+
+
+@login_required
+@require_POST
+def pause(request: HttpRequest, uid: uuid.UUID) -> HttpResponse:
+    steering.request_pause(user=request.user, run=find(request, uid), now=timezone.now())
+    return redirect("run", uid)
+
+
+@login_required
+@require_POST
+def resume(request: HttpRequest, uid: uuid.UUID) -> HttpResponse:
+    steering.resume(user=request.user, run=find(request, uid), now=timezone.now())
     return redirect("run", uid)
 
 

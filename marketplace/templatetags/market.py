@@ -55,6 +55,7 @@ _KINDS = {
     "starting": "busy",
     "running": "busy",
     "queued": "waiting",
+    "paused": "waiting",
     "pending": "waiting",
     "failed": "bad",
     "invalid": "bad",

@@ -26,7 +26,7 @@ from finetuning.engine import tasks as engine_tasks
 from finetuning.engine.spec import SEARCHABLE, SearchMode, Task
 from finetuning.models import Run, RunEvent
 from finetuning.models.runs import RunStatus
-from finetuning.services import derivatives, runs, workspaces
+from finetuning.services import derivatives, runs, steering, workspaces
 from finetuning.services.searches import Wish
 from marketplace import storage
 from marketplace.accounts.services import people
@@ -241,7 +241,7 @@ def test_a_search_is_canceled_like_a_training(trainable: World) -> None:
     path = workspaces.directory("run", run.pk, engine.Verb.SEARCH)
 
     def cancel() -> None:
-        runs.request_cancel(user=trainable["user"], run=run, now=timezone.now())
+        steering.request_cancel(user=trainable["user"], run=run, now=timezone.now())
         connection.close()
 
     with _once(lambda: bool(_ended(path)), cancel):

@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('finetuning', '0007_dataset_terms'),
+        ('finetuning', "0008_run_pause"),
     ]
 
     operations = [
