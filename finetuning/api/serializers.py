@@ -17,6 +17,7 @@ from finetuning.services.searches import DEFAULT_MINUTES, DEFAULT_TRIALS
 from marketplace.inputs import Input
 from models_catalog.models.listings import TASKS
 
+STRATEGY_NAMES = [item.value for item in Strategy]
 NO_SEARCH = "none"
 SEARCH_CHOICES = [NO_SEARCH, *(mode.value for mode in SearchMode)]
 SEARCHED_SETTINGS = [entry.name for entry in dataclasses.fields(Hyper) if entry.metadata["searched"] is not None]
@@ -94,7 +95,7 @@ class SearchInput(Input):
     )
     budget_minutes = serializers.IntegerField(min_value=1, required=False, help_text=f"Default: {DEFAULT_MINUTES}")
     strategies = serializers.ListField(
-        child=serializers.ChoiceField(choices=[item.value for item in Strategy]),
+        child=serializers.ChoiceField(choices=STRATEGY_NAMES),
         required=False,
         help_text="Those of a race, which has no `strategy` and no `preset`",
     )
@@ -110,7 +111,7 @@ class RunInput(Input):
     version = serializers.CharField(max_length=40, required=False, help_text="Default: the newest release")
     dataset = serializers.UUIDField()
     strategy = serializers.ChoiceField(
-        choices=[item.value for item in Strategy], required=False, help_text="Default: the preset's, else head"
+        choices=STRATEGY_NAMES, required=False, help_text="Default: the preset's, else head"
     )
     preset = serializers.ChoiceField(
         choices=sorted({preset.name for presets in PRESETS.values() for preset in presets}),

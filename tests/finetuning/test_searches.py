@@ -17,6 +17,7 @@ from django.db import connection
 from django.test import Client
 from django.utils import timezone
 from engine_runs import image_folders
+from form_values import values_of
 from shapes_factory import write_release
 from worlds import World, dataset_of, uploaded
 
@@ -160,21 +161,14 @@ def test_the_api_takes_a_search_and_tells_what_was_asked(owned: World, client: C
 
 def test_the_page_launches_a_search_and_varies_what_is_ticked(owned: World, client: Client) -> None:
     client.force_login(owned["user"])
-    fields = {
-        "task": "image-classification",
-        "filled_for": "full",
-        "strategy": "full",
-        "dataset": str(owned["dataset"].uid),
-        "learning_rate": "0.001",
-        "epochs": "4",
-        "mode": "search",
-        "trials": "3",
-        "budget_minutes": "10",
-        "space": ["learning_rate", "warm_up"],
-    }
+    address = f"/runs/new/?model=vera/net&dataset={owned['dataset'].uid}&strategy=full"
+    shown: dict[str, Any] = dict(values_of(client.get(address).content.decode()))
+    assert shown["mode"] == "none"
+    changed = {"learning_rate": "0.001", "epochs": "4", "mode": "search", "trials": "3"}
+    fields = {**shown, **changed, "space": ["learning_rate", "warm_up"]}
 
-    wrong = client.post("/runs/new/?model=vera/net", {**fields, "space": "stages"}).content.decode()
-    answer = client.post("/runs/new/?model=vera/net", fields)
+    wrong = client.post(address, {**fields, "space": "stages"}).content.decode()
+    answer = client.post(address, fields)
 
     assert "stages cannot be searched here" in wrong
     run = Run.objects.get()
