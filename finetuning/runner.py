@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import signal
 import subprocess
@@ -21,6 +22,7 @@ from typing import Any
 
 from finetuning.engine.events import Event, EventTail, Kind
 from finetuning.engine.spec import EVENTS_FILE, RESULT_FILE, Verb
+from finetuning.failures import read_code
 
 POLL_SECONDS = 0.2
 GRACE_SECONDS = 7.5  # from SIGTERM to SIGKILL, as CI services give
@@ -85,10 +87,12 @@ def run_engine(
     heartbeat: Callable[[], Signal],
     deadline_seconds: float,
     threads: int = 0,
+    stall_seconds: float = math.inf,
     program: Sequence[str] = ENGINE,
 ) -> Outcome:
     """Runs one verb to its end. `on_events` gets new events as they come, `heartbeat` is asked several times
-    a second whether to go on; both must answer at once, and what they raise ends the child and is passed on."""
+    a second whether to go on; both must answer at once, and what they raise ends the child and is passed on. An
+    engine that says nothing for `stall_seconds` is ended too."""
     feed = _Feed(EventTail(run_dir / EVENTS_FILE, from_end=True))
     (run_dir / "tmp").mkdir(exist_ok=True)
     log = (run_dir / LOG_FILE).open("ab")
@@ -102,7 +106,9 @@ def run_engine(
         start_new_session=True,
     )
     try:
-        stopped = _watch(child, feed, on_events, heartbeat, deadline_seconds)
+        stopped = _watch(
+            child, feed, on_events, heartbeat, deadline_seconds=deadline_seconds, stall_seconds=stall_seconds
+        )
     finally:
         _kill_group(child)
         log.close()
@@ -133,12 +139,15 @@ def _watch(
     feed: _Feed,
     on_events: Callable[[list[Event]], None],
     heartbeat: Callable[[], Signal],
+    *,
     deadline_seconds: float,
+    stall_seconds: float,
 ) -> Outcome | None:
     """Returns the outcome that was forced from outside, or None once the child has ended by itself."""
-    started = time.monotonic()
+    started = heard = time.monotonic()
     while child.poll() is None:
         if events := feed.take():
+            heard = time.monotonic()
             on_events(events)
         order = heartbeat()
         if order is Signal.LOST:
@@ -152,6 +161,8 @@ def _watch(
         if time.monotonic() - started > deadline_seconds:
             _terminate(child)
             return Outcome(Ending.FAILED, "app:deadline", "It took longer than the time limit of this server.")
+        if time.monotonic() - heard > stall_seconds:
+            return Outcome(Ending.FAILED, "app:stalled", "The engine stood still for too long.")
         with contextlib.suppress(subprocess.TimeoutExpired):
             child.wait(POLL_SECONDS)
     return None
@@ -205,7 +216,7 @@ def _ending(exit_code: int, run_dir: Path, failed: Event | None) -> Outcome:
         listed = payload.get("items")
         items = [str(item) for item in listed[:20]] if isinstance(listed, list) else []
         message = str(payload.get("message", "It failed."))
-        return Outcome(Ending.FAILED, str(payload.get("code", "app:internal")), message, items, exit_code=exit_code)
+        return Outcome(Ending.FAILED, read_code(str(payload.get("code"))), message, items, exit_code=exit_code)
     if exit_code == -signal.SIGKILL:
         return Outcome(
             Ending.FAILED, "app:killed", "The server ended it, most likely for want of memory.", exit_code=exit_code

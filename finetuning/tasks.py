@@ -47,6 +47,7 @@ def _run(
         heartbeat=keeper.signal,
         deadline_seconds=seconds,
         threads=settings.ENGINE_THREADS,
+        stall_seconds=settings.RUN_STALL_SECONDS,
     )
     close_old_connections()  # this thread has not asked for hours; its server may have been restarted meanwhile
     return outcome

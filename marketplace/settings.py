@@ -174,6 +174,8 @@ else:
 
 BROKER_URL = env.str("BROKER_URL", default="")
 RUN_DEADLINE_SECONDS = env.int("RUN_DEADLINE_SECONDS", default=6 * 3600)
+# The engine tells of its progress several times a second; what it does in silence takes minutes at most.
+RUN_STALL_SECONDS = env.int("RUN_STALL_SECONDS", default=1800)
 Q_CLUSTER = q_cluster(
     slot=env.str("Q_CLUSTER_NAME", default="fast"), broker_url=BROKER_URL, run_deadline_seconds=RUN_DEADLINE_SECONDS
 )

@@ -157,7 +157,9 @@ class RunOutput(serializers.Serializer[Any]):
 
     @extend_schema_field(serializers.DictField(allow_null=True))
     def get_failure(self, run: Run) -> dict[str, str] | None:
-        return {"code": run.failure_code, "message": run.failure_message} if run.failure_code else None
+        if not run.failure_code:
+            return None
+        return {"code": run.failure_code, "message": run.failure_message, "advice": run.advice}
 
     @extend_schema_field(serializers.DictField(allow_null=True))
     def get_search(self, run: Run) -> dict[str, Any] | None:

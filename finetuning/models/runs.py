@@ -9,6 +9,7 @@ from django.contrib.auth.models import AnonymousUser
 from django.db import models
 from django.db.models import Q
 
+from finetuning import failures
 from finetuning.engine.headlines import Measured, headline
 from finetuning.engine.spec import Strategy, Task
 from finetuning.models.datasets import DatasetVersion
@@ -113,6 +114,11 @@ class Run(models.Model):
     @property
     def is_terminal(self) -> bool:
         return self.status in TERMINAL
+
+    @property
+    def advice(self) -> str:
+        """What to do after the run's failure; nothing where it has not failed."""
+        return failures.advice(self.failure_code) if self.failure_code else ""
 
     @property
     def is_paused(self) -> bool:

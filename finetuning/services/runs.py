@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from finetuning import policies
 from finetuning.engine import spec as engine
+from finetuning.failures import may_try_again
 from finetuning.models import Attempt, Dataset, DatasetVersion, Run
 from finetuning.models.runs import RunStatus
 from finetuning.services import leases, searches, workspaces
@@ -25,7 +26,6 @@ from models_catalog import selectors as catalog
 from models_catalog.models import Release
 from models_catalog.services import lineage, seats
 
-MAX_FAILURES = 3
 RELEASE_FOLDER = "release"  # of a run's artifacts: the files of the tuned weights
 EVALUATION_FOLDER = "evaluation"  # of a run's artifacts: the evaluation's outputs, its receipt among them
 # A failure of the server is tried again after 10, 40 s; a failure of the input never is.
@@ -228,14 +228,14 @@ def finish(
 def fail(
     *, run: Run, attempt: Attempt, code: str, message: str, items: list[str] | None = None, exit_code: int | None = None
 ) -> None:
-    """Ends the attempt; a fault of the server is tried again, up to three times."""
+    """Ends the attempt; what may end otherwise is tried again (`finetuning.failures`)."""
     now = timezone.now()
     text = message + (f" ({'; '.join(items)})" if items else "")
     failures = run.failures + 1
     with transaction.atomic():
         if not leases.close(attempt, outcome=code, exit_code=exit_code):
             return
-        if code.startswith("app:") and code != "app:deadline" and failures < MAX_FAILURES:
+        if may_try_again(code, tries=failures):
             # poked_at in the future: the reaper rings again once the pause is over.
             pause = BACKOFF * 4 ** (failures - 1) - leases.POKE_AFTER
             Run.objects.transition(run.pk, to=RunStatus.QUEUED, failures=failures, poked_at=now + pause)
