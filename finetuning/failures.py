@@ -37,6 +37,7 @@ _KINDS = {
     "app:stalled": _Kind(2, "The engine stood still. It costs you nothing: launch it again, or tell the operator."),
     "app:disk_full": _Kind(3, "The operator must free disk space. It costs you nothing: launch it again then."),
     "user:not_allowed_any_more": _Kind(1, "Renew the license or choose other data, then launch a new run."),
+    "user:budget_reached": _Kind(1, "Nothing is charged. Launch it again with a larger budget or fewer epochs."),
     "user:checksum_mismatch": _Kind(1, "The file arrived damaged: upload it again."),
 }
 

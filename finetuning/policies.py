@@ -7,6 +7,7 @@ from datetime import datetime
 from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
 
+from finetuning import compute
 from finetuning.engine.spec import SEARCHABLE, Framework, Task
 from finetuning.models import Dataset, Run
 from finetuning.models.datasets import DatasetStatus
@@ -82,7 +83,23 @@ def may_share(run: Run, *, user: Person) -> Decision:
     return catalog.may_offer(bound.limit, bound)
 
 
-def has_quota(user: User) -> Decision:
+def has_quota(user: User, owner: Namespace, *, now: datetime) -> Decision:
+    """May the user start one run more for the owner: by their active runs, and by the owner's hours this month?"""
+    return all_of(lambda: _has_place(user), lambda: _has_hours(owner, now=now))
+
+
+def _has_hours(owner: Namespace, *, now: datetime) -> Decision:
+    allowed = compute.hours_allowed(owner)
+    if not allowed or (used := compute.hours_used(owner, now=now)) < allowed:
+        return ALLOW
+    return deny(
+        "compute_quota_exceeded",
+        f"{owner} has used {used:.1f} of its {allowed} hours of compute this month. Wait for the next one, or ask "
+        "the operator for more.",
+    )
+
+
+def _has_place(user: User) -> Decision:
     active = Run.objects.active().filter(created_by=user).count()
     if active < settings.MAX_ACTIVE_RUNS:
         return ALLOW
@@ -95,7 +112,7 @@ def may_launch(user: User, release: Release, dataset: Dataset, *, now: datetime)
         lambda: catalog.can_be_tuned(release),
         lambda: catalog.may_fine_tune(user, release, now=now, holder=dataset.owner),
         lambda: may_use_dataset(user, dataset, release),
-        lambda: has_quota(user),
+        lambda: has_quota(user, dataset.owner, now=now),
     )
 
 
@@ -137,7 +154,7 @@ def may_resume(user: User, run: Run, *, now: datetime) -> Decision:
         lambda: _is_paused(run),
         lambda: may_change(user, run.owner),
         lambda: may_go_on(run, now=now),
-        lambda: has_quota(user),
+        lambda: has_quota(user, run.owner, now=now),
     )
 
 

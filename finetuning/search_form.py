@@ -37,10 +37,10 @@ class SearchForm(forms.Form):
         label="Trials",
         help_text="The first ones are the settings above. More trials find more, and flatter the winner's score more.",
     )
-    budget_minutes = forms.IntegerField(
+    minutes = forms.IntegerField(
         min_value=1,
         required=False,
-        label="Budget in minutes",
+        label="Minutes for the trials",
         help_text="The trials end after the epoch in which it runs out; the training with the winner's settings follows.",
     )
     strategies = forms.MultipleChoiceField(
@@ -57,7 +57,7 @@ class SearchForm(forms.Form):
         suited = STRATEGIES[task]
         racers = [strategy.value for strategy in suited if strategy in _RACERS]
         super().__init__(
-            posted, initial={"strategies": racers, "space": list(DEFAULT_SPACE), "budget_minutes": default_minutes()}
+            posted, initial={"strategies": racers, "space": list(DEFAULT_SPACE), "minutes": default_minutes()}
         )
         known = {name for strategy in suited for name in search_space(task, strategy)}
         varied = [(entry.name, entry.metadata["label"]) for entry in dataclasses.fields(Hyper) if entry.name in known]
@@ -79,7 +79,7 @@ class SearchForm(forms.Form):
         return Wish(
             mode=mode,
             trials=given["trials"] or DEFAULT_TRIALS,
-            budget_minutes=given["budget_minutes"] or 0,
+            minutes=given["minutes"] or 0,
             strategies=tuple(given["strategies"]) if mode is SearchMode.RACE else (),
             space=tuple(given["space"]),
         )

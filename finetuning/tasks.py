@@ -13,6 +13,7 @@ from django.db import close_old_connections
 from django.db.models import F
 from django.utils import timezone
 
+from finetuning import compute
 from finetuning.engine import spec as engine
 from finetuning.engine.events import Event
 from finetuning.models import Attempt, Dataset, Run
@@ -152,9 +153,11 @@ def _train_and_evaluate(run: Run, attempt: Attempt, keeper: leases.Keeper, journ
     """Returns whether the run's directory is needed no more."""
 
     def work(verb: engine.Verb, path: Path) -> Outcome:
-        outcome = _run(verb, path, keeper, partial(journal.add, verb), settings.RUN_DEADLINE_SECONDS)
+        left = compute.budget_left_seconds(run, now=timezone.now())
+        limit = min(left, settings.RUN_DEADLINE_SECONDS)
+        outcome = _run(verb, path, keeper, partial(journal.add, verb), limit)
         journal.flush()
-        return outcome
+        return _over_budget(run) if outcome.code == "app:deadline" and limit == left else outcome
 
     if run.search and not run.searched:  # else an earlier attempt has found the settings
         tried = work(engine.Verb.SEARCH, _prepare_search(run))
@@ -205,6 +208,11 @@ def _told(exported: Outcome) -> dict[str, Any]:
     if exported.ending is Ending.FAILED:
         return {"status": "failed", "code": exported.code, "message": exported.message, "items": exported.items}
     return {name: exported.result[name] for name in ("status", "parity", "file", "opset", "seconds")}
+
+
+def _over_budget(run: Run) -> Outcome:
+    message = f"It was stopped at its budget of compute, {run.budget_minutes} min."
+    return Outcome(Ending.FAILED, "user:budget_reached", message)
 
 
 def _prepare_search(run: Run) -> Path:

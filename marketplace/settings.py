@@ -320,6 +320,13 @@ if not 0 <= SITE_FEE_BPS <= 10_000:  # noqa: PLR2004 - the whole, in basis point
     raise ImproperlyConfigured("SITE_FEE_BPS must be from 0 to 10000.")
 # Limits of one account; a person can see them in the error that cites them.
 MAX_ACTIVE_RUNS = env.int("MAX_ACTIVE_RUNS", default=4)
+# Hours of compute a calendar month, 0 for no limit; the staff set others for one namespace in the admin.
+COMPUTE_HOURS_PER_MONTH = env.int("COMPUTE_HOURS_PER_MONTH", default=0)
+ORGANIZATION_COMPUTE_HOURS_PER_MONTH = env.int("ORGANIZATION_COMPUTE_HOURS_PER_MONTH", default=0)
+COMPUTE_PRICE_MINOR_PER_HOUR = env.int("COMPUTE_PRICE_MINOR_PER_HOUR", default=0)
+COMPUTE_CURRENCY = env.str("COMPUTE_CURRENCY", default="EUR")
+if COMPUTE_PRICE_MINOR_PER_HOUR < 0:
+    raise ImproperlyConfigured("COMPUTE_PRICE_MINOR_PER_HOUR must not be negative.")
 MAX_DATASETS = env.int("MAX_DATASETS", default=200)
 ENGINE_THREADS = env.int("ENGINE_THREADS", default=0)
 

@@ -142,7 +142,9 @@ def catalog(user: User | AnonymousUser) -> QuerySet[Listing]:
 
 def order_catalog(listings: QuerySet[Listing], sort: str) -> QuerySet[Listing]:
     if sort == "licensed":
-        listings = listings.annotate(licenses=Count("grants", filter=Q(grants__superseded_at__isnull=True)))
+        listings = listings.annotate(
+            licenses=number_of(Grant.objects.counted().filter(listing=OuterRef("pk")), of="listing")
+        )
     return listings.order_by(*_ORDERINGS.get(sort, _ORDERINGS["newest"]))
 
 

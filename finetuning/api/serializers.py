@@ -9,6 +9,7 @@ from typing import Any, get_type_hints
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from finetuning.compute import MAX_BUDGET_MINUTES
 from finetuning.engine.spec import MAX_TRIALS, PRESETS, Hyper, SearchMode, Strategy
 from finetuning.models import Dataset, Run
 from finetuning.services import searches
@@ -93,7 +94,9 @@ class SearchInput(Input):
     trials = serializers.IntegerField(
         min_value=1, max_value=MAX_TRIALS, required=False, help_text=f"Default: {DEFAULT_TRIALS}"
     )
-    budget_minutes = serializers.IntegerField(min_value=1, required=False, help_text=f"Default: {DEFAULT_MINUTES}")
+    minutes = serializers.IntegerField(
+        min_value=1, required=False, help_text=f"The budget of the trials. Default: {DEFAULT_MINUTES}"
+    )
     strategies = serializers.ListField(
         child=serializers.ChoiceField(choices=STRATEGY_NAMES),
         required=False,
@@ -120,6 +123,13 @@ class RunInput(Input):
     )
     hyper = HyperInput(required=False, help_text="Defaults: those of the dataset's task and the strategy")
     search = SearchInput(required=False, help_text="Try several settings first, on the validation items")
+
+    budget_minutes = serializers.IntegerField(
+        min_value=1,
+        max_value=MAX_BUDGET_MINUTES,
+        required=False,
+        help_text="Of compute: the run is stopped there, and nothing is charged",
+    )
 
     def wish(self) -> searches.Wish | None:
         """Returns the search that was asked for."""
@@ -148,6 +158,9 @@ class RunOutput(serializers.Serializer[Any]):
         help_text="What was asked to be tried first, and from its end its trials"
     )
     progress = serializers.DictField()
+    budget_minutes = serializers.IntegerField(allow_null=True)
+    charge_minor = serializers.IntegerField(help_text="The price of the compute that led to the result")
+    charge_currency = serializers.CharField(allow_blank=True)
     failure = serializers.SerializerMethodField()
     evaluation = serializers.SerializerMethodField()
     derivative = serializers.SerializerMethodField()

@@ -123,6 +123,7 @@ class RunsView(View):
             preset=fields.get("preset", ""),
             hyper=dict(fields.get("hyper", {})),
             search=given.wish(),
+            budget_minutes=fields.get("budget_minutes"),
             now=timezone.now(),
         )
         return Response(shapes.RunOutput(run).data, status=201)

@@ -78,6 +78,10 @@ class Run(models.Model):
     status = models.CharField(max_length=10, choices=RunStatus.choices, default=RunStatus.QUEUED)
     cancel_requested_at = models.DateTimeField(null=True, blank=True)
     pause_requested_at = models.DateTimeField(null=True, blank=True)
+    budget_minutes = models.PositiveIntegerField(null=True, blank=True)  # of compute, over all attempts
+    # The price of the compute that led to a result: nothing else is charged. In minor units.
+    charge_minor = models.PositiveIntegerField(default=0)
+    charge_currency = models.CharField(max_length=3, blank=True)
     failures = models.PositiveIntegerField(default=0)
     interruptions = models.PositiveIntegerField(default=0)
     poked_at = models.DateTimeField()

@@ -7,10 +7,11 @@ import hashlib
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from finetuning import policies
+from finetuning import compute, policies
 from finetuning.engine import spec as engine
 from finetuning.failures import may_try_again
 from finetuning.models import Attempt, Dataset, DatasetVersion, Run
@@ -42,10 +43,12 @@ def launch(
     strategy: str = "",
     preset: str = "",
     search: searches.Wish | None = None,
+    budget_minutes: int | None = None,
 ) -> Run:
     """Queues a fine-tune of the release on the dataset's newest version, under the license that the dataset's
     owner holds; the run keeps it. What to learn is the dataset's task. With `search` the run first tries several
-    settings, those given among them.
+    settings, those given among them. The run is stopped at its budget of compute.
+
 
     Raises Denied (all that `may_launch` says), Invalid (as `settings_of` and `searches.plan`), Conflict (`duplicate_run`) where the
     very same run is queued or running."""
@@ -56,7 +59,11 @@ def launch(
     chosen, values = settings_of(engine.Task(dataset.task), strategy=strategy, preset=preset, hyper=hyper)
     _check_loss(values, version)
     order = train_spec(release, version, chosen, values)
-    plan = searches.plan(order, search, strategy=strategy, preset=preset, hyper=hyper) if search else None
+    plan = (
+        searches.plan(order, search, strategy=strategy, preset=preset, hyper=hyper, budget_minutes=budget_minutes)
+        if search
+        else None
+    )
     first = plan.order(plan.strategies[0], {}) if plan else order
     identity = [engine.to_json(plan or order), release.manifest_sha256, version.digest]
     digest = hashlib.sha256(engine.canonical(identity)).hexdigest()
@@ -64,7 +71,7 @@ def launch(
         with transaction.atomic():
             # Launches of one person count one after the other: SQLite's IMMEDIATE does it, PostgreSQL by this.
             User.objects.select_for_update(no_key=True).get(pk=user.pk)
-            require(policies.has_quota(user))
+            require(policies.has_quota(user, dataset.owner, now=now))
             seats.use(user=user, release=release, holder=dataset.owner, now=now)
             run = Run.objects.create(
                 owner=dataset.owner,
@@ -77,6 +84,7 @@ def launch(
                 hyper=engine.to_json(first)["hyper"],
                 search=searches.asked(plan) if plan else {},
                 spec_sha256=digest,
+                budget_minutes=budget_minutes,
                 poked_at=now,
             )
             audit.record("run.launch", actor=user, namespace=run.owner, subject=run)
@@ -215,6 +223,8 @@ def finish(
             evaluation=evaluation,
             artifacts=artifacts,
             progress={},
+            charge_minor=compute.charge_minor(compute.worked_seconds(run, now=now)),
+            charge_currency=settings.COMPUTE_CURRENCY if settings.COMPUTE_PRICE_MINOR_PER_HOUR else "",
         )
         if done:
             if weights := artifacts.get(f"release/{engine.weights_file(run.release.listing.framework)}"):

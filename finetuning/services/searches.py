@@ -30,11 +30,11 @@ _KEPT = ("mode", "planned", "trials", "winner", "validation_items", "budget_seco
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
     """A search as people and clients ask for it. `strategies` are a race's; an empty `space` leaves the choice of
-    what to vary to the site, and 0 the budget."""
+    what to vary to the site, and 0 `minutes` the budget."""
 
     mode: engine.SearchMode
     trials: int = DEFAULT_TRIALS
-    budget_minutes: int = 0
+    minutes: int = 0
     strategies: tuple[str, ...] = ()
     space: tuple[str, ...] = ()
 
@@ -49,18 +49,22 @@ def default_minutes() -> int:
 
 
 def plan(
-    order: engine.TrainSpec, wish: Wish, *, strategy: str, preset: str, hyper: dict[str, Any]
+    order: engine.TrainSpec,
+    wish: Wish,
+    *,
+    strategy: str,
+    preset: str,
+    hyper: dict[str, Any],
+    budget_minutes: int | None,
 ) -> engine.SearchSpec:
     """Returns the search that precedes the training `order`, which was made of the other arguments: what was given
-    is fixed for all trials, the preset's settings too unless they are varied.
+    is fixed for all trials, the preset's settings too unless they are varied. The run's own budget leaves time to train.
 
     Raises Denied (`search_unsupported`), Invalid (`bad_search`) with the field."""
     task = order.target
     require(policies.may_search(task))
     strategies = _strategies(order, wish, strategy=strategy, preset=preset)
-    minutes = wish.budget_minutes or default_minutes()
-    if not 1 <= minutes <= longest_minutes():
-        raise _bad(f"The budget must be from 1 to {longest_minutes()} minutes on this server.", "budget_minutes")
+    minutes = _minutes(wish, budget_minutes)
     space = _space(task, strategies, wish, hyper)
     base = engine.preset_of(task, preset).hyper if preset else {}
     try:
@@ -76,6 +80,18 @@ def plan(
         )
     except engine.SpecError as error:
         raise _bad(str(error), error.field) from error
+
+
+def _minutes(wish: Wish, budget_minutes: int | None) -> int:
+    longest = longest_minutes()
+    if budget_minutes is not None:
+        longest = min(longest, budget_minutes - 1)
+        if wish.minutes > longest or longest < 1:
+            text = f"The run as a whole may take {budget_minutes} min: give the trials less, or the run more."
+            raise _bad(text, "minutes")
+    if not 0 <= wish.minutes <= longest:
+        raise _bad(f"The trials may take from 1 to {longest} minutes on this server.", "minutes")
+    return wish.minutes or min(DEFAULT_MINUTES, longest if budget_minutes is None else max(1, longest // 2))
 
 
 def _strategies(order: engine.TrainSpec, wish: Wish, *, strategy: str, preset: str) -> tuple[engine.Strategy, ...]:

@@ -51,12 +51,12 @@ def request_pause(*, user: User, run: Run, now: datetime) -> Run:
 def resume(*, user: User, run: Run, now: datetime) -> Run:
     """Queues a paused run again: it goes on from its checkpoint. Of two who ask at once, one is told `not_paused`.
 
-    Raises Conflict (`already_finished`, `not_paused`, `dataset_gone`), Denied (`not_a_writer`, `quota_exceeded`, all
+    Raises Conflict (`already_finished`, `not_paused`, `dataset_gone`), Denied (`not_a_writer`, `quota_exceeded`, `compute_quota_exceeded`, all
     that the licenses say); the run stays paused then. Locks the user, as a launch does; enqueues FINE_TUNE."""
     require(policies.may_resume(user, run, now=now))
     with transaction.atomic():
         User.objects.select_for_update(no_key=True).get(pk=user.pk)
-        require(policies.has_quota(user))
+        require(policies.has_quota(user, run.owner, now=now))
         queued = Run.objects.transition(
             run.pk, to=RunStatus.QUEUED, sources=RESUMED, pause_requested_at=None, poked_at=now
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlencode
 
+from django.conf import settings
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
@@ -55,6 +56,8 @@ def new(request: HttpRequest) -> HttpResponse:
         "listing": release.listing,
         "allowed": policies.may_fine_tune_for_some(request.user, release, now=timezone.now()),
         "task": task,
+        "price_minor": settings.COMPUTE_PRICE_MINOR_PER_HOUR,
+        "currency": settings.COMPUTE_CURRENCY,
         "tasks": [(target, dict(TASKS)[target], _link(request, task=target)) for target in release.listing.targets],
         "preset": preset,
         "preset_problem": problem,
@@ -74,6 +77,7 @@ def _launched(request: HttpRequest, release: Release, form: RunForm, search: Sea
         strategy="" if wish and wish.mode is SearchMode.RACE else form.cleaned_data["strategy"],
         hyper={name: value for name, value in form.hyper.items() if name not in varied},
         search=wish,
+        budget_minutes=form.cleaned_data["budget_minutes"],
         now=timezone.now(),
     )
 

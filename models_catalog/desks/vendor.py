@@ -61,7 +61,7 @@ def listings(user: User) -> QuerySet[Listing]:
         Listing.objects.managed_by(user)
         .select_related("namespace", "latest_release__terms")
         .annotate(
-            licenses=number_of(Grant.objects.filter(listing=OuterRef("pk"), superseded_at__isnull=True), of="listing"),
+            licenses=number_of(Grant.objects.counted().filter(listing=OuterRef("pk")), of="listing"),
             downloads=number_of(
                 counted().filter(artifact__release__listing=OuterRef("pk")), of="artifact__release__listing"
             ),
@@ -278,10 +278,10 @@ def overview(user: User) -> Overview:
         ("Releases to mend", "releases", ReleaseStatus.REJECTED.value),
     ]
     waiting = [Waiting(title, _waiting(user, section, status), section, status) for title, section, status in kinds]
-    current = Grant.objects.active(timezone.now()).filter(listing__namespace__in=_sold_by(user))
+    held = Grant.objects.active(timezone.now()).counted().filter(listing__namespace__in=_sold_by(user))
     return Overview(
         listings=Listing.objects.managed_by(user).count(),
-        licenses=current.count(),
+        licenses=held.count(),
         waiting=[item for item in waiting if item.number],
         requests=list(pending[:SHOWN_AT_ONCE]),
     )

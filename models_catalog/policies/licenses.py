@@ -11,7 +11,7 @@ from marketplace.accounts.models import Namespace, User
 from marketplace.accounts.models.people import NamespaceQuerySet
 from marketplace.decisions import ALLOW, Decision, deny
 from models_catalog import ancestry, selectors
-from models_catalog.models import Grant, Release
+from models_catalog.models import Grant, LicenseTerms, Release
 from models_catalog.models.licensing import AccessRequest, RequestStatus
 from models_catalog.models.lineage import Relation
 from models_catalog.models.listings import ReleaseStatus
@@ -20,7 +20,7 @@ from models_catalog.policies.law import decide
 from models_catalog.policies.releases import may_manage
 from models_catalog.policies.seats import NEEDS_SEAT, may_sit
 from models_catalog.terms import Answer, Approval, Right
-from models_catalog.verdict import Node, judge_use
+from models_catalog.verdict import Effective, Node, judge_use
 
 Person = User | AnonymousUser
 
@@ -37,17 +37,41 @@ def may_license(user: Person, release: Release, *, now: datetime, holder: Namesp
     # A trial is no reason against buying what was tried.
     if Grant.objects.active(now).covering(release).filter(licensee__in=holders, is_trial=False).exists():
         return deny("already_licensed", "You hold this license already.")
+    offered = is_offered(user, release, now=now)
+    return offered if not offered.allowed else is_welcome(release.listing_id, release.terms, holders)
+
+
+def is_offered(user: Person, release: Release, *, now: datetime) -> Decision:
+    """Can anybody license the release now, for the first time or for another term?"""
     if release.is_quarantined:
         return _quarantined(release)
     if release.status == ReleaseStatus.YANKED:
         return deny("release_withdrawn", "The vendor has withdrawn this release, so it cannot be licensed any more.")
     if not release.is_live:
         return deny("not_published", "This release is not published.")
-    ended = ancestry.bounds_of(release, user=user)
-    if ended.expires_at is not None and ended.expires_at <= now and ended.expires_with is not None:
-        name = ended.expires_with.name
-        return deny("parent_license_ended", f"The vendor's own license of {name} has ended: ask them to renew it.")
-    if release.terms.value.approval is Approval.MANUAL and not _is_approved(release, holders):
+    return parents_hold(ancestry.bounds_of(release, user=user), now=now)
+
+
+def parents_hold(bound: Effective, *, now: datetime) -> Decision:
+    """Does every license still run under which the vendor made this?"""
+    if bound.expires_at is None or bound.expires_at > now or bound.expires_with is None:
+        return ALLOW
+    name = bound.expires_with.name
+    return deny("parent_license_ended", f"The vendor's own license of {name} has ended: ask them to renew it.")
+
+
+def is_welcome(listing_id: int, terms: LicenseTerms, holders: NamespaceQuerySet) -> Decision:
+    """Has the vendor approved one of the holders, where these terms ask for that or where one of them broke an
+    earlier license of the listing? An approval is of one licensee and of these terms, and none outlasts a breach."""
+    approved = AccessRequest.objects.filter(
+        requester__in=holders, listing=listing_id, terms=terms, status=RequestStatus.APPROVED
+    )
+    broken = Grant.objects.filter(licensee__in=holders, listing=listing_id, is_broken=True)
+    last = broken.order_by("-revoked_at").values_list("revoked_at", flat=True).first()
+    if last is not None and not approved.filter(decided_at__gt=last).exists():
+        why = "The vendor ended a license of this model for a breach. Request access and say what has changed."
+        return deny("approval_needed", why)
+    if terms.value.approval is Approval.MANUAL and not approved.exists():
         return deny("approval_needed", "The vendor approves each licensee. Request access and say what for.")
     return ALLOW
 
@@ -60,13 +84,6 @@ def may_accept_for(user: Person, licensee: Namespace) -> Decision:
 
 def _holders(user: Person, holder: Namespace | None) -> NamespaceQuerySet:
     return Namespace.objects.own(user) if holder is None else Namespace.objects.filter(pk=holder.pk)
-
-
-def _is_approved(release: Release, holders: NamespaceQuerySet) -> bool:
-    """An approval is of one licensee and of these terms; another namespace of the same person needs its own."""
-    return AccessRequest.objects.filter(
-        requester__in=holders, listing=release.listing_id, terms=release.terms_id, status=RequestStatus.APPROVED
-    ).exists()
 
 
 def may_download(user: Person, release: Release, *, now: datetime) -> Decision:

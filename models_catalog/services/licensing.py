@@ -12,7 +12,7 @@ from marketplace.accounts.services import people
 from marketplace.clients import Asker
 from marketplace.decisions import require
 from marketplace.errors import Conflict
-from models_catalog import policies
+from models_catalog import ancestry, policies
 from models_catalog.models import Acceptance, Artifact, ClauseSet, Download, Grant, LicenseTerms, Order, Release
 from models_catalog.models.consent import Purpose
 from models_catalog.models.licensing import Credential
@@ -104,7 +104,7 @@ def start_trial(
             return running
         require(policies.may_try(user, locked, now=now, holder=holder))
         acceptance = _accept(user, holder, locked, purpose=Purpose.TRIAL, origin=origin, now=now)
-        return grants.give_trial(acceptance=acceptance, now=now)
+        return grants.give_trial(acceptance=acceptance, last_end=ancestry.bounds_of(locked).expires_at, now=now)
 
 
 def renew(

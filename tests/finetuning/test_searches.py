@@ -105,7 +105,8 @@ def test_what_was_given_is_fixed_and_what_was_left_is_varied(owned: World) -> No
         ),
         (Wish(mode=SEARCH, trials=0), {"strategy": "full"}, "trials", "at least one"),
         (Wish(mode=SEARCH, trials=201), {"strategy": "full"}, "trials", "at most 200"),
-        (Wish(mode=SEARCH, budget_minutes=10_000), {"strategy": "full"}, "budget_minutes", "from 1 to 288 minutes"),
+        (Wish(mode=SEARCH, minutes=10_000), {"strategy": "full"}, "minutes", "from 1 to 288 minutes"),
+        (Wish(mode=SEARCH, minutes=9), {"strategy": "full", "budget_minutes": 9}, "minutes", "the run more"),
         (Wish(mode=RACE, strategies=("full",)), {}, "strategies", "at least two strategies"),
         (Wish(mode=RACE, strategies=("full", "all")), {}, "strategies", "at least two strategies"),
         (Wish(mode=RACE, strategies=("full", "full")), {}, "strategies", "each once"),
@@ -147,7 +148,7 @@ def test_the_api_takes_a_search_and_tells_what_was_asked(owned: World, client: C
     def post(search: dict[str, Any], **more: Any) -> Any:
         return client.post("/api/v1/runs/", json.dumps({**body, **more, "search": search}), "application/json")
 
-    race = post({"mode": "race", "strategies": ["head", "last"], "trials": 4, "budget_minutes": 5})
+    race = post({"mode": "race", "strategies": ["head", "last"], "trials": 4, "minutes": 5})
     alone = post({"mode": "none"}, strategy="head")
     refused = post({"mode": "search"})
 

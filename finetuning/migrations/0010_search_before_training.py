@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('finetuning', "0008_run_pause"),
+        ('finetuning', "0009_run_budget"),
     ]
 
     operations = [
