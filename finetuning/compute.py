@@ -31,7 +31,8 @@ def budget_left_seconds(run: Run, *, now: datetime) -> float:
 
 def charge_minor(seconds: float) -> int:
     """Returns the price of so much compute; nothing where the operator has set none."""
-    return round(seconds * settings.COMPUTE_PRICE_MINOR_PER_HOUR / SECONDS_AN_HOUR)
+    minor: int = round(seconds * settings.COMPUTE_PRICE_MINOR_PER_HOUR / SECONDS_AN_HOUR)
+    return minor
 
 
 def hours_allowed(namespace: Namespace) -> int:
