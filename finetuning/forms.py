@@ -11,6 +11,7 @@ from typing import Any, get_type_hints
 
 from django import forms
 
+from finetuning.compute import MAX_BUDGET_MINUTES
 from finetuning.engine import titles
 from finetuning.engine.spec import LOSSES, STRATEGIES, Hyper, Loss, Strategy, Task, defaults_for
 from finetuning.models import Dataset, Run
@@ -107,6 +108,13 @@ class RunForm(forms.Form):
     filled_for = forms.ChoiceField(choices=[(item.value, item.value) for item in Strategy], widget=forms.HiddenInput)
     dataset = forms.ModelChoiceField(Dataset.objects.none(), to_field_name="uid", empty_label=None)
     strategy = forms.ChoiceField(widget=forms.RadioSelect)
+    budget_minutes = forms.IntegerField(
+        min_value=1,
+        max_value=MAX_BUDGET_MINUTES,
+        required=False,
+        label="Budget, minutes of compute",
+        help_text="The run is stopped when it would use more. Nothing is charged then.",
+    )
 
     def __init__(self, posted: Any, *, user: User, task: Task, initial: dict[str, Any]) -> None:
         strategies = STRATEGIES[task]

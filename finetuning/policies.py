@@ -7,7 +7,8 @@ from datetime import datetime
 from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
 
-from finetuning.engine.spec import Framework, Task
+from finetuning import compute
+from finetuning.engine.spec import SEARCHABLE, Framework, Task
 from finetuning.models import Dataset, Run
 from finetuning.models.datasets import DatasetStatus
 from finetuning.models.runs import RunStatus
@@ -82,7 +83,23 @@ def may_share(run: Run, *, user: Person) -> Decision:
     return catalog.may_offer(bound.limit, bound)
 
 
-def has_quota(user: User) -> Decision:
+def has_quota(user: User, owner: Namespace, *, now: datetime) -> Decision:
+    """May the user start one run more for the owner: by their active runs, and by the owner's hours this month?"""
+    return all_of(lambda: _has_place(user), lambda: _has_hours(owner, now=now))
+
+
+def _has_hours(owner: Namespace, *, now: datetime) -> Decision:
+    allowed = compute.hours_allowed(owner)
+    if not allowed or (used := compute.hours_used(owner, now=now)) < allowed:
+        return ALLOW
+    return deny(
+        "compute_quota_exceeded",
+        f"{owner} has used {used:.1f} of its {allowed} hours of compute this month. Wait for the next one, or ask "
+        "the operator for more.",
+    )
+
+
+def _has_place(user: User) -> Decision:
     active = Run.objects.active().filter(created_by=user).count()
     if active < settings.MAX_ACTIVE_RUNS:
         return ALLOW
@@ -95,14 +112,72 @@ def may_launch(user: User, release: Release, dataset: Dataset, *, now: datetime)
         lambda: catalog.can_be_tuned(release),
         lambda: catalog.may_fine_tune(user, release, now=now, holder=dataset.owner),
         lambda: may_use_dataset(user, dataset, release),
-        lambda: has_quota(user),
+        lambda: has_quota(user, dataset.owner, now=now),
     )
 
 
+def may_search(task: Task) -> Decision:
+    """Can the engine try several settings of this task before it trains?"""
+    if task in SEARCHABLE:
+        return ALLOW
+    can = " and ".join(one.replace("-", " ") for one in SEARCHABLE)
+    return deny(
+        "search_unsupported",
+        f"Trying several settings first works for {can}, not yet for {task.replace('-', ' ')}. Launch it without.",
+    )
+
+
+def _has_not_ended(run: Run) -> Decision:
+    return not_in_this_state("already_finished", "This run has ended already.") if run.is_terminal else ALLOW
+
+
 def may_cancel(user: Person, run: Run) -> Decision:
-    if run.is_terminal:
-        return not_in_this_state("already_finished", "This run has ended already.")
-    return may_change(user, run.owner)
+    return all_of(lambda: _has_not_ended(run), lambda: may_change(user, run.owner))
+
+
+def may_pause(user: Person, run: Run) -> Decision:
+    return all_of(lambda: _has_not_ended(run), lambda: _can_pause(run), lambda: may_change(user, run.owner))
+
+
+def _can_pause(run: Run) -> Decision:
+    if run.is_paused:
+        return not_in_this_state("already_paused", "This run is paused already.")
+    if run.asked_to == "cancel":
+        return not_in_this_state("being_canceled", "This run is being canceled. Launch it again instead.")
+    return ALLOW
+
+
+def may_resume(user: User, run: Run, *, now: datetime) -> Decision:
+    """May the user let a paused run go on? What it needs may have gone while it waited."""
+    return all_of(
+        lambda: _has_not_ended(run),
+        lambda: _is_paused(run),
+        lambda: may_change(user, run.owner),
+        lambda: may_go_on(run, now=now),
+        lambda: has_quota(user, run.owner, now=now),
+    )
+
+
+def _is_paused(run: Run) -> Decision:
+    if run.is_paused:
+        return ALLOW
+    status = run.get_status_display().lower()
+    return not_in_this_state("not_paused", f"This run is {status}, not paused: there is nothing to resume.")
+
+
+def may_go_on(run: Run, *, now: datetime) -> Decision:
+    """Does what the run was launched with still stand: its data, and the licenses of model and data? Once claimed,
+    a run goes on to its end whatever ends meanwhile: the result is its owner's, and publishing it asks anew
+    (docs/architecture.md, "Grants")."""
+    dataset, user = run.dataset_version.dataset, run.created_by
+    if dataset.deleted_at is not None:
+        return not_in_this_state("dataset_gone", "The dataset was deleted. Upload it again and launch a new run.")
+    if user is None:
+        return ALLOW
+    return all_of(
+        lambda: catalog.may_fine_tune(user, run.release, now=now, holder=run.owner),
+        lambda: may_train_on(dataset.name, run.dataset_version.terms),
+    )
 
 
 def may_publish_derivative(user: Person, run: Run, *, now: datetime, namespace: Namespace | None = None) -> Decision:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import signal
 import subprocess
@@ -21,10 +22,13 @@ from typing import Any
 
 from finetuning.engine.events import Event, EventTail, Kind
 from finetuning.engine.spec import EVENTS_FILE, RESULT_FILE, Verb
+from finetuning.failures import read_code
 
 POLL_SECONDS = 0.2
 GRACE_SECONDS = 7.5  # from SIGTERM to SIGKILL, as CI services give
+PAUSE_SECONDS = 60.0  # from the wish for a pause to SIGTERM: a step and a checkpoint of the largest weights
 EXIT_BUSY = 75
+PAUSE_SIGNAL = signal.SIGUSR1
 LOG_FILE = "engine.log"  # what the engine prints, for the operator
 _PASSED_ON = ("ENGINE_CHECKPOINT_SECONDS",)  # the operator's word to the engine
 _ROOT = Path(__file__).resolve().parent.parent
@@ -34,6 +38,7 @@ ENGINE = (sys.executable, "-P", "-m", "finetuning.engine")
 class Signal(StrEnum):
     CONTINUE = "continue"
     CANCEL = "cancel"
+    PAUSE = "pause"
     LOST = "lost"  # somebody else holds the lease now
 
 
@@ -41,6 +46,7 @@ class Ending(StrEnum):
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELED = "canceled"
+    PAUSED = "paused"
     LOST = "lost"
     BUSY = "busy"  # another engine works in this directory
 
@@ -82,10 +88,12 @@ def run_engine(
     heartbeat: Callable[[], Signal],
     deadline_seconds: float,
     threads: int = 0,
+    stall_seconds: float = math.inf,
     program: Sequence[str] = ENGINE,
 ) -> Outcome:
     """Runs one verb to its end. `on_events` gets new events as they come, `heartbeat` is asked several times
-    a second whether to go on; both must answer at once, and what they raise ends the child and is passed on."""
+    a second whether to go on; both must answer at once, and what they raise ends the child and is passed on. An
+    engine that says nothing for `stall_seconds` is ended too."""
     feed = _Feed(EventTail(run_dir / EVENTS_FILE, from_end=True))
     (run_dir / "tmp").mkdir(exist_ok=True)
     log = (run_dir / LOG_FILE).open("ab")
@@ -99,7 +107,9 @@ def run_engine(
         start_new_session=True,
     )
     try:
-        stopped = _watch(child, feed, on_events, heartbeat, deadline_seconds)
+        stopped = _watch(
+            child, feed, on_events, heartbeat, deadline_seconds=deadline_seconds, stall_seconds=stall_seconds
+        )
     finally:
         _kill_group(child)
         log.close()
@@ -130,12 +140,15 @@ def _watch(
     feed: _Feed,
     on_events: Callable[[list[Event]], None],
     heartbeat: Callable[[], Signal],
+    *,
     deadline_seconds: float,
+    stall_seconds: float,
 ) -> Outcome | None:
     """Returns the outcome that was forced from outside, or None once the child has ended by itself."""
-    started = time.monotonic()
+    started = heard = time.monotonic()
     while child.poll() is None:
         if events := feed.take():
+            heard = time.monotonic()
             on_events(events)
         order = heartbeat()
         if order is Signal.LOST:
@@ -143,12 +156,33 @@ def _watch(
         if order is Signal.CANCEL:
             _terminate(child)
             return Outcome(Ending.CANCELED, "user:canceled", "Canceled.", exit_code=child.returncode)
+        if order is Signal.PAUSE:
+            _pause(child, heartbeat)
+            return Outcome(Ending.PAUSED, "user:paused", "Paused.", exit_code=child.returncode)
         if time.monotonic() - started > deadline_seconds:
             _terminate(child)
             return Outcome(Ending.FAILED, "app:deadline", "It took longer than the time limit of this server.")
+        if time.monotonic() - heard > stall_seconds:
+            return Outcome(Ending.FAILED, "app:stalled", "The engine stood still for too long.")
         with contextlib.suppress(subprocess.TimeoutExpired):
             child.wait(POLL_SECONDS)
     return None
+
+
+def _pause(child: subprocess.Popen[bytes], heartbeat: Callable[[], Signal]) -> None:
+    """Asks for a checkpoint at the next step, and waits for the engine to end with it; not for its helpers, which
+    would only die of the signal. Another order ends the waiting. What an engine that is still starting dies of is
+    the signal, too: it has nothing to keep."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(child.pid, PAUSE_SIGNAL)
+    until = time.monotonic() + PAUSE_SECONDS
+    order = Signal.PAUSE
+    while child.poll() is None and time.monotonic() < until and order is Signal.PAUSE:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(POLL_SECONDS)
+        order = heartbeat()
+    if child.returncode is None and order is not Signal.LOST:  # then there is no time: the caller kills it
+        _terminate(child)
 
 
 def _terminate(child: subprocess.Popen[bytes]) -> None:
@@ -183,7 +217,7 @@ def _ending(exit_code: int, run_dir: Path, failed: Event | None) -> Outcome:
         listed = payload.get("items")
         items = [str(item) for item in listed[:20]] if isinstance(listed, list) else []
         message = str(payload.get("message", "It failed."))
-        return Outcome(Ending.FAILED, str(payload.get("code", "app:internal")), message, items, exit_code=exit_code)
+        return Outcome(Ending.FAILED, read_code(str(payload.get("code"))), message, items, exit_code=exit_code)
     if exit_code == -signal.SIGKILL:
         return Outcome(
             Ending.FAILED, "app:killed", "The server ended it, most likely for want of memory.", exit_code=exit_code

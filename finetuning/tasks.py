@@ -13,12 +13,13 @@ from django.db import close_old_connections
 from django.db.models import F
 from django.utils import timezone
 
+from finetuning import compute
 from finetuning.engine import spec as engine
 from finetuning.engine.events import Event
 from finetuning.models import Attempt, Dataset, Run
 from finetuning.models.datasets import DatasetStatus
 from finetuning.runner import Ending, Outcome, run_engine
-from finetuning.services import datasets, leases, runs, verifications, workspaces
+from finetuning.services import datasets, leases, runs, searches, steering, verifications, workspaces
 from finetuning.services.journals import Journal
 from marketplace import signing, storage
 from marketplace.errors import DomainError
@@ -47,6 +48,7 @@ def _run(
         heartbeat=keeper.signal,
         deadline_seconds=seconds,
         threads=settings.ENGINE_THREADS,
+        stall_seconds=settings.RUN_STALL_SECONDS,
     )
     close_old_connections()  # this thread has not asked for hours; its server may have been restarted meanwhile
     return outcome
@@ -151,10 +153,18 @@ def _train_and_evaluate(run: Run, attempt: Attempt, keeper: leases.Keeper, journ
     """Returns whether the run's directory is needed no more."""
 
     def work(verb: engine.Verb, path: Path) -> Outcome:
-        outcome = _run(verb, path, keeper, partial(journal.add, verb), settings.RUN_DEADLINE_SECONDS)
+        left = compute.budget_left_seconds(run, now=timezone.now())
+        limit = min(left, settings.RUN_DEADLINE_SECONDS)
+        outcome = _run(verb, path, keeper, partial(journal.add, verb), limit)
         journal.flush()
-        return outcome
+        return _over_budget(run) if outcome.code == "app:deadline" and limit == left else outcome
 
+    if run.search and not run.searched:  # else an earlier attempt has found the settings
+        tried = work(engine.Verb.SEARCH, _prepare_search(run))
+        if tried.ending is not Ending.SUCCEEDED:
+            return _settle(run, attempt, tried)
+        if not searches.adopt(run=run, attempt=attempt, result=tried.result):
+            return False
     trained = work(engine.Verb.TRAIN, _prepare_training(run))
     if trained.ending is not Ending.SUCCEEDED:
         return _settle(run, attempt, trained)
@@ -200,12 +210,30 @@ def _told(exported: Outcome) -> dict[str, Any]:
     return {name: exported.result[name] for name in ("status", "parity", "file", "opset", "seconds")}
 
 
+def _over_budget(run: Run) -> Outcome:
+    message = f"It was stopped at its budget of compute, {run.budget_minutes} min."
+    return Outcome(Ending.FAILED, "user:budget_reached", message)
+
+
+def _prepare_search(run: Run) -> Path:
+    path = workspaces.directory("run", run.pk, engine.Verb.SEARCH)
+    return workspaces.prepare(path, searches.spec_of(run, _training_spec(run)), _training_inputs(run))
+
+
 def _prepare_training(run: Run) -> Path:
+    path = workspaces.directory("run", run.pk, engine.Verb.TRAIN)
+    return workspaces.prepare(path, _training_spec(run), _training_inputs(run))
+
+
+def _training_spec(run: Run) -> engine.TrainSpec:
     strategy = engine.Strategy(run.strategy)
     hyper = engine.hyper_from(run.hyper, task=run.task, strategy=strategy)
-    spec = runs.train_spec(run.release, run.dataset_version, strategy, hyper)
-    inputs = {**workspaces.release_inputs(run.release), "train.pack": run.dataset_version.train_pack_sha256}
-    return workspaces.prepare(workspaces.directory("run", run.pk, engine.Verb.TRAIN), spec, inputs)
+    return runs.train_spec(run.release, run.dataset_version, strategy, hyper)
+
+
+def _training_inputs(run: Run) -> dict[str, str]:
+    """The test items are not among them: neither a search nor a training is given any."""
+    return {**workspaces.release_inputs(run.release), "train.pack": run.dataset_version.train_pack_sha256}
 
 
 def _prepare_evaluation(run: Run, artifacts: Files) -> Path:
@@ -223,8 +251,10 @@ def _prepare_evaluation(run: Run, artifacts: Files) -> Path:
 def _settle(run: Run, attempt: Attempt, outcome: Outcome) -> bool:
     """Writes an end that is no success; returns whether the run's directory is needed no more."""
     if outcome.ending is Ending.CANCELED:
-        return runs.cancel(run=run, attempt=attempt)
-    if outcome.ending is Ending.FAILED:
+        return steering.cancel(run=run, attempt=attempt)
+    if outcome.ending is Ending.PAUSED:
+        steering.pause(run=run, attempt=attempt)
+    elif outcome.ending is Ending.FAILED:
         runs.fail(
             run=run,
             attempt=attempt,

@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from finetuning import selectors as finetuning
 from finetuning.models import Run
-from finetuning.models.runs import ACTIVE, RunStatus
+from finetuning.models.runs import OPEN, RunStatus
 from marketplace.supervision import canary
 from models_catalog import selectors as catalog
 
@@ -28,8 +28,8 @@ def home(request: HttpRequest) -> HttpResponse:
     mine = finetuning.runs_of(request.user)
     context = {
         "listings": listings[:FEATURED],
-        "runs": mine.filter(status__in=ACTIVE)[:5],
-        "latest": mine.exclude(status__in=ACTIVE)[:3],
+        "runs": mine.filter(status__in=OPEN)[:5],
+        "latest": mine.exclude(status__in=OPEN)[:3],
     }
     return render(request, "home.html", context)
 

@@ -174,6 +174,8 @@ else:
 
 BROKER_URL = env.str("BROKER_URL", default="")
 RUN_DEADLINE_SECONDS = env.int("RUN_DEADLINE_SECONDS", default=6 * 3600)
+# The engine tells of its progress several times a second; what it does in silence takes minutes at most.
+RUN_STALL_SECONDS = env.int("RUN_STALL_SECONDS", default=1800)
 Q_CLUSTER = q_cluster(
     slot=env.str("Q_CLUSTER_NAME", default="fast"), broker_url=BROKER_URL, run_deadline_seconds=RUN_DEADLINE_SECONDS
 )
@@ -302,6 +304,7 @@ SPECTACULAR_SETTINGS = {
         "GrantStateEnum": "models_catalog.models.licensing.GrantState",
         "SubjectEnum": "models_catalog.models.moderation.SUBJECTS",
         "OfferEnum": "models_catalog.presets.OFFER_KEYS",
+        "StrategyEnum": "finetuning.api.serializers.STRATEGY_NAMES",
         "DataLicenseEnum": "finetuning.services.datasets.LICENSE_KEYS",
     },
     "SWAGGER_UI_DIST": "SIDECAR",
@@ -317,6 +320,13 @@ if not 0 <= SITE_FEE_BPS <= 10_000:  # noqa: PLR2004 - the whole, in basis point
     raise ImproperlyConfigured("SITE_FEE_BPS must be from 0 to 10000.")
 # Limits of one account; a person can see them in the error that cites them.
 MAX_ACTIVE_RUNS = env.int("MAX_ACTIVE_RUNS", default=4)
+# Hours of compute a calendar month, 0 for no limit; the staff set others for one namespace in the admin.
+COMPUTE_HOURS_PER_MONTH = env.int("COMPUTE_HOURS_PER_MONTH", default=0)
+ORGANIZATION_COMPUTE_HOURS_PER_MONTH = env.int("ORGANIZATION_COMPUTE_HOURS_PER_MONTH", default=0)
+COMPUTE_PRICE_MINOR_PER_HOUR = env.int("COMPUTE_PRICE_MINOR_PER_HOUR", default=0)
+COMPUTE_CURRENCY = env.str("COMPUTE_CURRENCY", default="EUR")
+if COMPUTE_PRICE_MINOR_PER_HOUR < 0:
+    raise ImproperlyConfigured("COMPUTE_PRICE_MINOR_PER_HOUR must not be negative.")
 MAX_DATASETS = env.int("MAX_DATASETS", default=200)
 ENGINE_THREADS = env.int("ENGINE_THREADS", default=0)
 

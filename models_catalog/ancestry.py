@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from django.contrib.auth.models import AnonymousUser
 from django.db.models.expressions import RawSQL
@@ -166,25 +167,29 @@ def _names(releases: set[int], user: Person | None) -> dict[int, str]:
 
 
 def _ends(grants: set[uuid.UUID]) -> dict[uuid.UUID, datetime]:
-    """Returns when the licenses end under which things were made. A renewed one ends with its newest renewal, a
-    revoked one when it was revoked."""
-    limited = Grant.objects.filter(pk__in=grants).exclude(expires_at=None, revoked_at=None)
-    rows = list(limited.values("pk", "licensee_id", "listing_id", "terms_id", "expires_at", "revoked_at"))
-    if not rows:
+    """Returns when the licenses end under which things were made, where they do: with the holder's present license
+    of the same terms, however often it was renewed, and without one when the last was revoked, passed on or over."""
+    made = {row["pk"]: _key_of(row) for row in Grant.objects.filter(pk__in=grants).values("pk", *_HELD)}
+    columns = [set(column) for column in zip(*made.values(), strict=True)]
+    if not columns:
         return {}
-    later = Grant.objects.filter(
-        licensee__in={row["licensee_id"] for row in rows},
-        listing__in={row["listing_id"] for row in rows},
-        terms__in={row["terms_id"] for row in rows},
-        revoked_at=None,
-    ).values_list("licensee_id", "listing_id", "terms_id", "expires_at")
-    newest: dict[tuple[int, int, int], list[datetime | None]] = {}
-    for licensee, listing, terms, end in later:
-        newest.setdefault((licensee, listing, terms), []).append(end)
-    ends = {}
-    for row in rows:
-        renewed = newest.get((row["licensee_id"], row["listing_id"], row["terms_id"]), [])
-        if None not in renewed:
-            known = [end for end in renewed if end is not None]
-            ends[row["pk"]] = max(known) if known else min(filter(None, (row["revoked_at"], row["expires_at"])))
-    return ends
+    same = Grant.objects.filter(**{f"{name}__in": column for name, column in zip(_HELD, columns, strict=True)})
+    current: dict[tuple[int, ...], datetime | None] = {}
+    over: dict[tuple[int, ...], datetime] = {}
+    for row in same.values(*_HELD, *_ENDINGS, "expires_at"):
+        key, ended = _key_of(row), min(filter(None, (row[name] for name in _ENDINGS)), default=None)
+        if ended is None:
+            current[key] = row["expires_at"]  # one at most: a constraint says so
+        else:
+            ended = min(filter(None, (ended, row["expires_at"])))
+            over[key] = max(ended, over.get(key, ended))
+    ends = {pk: current[key] if key in current else over[key] for pk, key in made.items()}
+    return {pk: end for pk, end in ends.items() if end is not None}
+
+
+_HELD = ("licensee_id", "listing_id", "terms_id")
+_ENDINGS = ("revoked_at", "transferred_at", "superseded_at")
+
+
+def _key_of(row: dict[str, Any]) -> tuple[int, ...]:
+    return tuple(row[name] for name in _HELD)

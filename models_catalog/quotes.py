@@ -9,7 +9,8 @@ from django.contrib.auth.models import AnonymousUser
 
 from marketplace.accounts.models import Namespace, User
 from marketplace.decisions import Decision
-from models_catalog import policies, selectors
+from models_catalog import ancestry, policies, selectors
+from models_catalog.declarations import asked
 from models_catalog.models import Release
 from models_catalog.royalties import Claim, Split
 from models_catalog.terms import Billing
@@ -17,7 +18,8 @@ from models_catalog.terms import Billing
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quote:
-    """`tax_minor` is 0: the site adds no tax. `expires_at` is the grant's end if it were paid now."""
+    """`tax_minor` is 0: the site adds no tax. `expires_at` is the grant's end if it were paid now: that of the
+    term, or of a license of the vendor's that ends before."""
 
     release: Release
     price_minor: int
@@ -30,6 +32,7 @@ class Quote:
     license: Decision
     price: Decision
     royalties: list[Claim]  # of what the licensee makes from it and sells
+    declare: list[str]  # what the licensee is asked to state: fields of a declaration
     split: Split | None  # of the vendor's billing role and the staff alone
     tax_minor: int = 0
 
@@ -50,9 +53,16 @@ def quote(user: User | AnonymousUser, release: Release, *, now: datetime, holder
         term_days=terms.term_days,
         seats=terms.seats,
         renews_by_order=terms.billing is Billing.PER_PERIOD,
-        expires_at=now + timedelta(days=terms.term_days) if terms.term_days else None,
+        expires_at=_end(release, now=now),
         license=policies.may_license(user, release, now=now, holder=holder),
         price=policies.may_price(release),
         royalties=selectors.royalties_of_derivatives(release, user),
+        declare=asked(terms),
         split=policies.split_of(release) if sees_split else None,
     )
+
+
+def _end(release: Release, *, now: datetime) -> datetime | None:
+    days = release.terms.value.term_days
+    ends = (now + timedelta(days=days) if days else None, ancestry.bounds_of(release).expires_at)
+    return min(filter(None, ends), default=None)

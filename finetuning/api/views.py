@@ -17,7 +17,7 @@ from rest_framework.response import Response
 from finetuning import selectors
 from finetuning.api import serializers as shapes
 from finetuning.models import Dataset, Run
-from finetuning.services import datasets, derivatives, playground, runs
+from finetuning.services import datasets, derivatives, playground, runs, steering
 from marketplace import downloads
 from marketplace.accounts.services import people
 from marketplace.api import RawBody, View, checked
@@ -112,7 +112,8 @@ class RunsView(View):
 
     @extend_schema(summary="Launch a fine-tune", request=shapes.RunInput, responses={201: shapes.RunOutput})
     def post(self, request: Request) -> Response:
-        fields = checked(shapes.RunInput(data=request.data))
+        given = shapes.RunInput(data=request.data)
+        fields = checked(given)
         namespace, _, name = fields["listing"].partition("/")
         run = runs.launch(
             user=request.user,
@@ -121,6 +122,8 @@ class RunsView(View):
             strategy=fields.get("strategy", ""),
             preset=fields.get("preset", ""),
             hyper=dict(fields.get("hyper", {})),
+            search=given.wish(),
+            budget_minutes=fields.get("budget_minutes"),
             now=timezone.now(),
         )
         return Response(shapes.RunOutput(run).data, status=201)
@@ -154,7 +157,25 @@ class RunCancel(View):
 
     @extend_schema(summary="Cancel a run", request=None, responses=shapes.RunOutput)
     def post(self, request: Request, uid: str) -> Response:
-        run = runs.request_cancel(user=request.user, run=find_run(request, uid), now=timezone.now())
+        run = steering.request_cancel(user=request.user, run=find_run(request, uid), now=timezone.now())
+        return Response(shapes.RunOutput(run).data)
+
+
+class RunPause(View):
+    read_scope, write_scope = "runs:read", "runs:write"
+
+    @extend_schema(summary="Pause a run at its next checkpoint", request=None, responses=shapes.RunOutput)
+    def post(self, request: Request, uid: str) -> Response:
+        run = steering.request_pause(user=request.user, run=find_run(request, uid), now=timezone.now())
+        return Response(shapes.RunOutput(run).data)
+
+
+class RunResume(View):
+    read_scope, write_scope = "runs:read", "runs:write"
+
+    @extend_schema(summary="Let a paused run go on from its checkpoint", request=None, responses=shapes.RunOutput)
+    def post(self, request: Request, uid: str) -> Response:
+        run = steering.resume(user=request.user, run=find_run(request, uid), now=timezone.now())
         return Response(shapes.RunOutput(run).data)
 
 

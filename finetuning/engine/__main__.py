@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import importlib
 import json
@@ -21,6 +22,7 @@ from finetuning.engine.problems import Rejected
 from finetuning.engine.stopping import Stopped, die_with_parent, watch_for_stop
 
 _LOCK_WAIT_SECONDS = 5.0
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 HELP = {
@@ -129,6 +131,11 @@ def _guarded(verb: specs.Verb, run_dir: Path, events: EventWriter) -> int:
         return _failed(events, error.qualified_code, error.message, error.items, error.exit_code)
     except MemoryError:
         return _failed(events, "app:out_of_memory", "The memory of this server did not suffice.", (), EXIT_APP)
+    except OSError as error:
+        if error.errno in _FULL:
+            return _failed(events, "app:disk_full", "The disk of this server is full.", (), EXIT_APP)
+        traceback.print_exc()
+        return _failed(events, "app:internal", "The engine could not read or write a file.", (), EXIT_APP)
     except Exception as error:  # the process's boundary: the traceback goes to the operator's log
         traceback.print_exc()
         if "out of memory" in str(error).lower():

@@ -169,7 +169,7 @@ class Run:
         self._stepper.train_mode()
         started, first = time.monotonic(), progress.batch
         for number, batch in enumerate(trainee.batches(progress.epoch, start=first), start=first + 1):
-            runtime.check_stop()
+            self._stop_if_asked(number)
             progress.losses.append(self._stepper.backward(batch, place=(progress.epoch, number)))
             if not math.isfinite(progress.losses[-1]):
                 return  # the validation will tell, and send the run back
@@ -181,6 +181,13 @@ class Run:
             done = (progress.epoch - 1) * trainee.steps + number
             rate = (number - first) * trainee.items / trainee.steps / max(1e-9, time.monotonic() - started)
             self._events.progress("tune", done, trainee.steps * hyper.epochs, rate=rate)
+
+    def _stop_if_asked(self, number: int) -> None:
+        """Raises Stopped where that is asked for; a pause keeps the work up to the last update first, unless
+        batches that count towards the next one lie behind it."""
+        if runtime.pause_requested() and self._progress.batch == number - 1:
+            self._save()
+        runtime.check_stop()
 
     def _update(self) -> None:
         progress = self._progress

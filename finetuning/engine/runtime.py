@@ -14,7 +14,7 @@ import torch
 from finetuning.engine import ranks
 from finetuning.engine.failures import AppFault, UserFault
 from finetuning.engine.results import versions
-from finetuning.engine.stopping import check_stop, stop_requested
+from finetuning.engine.stopping import check_stop, pause_requested, stop_requested
 
 _KIBIBYTE = 1024
 
@@ -23,6 +23,7 @@ __all__ = [
     "be_deterministic",
     "check_stop",
     "choose_device",
+    "pause_requested",
     "peak_memory_bytes",
     "prepare",
     "seed_everything",

@@ -13,6 +13,7 @@ from finetuning.engine.failures import EXIT_APP
 
 _PR_SET_PDEATHSIG = 1
 _stop = threading.Event()
+_pause = threading.Event()
 
 
 class Stopped(BaseException):
@@ -21,9 +22,11 @@ class Stopped(BaseException):
 
 def watch_for_stop() -> None:
     """Makes SIGTERM and SIGINT raise Stopped in the main thread, wherever it is: without a `result.json`
-    nothing in a run directory counts, so no place is unsafe. Other threads ask `stop_requested`."""
+    nothing in a run directory counts, so no place is unsafe. Other threads ask `stop_requested`. SIGUSR1 asks for
+    less: to stop where the work so far can be kept, by a checkpoint or because there is none to lose."""
     signal.signal(signal.SIGTERM, _request_stop)
     signal.signal(signal.SIGINT, _request_stop)
+    signal.signal(signal.SIGUSR1, _request_pause)
 
 
 def die_with_parent(parent: int, *, is_direct: bool = True) -> None:
@@ -39,9 +42,13 @@ def stop_requested() -> bool:
     return _stop.is_set()
 
 
+def pause_requested() -> bool:
+    return _pause.is_set()
+
+
 def check_stop() -> None:
-    """Raises Stopped once the process has been asked to stop."""
-    if _stop.is_set():
+    """Raises Stopped once the process has been asked to stop or to pause."""
+    if _stop.is_set() or _pause.is_set():
         raise Stopped
 
 
@@ -50,3 +57,7 @@ def _request_stop(_number: int, _frame: FrameType | None) -> None:
     if not _stop.is_set():
         _stop.set()
         raise Stopped
+
+
+def _request_pause(_number: int, _frame: FrameType | None) -> None:
+    _pause.set()

@@ -9,6 +9,7 @@ from django.contrib.auth.models import AnonymousUser
 from django.db import models
 from django.db.models import Q
 
+from finetuning import failures
 from finetuning.engine.headlines import Measured, headline
 from finetuning.engine.spec import Strategy, Task
 from finetuning.models.datasets import DatasetVersion
@@ -20,12 +21,14 @@ class RunStatus(models.TextChoices):
     QUEUED = "queued", "Queued"
     STARTING = "starting", "Starting"
     RUNNING = "running", "Running"
+    PAUSED = "paused", "Paused"
     SUCCEEDED = "succeeded", "Done"
     FAILED = "failed", "Failed"
     CANCELED = "canceled", "Canceled"
 
 
 ACTIVE = (RunStatus.QUEUED, RunStatus.STARTING, RunStatus.RUNNING)
+OPEN = (*ACTIVE, RunStatus.PAUSED)  # not ended: the same fine-tune is not launched beside one of these
 IN_HAND = (RunStatus.STARTING, RunStatus.RUNNING)
 TERMINAL = (RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.CANCELED)
 SOURCES: dict[str, tuple[str, ...]] = {
@@ -33,9 +36,12 @@ SOURCES: dict[str, tuple[str, ...]] = {
     RunStatus.STARTING: (RunStatus.QUEUED,),
     RunStatus.RUNNING: (RunStatus.STARTING,),
     RunStatus.SUCCEEDED: IN_HAND,
+    # A paused run is queued again by its owner alone (`RESUMED`), never by who gives work away.
+    RunStatus.PAUSED: ACTIVE,
     RunStatus.FAILED: ACTIVE,
-    RunStatus.CANCELED: ACTIVE,
+    RunStatus.CANCELED: OPEN,
 }
+RESUMED = (RunStatus.PAUSED,)
 
 
 class RunQuerySet(models.QuerySet["Run"]):
@@ -45,9 +51,12 @@ class RunQuerySet(models.QuerySet["Run"]):
     def active(self) -> RunQuerySet:
         return self.filter(status__in=ACTIVE)
 
-    def transition(self, pk: int, *, to: str, **fields: Any) -> bool:
+    def open(self) -> RunQuerySet:
+        return self.filter(status__in=OPEN)
+
+    def transition(self, pk: int, *, to: str, sources: tuple[str, ...] = (), **fields: Any) -> bool:
         """Compare-and-swap of the status: False where another process was faster."""
-        return self.filter(pk=pk, status__in=SOURCES[to]).update(status=to, **fields) == 1
+        return self.filter(pk=pk, status__in=sources or SOURCES[to]).update(status=to, **fields) == 1
 
 
 class Run(models.Model):
@@ -61,9 +70,18 @@ class Run(models.Model):
     dataset_version = models.ForeignKey(DatasetVersion, on_delete=models.PROTECT, related_name="runs")
     strategy = models.CharField(max_length=10, choices=[(item.value, item.value) for item in Strategy])
     hyper = models.JSONField(default=dict)
+    # What was asked to be tried before the training, {} for nothing; and how that went, {} until it has ended:
+    # from then on `strategy` and `hyper` are the winner's. Shapes: services/searches.py.
+    search = models.JSONField(default=dict, blank=True)
+    searched = models.JSONField(default=dict, blank=True)
     spec_sha256 = models.CharField(max_length=64)
     status = models.CharField(max_length=10, choices=RunStatus.choices, default=RunStatus.QUEUED)
     cancel_requested_at = models.DateTimeField(null=True, blank=True)
+    pause_requested_at = models.DateTimeField(null=True, blank=True)
+    budget_minutes = models.PositiveIntegerField(null=True, blank=True)  # of compute, over all attempts
+    # The price of the compute that led to a result: nothing else is charged. In minor units.
+    charge_minor = models.PositiveIntegerField(default=0)
+    charge_currency = models.CharField(max_length=3, blank=True)
     failures = models.PositiveIntegerField(default=0)
     interruptions = models.PositiveIntegerField(default=0)
     poked_at = models.DateTimeField()
@@ -88,7 +106,7 @@ class Run(models.Model):
             models.CheckConstraint(condition=Q(status__in=RunStatus.values), name="finetuning_run_status"),
             models.UniqueConstraint(
                 fields=["owner", "spec_sha256"],
-                condition=Q(status__in=["queued", "starting", "running"]),
+                condition=Q(status__in=["queued", "starting", "running", "paused"]),
                 name="finetuning_run_active_once",
             ),
         ]
@@ -100,6 +118,22 @@ class Run(models.Model):
     @property
     def is_terminal(self) -> bool:
         return self.status in TERMINAL
+
+    @property
+    def advice(self) -> str:
+        """What to do after the run's failure; nothing where it has not failed."""
+        return failures.advice(self.failure_code) if self.failure_code else ""
+
+    @property
+    def is_paused(self) -> bool:
+        return self.status == RunStatus.PAUSED
+
+    @property
+    def asked_to(self) -> str:
+        """What its owner wants of it and has not got yet: "cancel", "pause" or nothing."""
+        if self.is_terminal or self.is_paused:
+            return ""
+        return "cancel" if self.cancel_requested_at else "pause" if self.pause_requested_at else ""
 
     @property
     def task(self) -> Task:

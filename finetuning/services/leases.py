@@ -58,13 +58,15 @@ def acquire(rows: QuerySet[Subject], pk: int, *, now: datetime) -> tuple[Subject
 
 
 def renew(attempt: Attempt) -> Signal:
-    """Extends the lease; LOST where it was taken away, CANCEL where the owner asked for it."""
+    """Extends the lease; LOST where it was taken away, CANCEL or PAUSE where the owner asked for it."""
     now = timezone.now()
     if not _held(attempt).update(leased_until=now + LEASE, heartbeat_at=now):
         return Signal.LOST
-    if attempt.run_id and Run.objects.filter(pk=attempt.run_id, cancel_requested_at__isnull=False).exists():
-        return Signal.CANCEL
-    return Signal.CONTINUE
+    if attempt.run_id is None:
+        return Signal.CONTINUE
+    asked = Run.objects.filter(pk=attempt.run_id).values_list("cancel_requested_at", "pause_requested_at").first()
+    canceled, paused = asked or (None, None)
+    return Signal.CANCEL if canceled else Signal.PAUSE if paused else Signal.CONTINUE
 
 
 class Keeper:
@@ -78,7 +80,8 @@ class Keeper:
         self._attempt, self._chore = attempt, chore
         self._held_until = time.monotonic() + (attempt.leased_until - timezone.now()).total_seconds()
         self._renew_at = time.monotonic() + RENEW_SECONDS
-        self._is_lost = self._is_canceled = False
+        self._is_lost = False
+        self._wish = Signal.CONTINUE  # of the owner
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"lease of {attempt.pk}", daemon=True)
 
@@ -87,7 +90,7 @@ class Keeper:
             self._is_lost = True
         if self._is_lost:
             return Signal.LOST
-        return Signal.CANCEL if self._is_canceled else Signal.CONTINUE
+        return self._wish
 
     def start(self) -> None:
         self._thread.start()
@@ -111,7 +114,7 @@ class Keeper:
         if now >= self._renew_at:
             answer = renew(self._attempt)
             self._is_lost |= answer is Signal.LOST
-            self._is_canceled |= answer is Signal.CANCEL
+            self._wish = answer
             self._held_until, self._renew_at = now + LEASE.total_seconds(), now + RENEW_SECONDS
         if not self._is_lost:
             self._chore()

@@ -55,6 +55,8 @@ def _expire(now: datetime) -> int:
 def _requeue(run: Run, now: datetime) -> None:
     if run.cancel_requested_at is not None:
         Run.objects.transition(run.pk, to=RunStatus.CANCELED, finished_at=now)
+    elif run.pause_requested_at is not None:
+        Run.objects.transition(run.pk, to=RunStatus.PAUSED)
     elif run.interruptions >= leases.MAX_INTERRUPTIONS:
         Run.objects.transition(
             run.pk,

@@ -1,5 +1,5 @@
-"""The life of a run: launch, claim, record, cancel, finish. The row is the truth; every write is a
-compare-and-swap or stands under the attempt's lease."""
+"""The life of a run: launch, claim, record, finish; what its owner asks of it meanwhile is in `steering`. The row
+is the truth; every write is a compare-and-swap or stands under the attempt's lease."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ import hashlib
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from finetuning import policies
+from finetuning import compute, policies
 from finetuning.engine import spec as engine
+from finetuning.failures import may_try_again
 from finetuning.models import Attempt, Dataset, DatasetVersion, Run
 from finetuning.models.runs import RunStatus
-from finetuning.services import leases, workspaces
+from finetuning.services import leases, searches, workspaces
 from marketplace import signing, storage
 from marketplace.accounts.models import User
 from marketplace.accounts.services import audit
-from marketplace.decisions import Decision, all_of, require
+from marketplace.decisions import require
 from marketplace.errors import Conflict, Invalid
 from marketplace.queue import Job, enqueue
-from models_catalog import policies as license_policies
 from models_catalog import selectors as catalog
 from models_catalog.models import Release
 from models_catalog.services import lineage, seats
 
-MAX_FAILURES = 3
 RELEASE_FOLDER = "release"  # of a run's artifacts: the files of the tuned weights
 EVALUATION_FOLDER = "evaluation"  # of a run's artifacts: the evaluation's outputs, its receipt among them
 # A failure of the server is tried again after 10, 40 s; a failure of the input never is.
@@ -42,11 +42,15 @@ def launch(
     now: datetime,
     strategy: str = "",
     preset: str = "",
+    search: searches.Wish | None = None,
+    budget_minutes: int | None = None,
 ) -> Run:
     """Queues a fine-tune of the release on the dataset's newest version, under the license that the dataset's
-    owner holds; the run keeps it. What to learn is the dataset's task.
+    owner holds; the run keeps it. What to learn is the dataset's task. With `search` the run first tries several
+    settings, those given among them. The run is stopped at its budget of compute.
 
-    Raises Denied (all that `may_launch` says), Invalid (as `settings_of`), Conflict (`duplicate_run`) where the
+
+    Raises Denied (all that `may_launch` says), Invalid (as `settings_of` and `searches.plan`), Conflict (`duplicate_run`) where the
     very same run is queued or running."""
     require(policies.may_launch(user, release, dataset, now=now))
     version = dataset.versions.first()
@@ -54,14 +58,20 @@ def launch(
         raise Conflict("dataset_not_ready", "This dataset has no checked version yet.")
     chosen, values = settings_of(engine.Task(dataset.task), strategy=strategy, preset=preset, hyper=hyper)
     _check_loss(values, version)
-    document = engine.to_json(train_spec(release, version, chosen, values))
-    identity = [document, release.manifest_sha256, version.digest]
+    order = train_spec(release, version, chosen, values)
+    plan = (
+        searches.plan(order, search, strategy=strategy, preset=preset, hyper=hyper, budget_minutes=budget_minutes)
+        if search
+        else None
+    )
+    first = plan.order(plan.strategies[0], {}) if plan else order
+    identity = [engine.to_json(plan or order), release.manifest_sha256, version.digest]
     digest = hashlib.sha256(engine.canonical(identity)).hexdigest()
     try:
         with transaction.atomic():
             # Launches of one person count one after the other: SQLite's IMMEDIATE does it, PostgreSQL by this.
             User.objects.select_for_update(no_key=True).get(pk=user.pk)
-            require(policies.has_quota(user))
+            require(policies.has_quota(user, dataset.owner, now=now))
             seats.use(user=user, release=release, holder=dataset.owner, now=now)
             run = Run.objects.create(
                 owner=dataset.owner,
@@ -70,17 +80,19 @@ def launch(
                 grant=catalog.covering_grant(dataset.owner, release, now=now),
                 terms=release.terms,
                 dataset_version=version,
-                strategy=chosen.value,
-                hyper=document["hyper"],
+                strategy=first.strategy.value,
+                hyper=engine.to_json(first)["hyper"],
+                search=searches.asked(plan) if plan else {},
                 spec_sha256=digest,
+                budget_minutes=budget_minutes,
                 poked_at=now,
             )
             audit.record("run.launch", actor=user, namespace=run.owner, subject=run)
             enqueue(Job.FINE_TUNE, run.pk)
     except IntegrityError as error:
-        running = Run.objects.active().get(owner=dataset.owner, spec_sha256=digest)
+        running = Run.objects.open().get(owner=dataset.owner, spec_sha256=digest)
         raise Conflict(
-            "duplicate_run", "The same fine-tune is queued or running already.", extra={"run": str(running.uid)}
+            "duplicate_run", "The same fine-tune is queued, running or paused already.", extra={"run": str(running.uid)}
         ) from error
     return run
 
@@ -142,6 +154,7 @@ def evaluate_spec(run: Run) -> engine.EvaluateSpec:
         labels=tuple(run.dataset_version.labels),
         leaked=tuple(sorted({int(pair["test"]) for pair in report.get("leakage", [])})),
         signing_key=f"{engine.INPUTS_DIR}/{signing.KEY_FILE}",
+        selection=searches.selection_of(run),
         seed=int(run.hyper["seed"]),
     )
 
@@ -182,40 +195,11 @@ def claim(run_id: int) -> tuple[Run, Attempt] | None:
             return None
     run, attempt = claimed
     run.refresh_from_db(fields=["status", "started_at", "cancel_requested_at"])
-    dataset = run.dataset_version.dataset
-    decision = _may_still_run(run, now=now)
-    if dataset.deleted_at is not None or (decision is not None and not decision.allowed):
-        why = decision.why if decision is not None and not decision.allowed else "The dataset was deleted."
-        fail(run=run, attempt=attempt, code="user:not_allowed_any_more", message=why)
+    decision = policies.may_go_on(run, now=now)
+    if not decision.allowed:
+        fail(run=run, attempt=attempt, code="user:not_allowed_any_more", message=decision.why)
         return None
     return run, attempt
-
-
-def _may_still_run(run: Run, *, now: datetime) -> Decision | None:
-    """Asks the licenses of model and data again. Once claimed, a run goes on to its end whatever ends meanwhile:
-    the result is its owner's, and publishing it asks anew (docs/architecture.md, "Grants")."""
-    user = run.created_by
-    if user is None:
-        return None
-    version = run.dataset_version
-    return all_of(
-        lambda: license_policies.may_fine_tune(user, run.release, now=now, holder=run.owner),
-        lambda: policies.may_train_on(version.dataset.name, version.terms),
-    )
-
-
-def request_cancel(*, user: User, run: Run, now: datetime) -> Run:
-    """Cancels a queued run at once; a running one is told by its next heartbeat. Asking twice is harmless.
-
-    Raises Conflict (`already_finished`), Denied (`not_a_writer`)."""
-    require(policies.may_cancel(user, run))
-    with transaction.atomic():
-        Run.objects.filter(pk=run.pk, cancel_requested_at__isnull=True).update(cancel_requested_at=now)
-        queued = Run.objects.filter(pk=run.pk, status=RunStatus.QUEUED)
-        if queued.update(status=RunStatus.CANCELED, finished_at=now):
-            audit.record("run.cancel", actor=user, namespace=run.owner, subject=run)
-    run.refresh_from_db()
-    return run
 
 
 def finish(
@@ -239,6 +223,8 @@ def finish(
             evaluation=evaluation,
             artifacts=artifacts,
             progress={},
+            charge_minor=compute.charge_minor(compute.worked_seconds(run, now=now)),
+            charge_currency=settings.COMPUTE_CURRENCY if settings.COMPUTE_PRICE_MINOR_PER_HOUR else "",
         )
         if done:
             if weights := artifacts.get(f"release/{engine.weights_file(run.release.listing.framework)}"):
@@ -252,14 +238,14 @@ def finish(
 def fail(
     *, run: Run, attempt: Attempt, code: str, message: str, items: list[str] | None = None, exit_code: int | None = None
 ) -> None:
-    """Ends the attempt; a fault of the server is tried again, up to three times."""
+    """Ends the attempt; what may end otherwise is tried again (`finetuning.failures`)."""
     now = timezone.now()
     text = message + (f" ({'; '.join(items)})" if items else "")
     failures = run.failures + 1
     with transaction.atomic():
         if not leases.close(attempt, outcome=code, exit_code=exit_code):
             return
-        if code.startswith("app:") and code != "app:deadline" and failures < MAX_FAILURES:
+        if may_try_again(code, tries=failures):
             # poked_at in the future: the reaper rings again once the pause is over.
             pause = BACKOFF * 4 ** (failures - 1) - leases.POKE_AFTER
             Run.objects.transition(run.pk, to=RunStatus.QUEUED, failures=failures, poked_at=now + pause)
@@ -272,14 +258,6 @@ def fail(
             failure_code=code,
             failure_message=text,
         )
-
-
-def cancel(*, run: Run, attempt: Attempt) -> bool:
-    """Ends a run whose engine was stopped because its owner asked for it; False where the lease was lost."""
-    with transaction.atomic():
-        if not leases.close(attempt, outcome="canceled"):
-            return False
-        return Run.objects.transition(run.pk, to=RunStatus.CANCELED, finished_at=timezone.now())
 
 
 def hand_back(*, run: Run, attempt: Attempt, code: str) -> None:

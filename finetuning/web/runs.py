@@ -22,9 +22,8 @@ from finetuning.engine import titles
 from finetuning.engine.spec import Hyper, Strategy, applicable
 from finetuning.forms import PublishForm
 from finetuning.models import Run
-from finetuning.services import derivatives
-from finetuning.services import runs as services
-from finetuning.web import evaluations
+from finetuning.services import derivatives, steering
+from finetuning.web import evaluations, trials
 from marketplace import storage
 from marketplace.errors import DomainError
 from marketplace.html import add_error
@@ -67,8 +66,11 @@ def detail(request: HttpRequest, uid: uuid.UUID) -> HttpResponse:
             }
         ),
         "cancel": policies.may_cancel(request.user, run),
+        "pause": policies.may_pause(request.user, run),
+        "resume": policies.may_resume(request.user, run, now=timezone.now()) if run.is_paused else None,
         "publish": policies.may_publish_derivative(request.user, run, now=timezone.now()),
         "elapsed": selectors.elapsed_seconds(run),
+        "search": trials.page(run),
     }
     return render(request, "finetuning/run.html", context)
 
@@ -93,6 +95,13 @@ def events(request: HttpRequest, uid: uuid.UUID) -> HttpResponse:
 
 
 @login_required
+def searched(request: HttpRequest, uid: uuid.UUID) -> HttpResponse:
+    """The trials of the run's search as they stand: a part of the run's page."""
+    run = find(request, uid)
+    return render(request, "finetuning/_run_trials.html", {"run": run, "search": trials.page(run)})
+
+
+@login_required
 @cache_control(private=True, max_age=86_400, immutable=True)
 def evaluation_file(request: HttpRequest, uid: uuid.UUID, name: str) -> HttpResponse:
     """Serves a drawing of the evaluation's, or its receipt."""
@@ -106,7 +115,21 @@ def evaluation_file(request: HttpRequest, uid: uuid.UUID, name: str) -> HttpResp
 @login_required
 @require_POST
 def cancel(request: HttpRequest, uid: uuid.UUID) -> HttpResponse:
-    services.request_cancel(user=request.user, run=find(request, uid), now=timezone.now())
+    steering.request_cancel(user=request.user, run=find(request, uid), now=timezone.now())
+    return redirect("run", uid)
+
+
+@login_required
+@require_POST
+def pause(request: HttpRequest, uid: uuid.UUID) -> HttpResponse:
+    steering.request_pause(user=request.user, run=find(request, uid), now=timezone.now())
+    return redirect("run", uid)
+
+
+@login_required
+@require_POST
+def resume(request: HttpRequest, uid: uuid.UUID) -> HttpResponse:
+    steering.resume(user=request.user, run=find(request, uid), now=timezone.now())
     return redirect("run", uid)
 
 

@@ -85,6 +85,10 @@ class GrantQuerySet(models.QuerySet["Grant"]):
         """Neither revoked nor passed on nor replaced by a newer one; it may have expired."""
         return self.filter(revoked_at__isnull=True, superseded_at__isnull=True, transferred_at__isnull=True)
 
+    def counted(self) -> GrantQuerySet:
+        """What a number of licenses means: each licensee's once, however often renewed or passed on; no trials."""
+        return self.current().filter(is_trial=False)
+
     def active(self, now: datetime) -> GrantQuerySet:
         return self.current().filter(Q(expires_at__isnull=True) | Q(expires_at__gt=now))
 
@@ -133,10 +137,12 @@ class Grant(models.Model):
     # A trial has no order, nor has what another licensee passed on.
     order = models.OneToOneField("Order", null=True, on_delete=models.PROTECT, related_name="grant")
     is_trial = models.BooleanField(default=False)
+    declaration = models.JSONField(default=dict, blank=True)  # declarations.py: what its licensee stated last
     expires_at = models.DateTimeField(null=True, blank=True)
     expiry_told_at = models.DateTimeField(null=True, blank=True)  # when its holder was told that it ends soon
     revoked_at = models.DateTimeField(null=True, blank=True)
     revoked_reason = models.CharField(max_length=500, blank=True)
+    is_broken = models.BooleanField(default=False)  # revoked by the vendor for a breach, not for a refund
     superseded_at = models.DateTimeField(null=True, blank=True)  # a newer one took its place
     transferred_at = models.DateTimeField(null=True, blank=True)
     transferred_from = models.OneToOneField(

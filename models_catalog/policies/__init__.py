@@ -1,10 +1,19 @@
 """What may be done with listings and releases: a Decision each, asked by pages, API and services alike."""
 
-from models_catalog.policies.grants import may_ask, may_renew, may_revoke, may_transfer, may_try, offering
-from models_catalog.policies.law import may_offer
+from models_catalog.policies.grants import (
+    may_ask,
+    may_renew,
+    may_revoke,
+    may_take_over,
+    may_transfer,
+    may_try,
+    offering,
+)
+from models_catalog.policies.law import may_offer, may_use_as_declared
 from models_catalog.policies.licenses import (
     actions,
     can_be_tuned,
+    is_offered,
     may_accept_for,
     may_declare_parent,
     may_download,
@@ -13,6 +22,7 @@ from models_catalog.policies.licenses import (
     may_license,
     may_predict,
     may_share_derivative,
+    parents_hold,
 )
 from models_catalog.policies.orders import may_pay_out, may_receive, may_see_books, receiver_for
 from models_catalog.policies.prices import may_price, split_of
@@ -37,6 +47,7 @@ __all__ = [
     "actions",
     "can_be_tuned",
     "has_obligations",
+    "is_offered",
     "is_vendor",
     "may_accept_for",
     "may_administer",
@@ -68,12 +79,15 @@ __all__ = [
     "may_share_derivative",
     "may_state_figures",
     "may_submit",
+    "may_take_over",
     "may_transfer",
     "may_try",
+    "may_use_as_declared",
     "may_use_grant",
     "may_yank",
     "no_seat",
     "offering",
+    "parents_hold",
     "receiver_for",
     "split_of",
 ]

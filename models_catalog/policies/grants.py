@@ -11,7 +11,7 @@ from marketplace.accounts.models import Namespace, User
 from marketplace.decisions import ALLOW, Decision, deny, not_in_this_state
 from models_catalog.models import AccessRequest, Grant, LicenseTerms, Listing, Release
 from models_catalog.models.licensing import GrantState, RequestStatus
-from models_catalog.policies.licenses import may_accept_for, may_license
+from models_catalog.policies.licenses import is_offered, is_welcome, may_accept_for, may_license
 from models_catalog.policies.releases import may_manage
 from models_catalog.terms import Revocable
 
@@ -41,9 +41,10 @@ def may_renew(user: Person, grant: Grant, *, now: datetime) -> Decision:
         return for_licensee
     if grant.state_at(now) not in RENEWABLE or grant.is_trial:
         return not_in_this_state("not_renewable", "A license is renewed in the last 14 days of its term, or after it.")
-    if offering(grant.listing, grant.terms) is None:
+    release = offering(grant.listing, grant.terms)
+    if release is None:
         return not_in_this_state("not_offered", "The vendor offers no version under these terms any more.")
-    return ALLOW
+    return is_offered(user, release, now=now)
 
 
 def offering(listing: Listing, terms: LicenseTerms) -> Release | None:
@@ -75,6 +76,14 @@ def may_transfer(user: Person, grant: Grant, *, now: datetime) -> Decision:
     if not Grant.objects.active(now).filter(pk=grant.pk).exists():
         return not_in_this_state("already_ended", "This license has ended already.")
     return ALLOW
+
+
+def may_take_over(user: Person, grant: Grant, recipient: Namespace) -> Decision:
+    """May the user accept another's grant for the recipient? Whom the vendor approves is not the holder's to say."""
+    for_recipient = may_accept_for(user, recipient)
+    if not for_recipient.allowed:
+        return for_recipient
+    return is_welcome(grant.listing_id, grant.terms, Namespace.objects.filter(pk=recipient.pk))
 
 
 def may_ask(request: AccessRequest | None, *, now: datetime) -> Decision:

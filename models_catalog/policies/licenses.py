@@ -10,17 +10,17 @@ from django.db.models import Exists
 from marketplace.accounts.models import Namespace, User
 from marketplace.accounts.models.people import NamespaceQuerySet
 from marketplace.decisions import ALLOW, Decision, deny
-from models_catalog import ancestry, selectors
-from models_catalog.models import Grant, Release
+from models_catalog import ancestry, declarations, selectors
+from models_catalog.models import Grant, LicenseTerms, Release
 from models_catalog.models.licensing import AccessRequest, RequestStatus
 from models_catalog.models.lineage import Relation
 from models_catalog.models.listings import ReleaseStatus
 from models_catalog.plain_words import WORDS
-from models_catalog.policies.law import decide
+from models_catalog.policies.law import decide, may_use_as_declared
 from models_catalog.policies.releases import may_manage
 from models_catalog.policies.seats import NEEDS_SEAT, may_sit
 from models_catalog.terms import Answer, Approval, Right
-from models_catalog.verdict import Node, judge_use
+from models_catalog.verdict import Effective, Node, judge_use
 
 Person = User | AnonymousUser
 
@@ -37,17 +37,41 @@ def may_license(user: Person, release: Release, *, now: datetime, holder: Namesp
     # A trial is no reason against buying what was tried.
     if Grant.objects.active(now).covering(release).filter(licensee__in=holders, is_trial=False).exists():
         return deny("already_licensed", "You hold this license already.")
+    offered = is_offered(user, release, now=now)
+    return offered if not offered.allowed else is_welcome(release.listing_id, release.terms, holders)
+
+
+def is_offered(user: Person, release: Release, *, now: datetime) -> Decision:
+    """Can anybody license the release now, for the first time or for another term?"""
     if release.is_quarantined:
         return _quarantined(release)
     if release.status == ReleaseStatus.YANKED:
         return deny("release_withdrawn", "The vendor has withdrawn this release, so it cannot be licensed any more.")
     if not release.is_live:
         return deny("not_published", "This release is not published.")
-    ended = ancestry.bounds_of(release, user=user)
-    if ended.expires_at is not None and ended.expires_at <= now and ended.expires_with is not None:
-        name = ended.expires_with.name
-        return deny("parent_license_ended", f"The vendor's own license of {name} has ended: ask them to renew it.")
-    if release.terms.value.approval is Approval.MANUAL and not _is_approved(release, holders):
+    return parents_hold(ancestry.bounds_of(release, user=user), now=now)
+
+
+def parents_hold(bound: Effective, *, now: datetime) -> Decision:
+    """Does every license still run under which the vendor made this?"""
+    if bound.expires_at is None or bound.expires_at > now or bound.expires_with is None:
+        return ALLOW
+    name = bound.expires_with.name
+    return deny("parent_license_ended", f"The vendor's own license of {name} has ended: ask them to renew it.")
+
+
+def is_welcome(listing_id: int, terms: LicenseTerms, holders: NamespaceQuerySet) -> Decision:
+    """Has the vendor approved one of the holders, where these terms ask for that or where one of them broke an
+    earlier license of the listing? An approval is of one licensee and of these terms, and none outlasts a breach."""
+    approved = AccessRequest.objects.filter(
+        requester__in=holders, listing=listing_id, terms=terms, status=RequestStatus.APPROVED
+    )
+    broken = Grant.objects.filter(licensee__in=holders, listing=listing_id, is_broken=True)
+    last = broken.order_by("-revoked_at").values_list("revoked_at", flat=True).first()
+    if last is not None and not approved.filter(decided_at__gt=last).exists():
+        why = "The vendor ended a license of this model for a breach. Request access and say what has changed."
+        return deny("approval_needed", why)
+    if terms.value.approval is Approval.MANUAL and not approved.exists():
         return deny("approval_needed", "The vendor approves each licensee. Request access and say what for.")
     return ALLOW
 
@@ -60,13 +84,6 @@ def may_accept_for(user: Person, licensee: Namespace) -> Decision:
 
 def _holders(user: Person, holder: Namespace | None) -> NamespaceQuerySet:
     return Namespace.objects.own(user) if holder is None else Namespace.objects.filter(pk=holder.pk)
-
-
-def _is_approved(release: Release, holders: NamespaceQuerySet) -> bool:
-    """An approval is of one licensee and of these terms; another namespace of the same person needs its own."""
-    return AccessRequest.objects.filter(
-        requester__in=holders, listing=release.listing_id, terms=release.terms_id, status=RequestStatus.APPROVED
-    ).exists()
 
 
 def may_download(user: Person, release: Release, *, now: datetime) -> Decision:
@@ -144,8 +161,19 @@ def may_declare_parent(user: Person, parent: Release, *, relation: str, now: dat
     """May the holder offer a release that was made from `parent`, or that is its very weights?"""
     if not parent.is_live:
         return deny("not_published", "Only a published release can be declared as a parent.")
-    right = Right.REDISTRIBUTE if relation == Relation.COPY else Right.SHARE_DERIVATIVES
-    return _may_work(user, parent, right, now=now, holder=holder)
+    for right in _NEEDED.get(Relation(relation), (Right.FINE_TUNE, Right.SHARE_DERIVATIVES)):
+        allowed = _may_work(user, parent, right, now=now, holder=holder, takes_seat=False)
+        if not allowed.allowed:
+            return allowed
+    return ALLOW
+
+
+# What was done elsewhere needs the same rights as what this site does: of a fine-tune, adapter or merge both of them.
+_NEEDED = {
+    Relation.COPY: (Right.REDISTRIBUTE,),
+    Relation.QUANTIZED: (Right.SHARE_DERIVATIVES,),
+    Relation.DISTILLED: (Right.TRAIN_OTHER_MODELS, Right.SHARE_DERIVATIVES),
+}
 
 
 def may_share_derivative(user: Person, release: Release, *, now: datetime, holder: Namespace | None = None) -> Decision:
@@ -155,11 +183,20 @@ def may_share_derivative(user: Person, release: Release, *, now: datetime, holde
     return _may_work(user, release, Right.SHARE_DERIVATIVES, now=now, holder=holder)
 
 
-def _may_work(user: Person, release: Release, right: Right, *, now: datetime, holder: Namespace | None) -> Decision:
+def _may_work(
+    user: Person,
+    release: Release,
+    right: Right,
+    *,
+    now: datetime,
+    holder: Namespace | None,
+    takes_seat: bool = True,
+) -> Decision:
     if holder is not None and not Namespace.objects.of(user).filter(pk=holder.pk).exists():
         return deny("not_a_member", f"Only members of {holder} work with what it holds.")
     whom = f" for {holder}" if holder is not None and holder.organization_id else ""
-    return _is_licensed(user, release, right, holders=_holders(user, holder), now=now, whom=whom)
+    holders = _holders(user, holder)
+    return _is_licensed(user, release, right, holders=holders, now=now, whom=whom, takes_seat=takes_seat)
 
 
 # What reaches others for good; a trial is for finding out, and ends.
@@ -167,7 +204,14 @@ _PASSED_ON = frozenset({Right.REDISTRIBUTE, Right.SUBLICENSE, Right.SHARE_DERIVA
 
 
 def _is_licensed(
-    user: Person, release: Release, right: Right, *, holders: NamespaceQuerySet, now: datetime, whom: str = ""
+    user: Person,
+    release: Release,
+    right: Right,
+    *,
+    holders: NamespaceQuerySet,
+    now: datetime,
+    whom: str = "",
+    takes_seat: bool = True,
 ) -> Decision:
     """Does one of the holders own the listing, or hold a grant that covers the release, gives the right and has a
     seat for the user?"""
@@ -175,13 +219,17 @@ def _is_licensed(
         return ALLOW
     grants = Grant.objects.active(now).filter(listing=release.listing_id, licensee__in=holders)
     covering = list(grants.covering(release).select_related("terms", "licensee"))
+    declared = [_as_declared(release, grant) for grant in covering]
+    if declared and not any(decision.allowed for decision in declared):
+        return declared[0]
+    covering = [grant for grant, decision in zip(covering, declared, strict=True) if decision.allowed]
     answers = {grant.terms.value.answer(right) for grant in covering}
     name, words = release.terms.name, WORDS[right].lower()
     if Answer.ALLOW in answers and right in _PASSED_ON and all(grant.is_trial for grant in covering):
         return deny("trial_only", f"A trial does not reach this: {words}. Order the license first.")
     if Answer.ALLOW in answers:
         lets = _lets_its_licensees(release, right, user=user, holders=holders, now=now)
-        if lets.allowed and right in NEEDS_SEAT and user.is_authenticated:
+        if lets.allowed and takes_seat and right in NEEDS_SEAT and user.is_authenticated:
             seat = may_sit(user, covering, now=now)
             return lets if seat.allowed else seat
         return lets
@@ -192,6 +240,12 @@ def _is_licensed(
     if grants.exists():
         return deny("no_license", f"Your license is of other terms: version {release.version} needs its own.")
     return deny("no_license", f"License {release.listing}{whom} first.")
+
+
+def _as_declared(release: Release, grant: Grant) -> Decision:
+    """Asks again what was asked at acceptance: a licensee may have stated other facts since. A grant from before
+    anything was asked has nothing to be judged by."""
+    return may_use_as_declared(str(release.listing), grant.terms.value, declarations.from_json(grant.declaration))
 
 
 def _lets_its_licensees(

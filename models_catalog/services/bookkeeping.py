@@ -11,7 +11,7 @@ from marketplace.decisions import require
 from models_catalog import policies, postings, royalties, selectors
 from models_catalog.models import Order, Release
 from models_catalog.models.orders import Receiver
-from models_catalog.services import ledger
+from models_catalog.services import ledger, sale_notices
 
 
 def sale_key(order: Order) -> str:
@@ -19,7 +19,7 @@ def sale_key(order: Order) -> str:
 
 
 def record_sale(*, order: Order, received_by: str, actor: User | None, now: datetime) -> None:
-    """Posts the paid order: royalties go to who owns the ancestors now. Nothing was paid of a free one. Raises Denied
+    """Posts the paid order, and tells those concerned: royalties go to who owns the ancestors now. Nothing was paid of a free one. Raises Denied
     (`price_below_floor`, `currency_mismatch`) where the price cannot carry what it owes."""
     if not order.amount_minor:
         return
@@ -50,6 +50,7 @@ def record_sale(*, order: Order, received_by: str, actor: User | None, now: date
             order=order,
         )
     )
+    sale_notices.sold(order, split=split, actor=actor)
 
 
 def record_refund(*, order: Order, actor: User | None, now: datetime) -> None:

@@ -17,6 +17,7 @@ from marketplace.accounts.services.notifications import notify
 from marketplace.decisions import require
 from marketplace.errors import Conflict, Invalid
 from models_catalog import ancestry, policies
+from models_catalog.declarations import NOTHING, Declaration
 from models_catalog.models import Acceptance, Grant, GrantTransfer, LicenseKey, Order, Seat
 from models_catalog.models.consent import Purpose
 from models_catalog.models.licensing import EXPIRING_SOON, GrantState
@@ -33,7 +34,7 @@ _MAKES_ROOM = (GrantState.EXPIRED, GrantState.EXPIRING, GrantState.TRIAL)
 def give(*, order: Order, now: datetime) -> Grant:
     """Returns the new grant that the paid order is for, inside its transaction. A trial, or a term that is over or
     nearly so, makes room: its seats and keys go over, and what was left of a bought term is added to the new one.
-    Raises Conflict (`already_licensed`)."""
+    Raises Conflict (`already_licensed`, `parent_license_ended`)."""
     same = Grant.objects.current().filter(licensee=order.buyer_id, listing=order.listing_id, terms=order.terms_id)
     before = same.select_for_update(of=("self",)).first()
     if before is not None and before.state_at(now) not in _MAKES_ROOM:
@@ -41,7 +42,11 @@ def give(*, order: Order, now: datetime) -> Grant:
     same.update(superseded_at=now)
     term = timedelta(days=order.terms.value.term_days)
     left = before.expires_at if before and not before.is_trial else None
-    ends = (max(now, left or now) + term if term else None, ancestry.last_end(order))
+    last = ancestry.last_end(order)
+    if last is not None and last <= now:
+        raise Conflict("parent_license_ended", "The vendor's own license of a parent has ended. Cancel the order.")
+    ends = (max(now, left or now) + term if term else None, last)
+    acceptance = Acceptance.objects.filter(order=order).first()
     grant = Grant.objects.create(
         licensee=order.buyer,
         listing=order.listing,
@@ -49,7 +54,8 @@ def give(*, order: Order, now: datetime) -> Grant:
         accepted_by=order.placed_by,
         accepted_at=order.placed_at,
         accepted_text_sha256=order.terms.value.text_sha256,
-        acceptance=Acceptance.objects.filter(order=order).first(),
+        acceptance=acceptance,
+        declaration=acceptance.declaration if acceptance else {},
         order=order,
         expires_at=min(filter(None, ends), default=None),
     )
@@ -60,8 +66,10 @@ def give(*, order: Order, now: datetime) -> Grant:
     return grant
 
 
-def give_trial(*, acceptance: Acceptance, now: datetime) -> Grant:
-    """Returns the trial that was accepted, inside the transaction of that. It ends by itself."""
+def give_trial(*, acceptance: Acceptance, last_end: datetime | None, now: datetime) -> Grant:
+    """Returns the trial that was accepted, inside the transaction of that. It ends by itself, or with the license
+    of a parent (`last_end`)."""
+    ends = now + timedelta(days=acceptance.terms.value.trial_days)
     grant = Grant.objects.create(
         licensee=acceptance.licensee,
         listing=acceptance.listing,
@@ -70,8 +78,9 @@ def give_trial(*, acceptance: Acceptance, now: datetime) -> Grant:
         accepted_at=now,
         accepted_text_sha256=acceptance.text_sha256,
         acceptance=acceptance,
+        declaration=acceptance.declaration,
         is_trial=True,
-        expires_at=now + timedelta(days=acceptance.terms.value.trial_days),
+        expires_at=min(ends, last_end or ends),
     )
     _record("license.trial", grant, actor=acceptance.user)
     return grant
@@ -85,6 +94,7 @@ def revoke(*, grant: Grant, actor: User, reason: str, now: datetime) -> None:
         raise Invalid("reason_missing", "Say which term was broken, and how: the licensee reads it.", field="reason")
     with transaction.atomic():
         end(grant=grant, actor=actor, reason=reason.strip(), now=now)
+        Grant.objects.filter(pk=grant.pk).update(is_broken=True)
 
 
 def end(*, grant: Grant, actor: User | None, reason: str, now: datetime) -> None:
@@ -103,16 +113,6 @@ def end(*, grant: Grant, actor: User | None, reason: str, now: datetime) -> None
         url=reverse("grant", args=[grant.pk]),
         actor=actor,
     )
-
-
-def end_bought(*, order: Order, actor: User | None, reason: str, now: datetime) -> None:
-    """Ends what the order had bought, whoever holds it now, inside the caller's transaction; nothing where that has
-    ended already."""
-    grant = Grant.objects.select_for_update(of=("self",)).filter(order=order).first()
-    while grant is not None and grant.transferred_at is not None:
-        grant = Grant.objects.select_for_update(of=("self",)).filter(transferred_from=grant).first()
-    if grant is not None and Grant.objects.current().filter(pk=grant.pk).exists():
-        end(grant=grant, actor=actor, reason=reason, now=now)
 
 
 def offer_transfer(*, grant: Grant, actor: User, recipient: Namespace, now: datetime) -> GrantTransfer:
@@ -145,18 +145,26 @@ def _require_none(grant: Grant, recipient: Namespace) -> None:
 
 
 def accept_transfer(
-    *, transfer_id: uuid.UUID, actor: User, terms_hash: str, now: datetime, origin: Origin = UNKNOWN
+    *,
+    transfer_id: uuid.UUID,
+    actor: User,
+    terms_hash: str,
+    now: datetime,
+    origin: Origin = UNKNOWN,
+    declaration: Declaration = NOTHING,
 ) -> Grant:
     """The recipient takes the grant over for what is left of its term; the former holder's seats and keys end.
 
-    Raises Denied (`not_a_member`), Conflict (`already_decided`, `already_ended`, `already_licensed`,
-    `terms_changed`)."""
+    Raises Denied (`not_a_member`, `approval_needed`, `use_not_granted`), Invalid (as
+    `consent.stated`), Conflict (`already_decided`, `already_ended`,
+    `already_licensed`, `terms_changed`)."""
     with transaction.atomic():
         rows = GrantTransfer.objects.select_for_update(of=("self",), no_key=True)
         transfer = rows.select_related("grant__terms", "grant__listing__namespace", "recipient").get(pk=transfer_id)
         former, recipient = transfer.grant, transfer.recipient
-        require(policies.may_accept_for(actor, recipient))
+        require(policies.may_take_over(actor, former, recipient))
         require_hash(terms_hash, former.terms.terms_hash)
+        stated = consent.stated(declaration, listing=former.listing, terms=former.terms)
         _decide(transfer, TransferStatus.ACCEPTED, now=now)
         _require_none(former, recipient)
         if not Grant.objects.active(now).filter(pk=former.pk).update(transferred_at=now):
@@ -172,6 +180,7 @@ def accept_transfer(
             purpose=Purpose.TRANSFER,
             origin=origin,
             now=now,
+            declaration=stated,
         )
         grant = Grant.objects.create(
             licensee=recipient,
@@ -181,6 +190,7 @@ def accept_transfer(
             accepted_at=now,
             accepted_text_sha256=acceptance.text_sha256,
             acceptance=acceptance,
+            declaration=acceptance.declaration,
             transferred_from=former,
             expires_at=former.expires_at,
         )

@@ -14,7 +14,7 @@ from marketplace.errors import Conflict
 from models_catalog import policies
 from models_catalog.models import Grant, Order, Release
 from models_catalog.models.orders import OrderStatus
-from models_catalog.services import bookkeeping, grants, payments
+from models_catalog.services import bookkeeping, grants, payments, sale_notices
 
 
 def place(*, user: User, holder: Namespace, release: Release, provider: str, now: datetime) -> Order:
@@ -36,6 +36,8 @@ def place(*, user: User, holder: Namespace, release: Release, provider: str, now
     if created:
         details = {"order": str(order.pk)}
         audit.record("order.place", actor=user, namespace=holder, subject=release.listing, details=details)
+        if order.amount_minor and provider == payments.MANUAL.name:
+            sale_notices.placed(order, actor=user)
     return order
 
 

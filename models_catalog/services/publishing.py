@@ -246,7 +246,8 @@ def publish(*, user: User, release: Release, now: datetime) -> Release:
     """Freezes the files under a manifest and makes the release what the listing offers.
 
     Raises Denied (`not_verified`, `terms_too_wide`, `price_below_floor`, ...): its terms and its price are judged
-    once more by all that it was made of, however far up; Conflict (`ancestor_quarantined`). Locks the listing and
+    once more by all that it was made of, however far up, and the licenses of that still run (`parent_license_ended`);
+    Conflict (`ancestor_quarantined`). Locks the listing and
     the release."""
     require(policies.may_publish(user, release))
     with transaction.atomic():
@@ -254,6 +255,7 @@ def publish(*, user: User, release: Release, now: datetime) -> Release:
         bound = ancestry.bounds_of(row, user=user)
         require(policies.may_offer(row.terms.value, bound, name=row.listing.name))
         require(policies.may_price(row))
+        require(policies.parents_hold(bound, now=now))
         incidents.carry_over(row)
         digest = manifest_sha256(row)
         if not Release.objects.transition(row.pk, to=ReleaseStatus.PUBLISHED, manifest_sha256=digest, published_at=now):

@@ -40,14 +40,15 @@ class Outcome(StrEnum):
     AMOUNT_MISMATCH = "amount_mismatch"
     PARTIAL_REFUND = "partial_refund"
     NOT_GRANTED = "not_granted"
+    DISPUTED = "disputed"  # the buyer's bank asks for the money back: answer at Stripe
 
 
-ATTENTION = (Outcome.AMOUNT_MISMATCH, Outcome.PARTIAL_REFUND, Outcome.NOT_GRANTED)
+ATTENTION = (Outcome.AMOUNT_MISMATCH, Outcome.PARTIAL_REFUND, Outcome.NOT_GRANTED, Outcome.DISPUTED)
 
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """One event's object: a Checkout session or a charge."""
+    """One event's object: a Checkout session, a charge or a dispute."""
 
     kind: str
     content: Mapping[str, Any]
@@ -156,6 +157,21 @@ def _refunded(told: Told, order: Order) -> tuple[Outcome, str]:
     return Outcome.NOTHING_TO_DO, order.status
 
 
+def _disputed(told: Told, order: Order) -> tuple[Outcome, str]:
+    return Outcome.DISPUTED, f"{order}: {told.content.get('reason')}"[:100]
+
+
+def _dispute_closed(told: Told, order: Order) -> tuple[Outcome, str]:
+    """A buyer who got the money back from their bank has not paid."""
+    if told.content.get("status") != "lost":
+        return Outcome.NOTHING_TO_DO, str(told.content.get("status"))
+    if wrong := _mismatch(told.content, order, amount="amount"):
+        return Outcome.PARTIAL_REFUND, wrong
+    if refunds.record(order_id=order.pk, actor=None, reason="Charged back by the buyer's bank.", now=told.now):
+        return Outcome.REFUNDED, ""
+    return Outcome.NOTHING_TO_DO, order.status
+
+
 def _mismatch(content: Mapping[str, Any], order: Order, *, amount: str) -> str:
     """Returns what was told and what was agreed where they differ."""
     told = (content.get(amount), str(content.get("currency")).upper())
@@ -169,4 +185,6 @@ _RULES: dict[str, Callable[[Told, Order], tuple[Outcome, str]]] = {
     "checkout.session.async_payment_failed": _not_paid,
     "checkout.session.expired": _not_paid,
     "charge.refunded": _refunded,
+    "charge.dispute.created": _disputed,
+    "charge.dispute.closed": _dispute_closed,
 }

@@ -22,6 +22,8 @@ export function startRun(root) {
     part("trouble").hidden = true;
     if (ended) return;
     const { done, total, rate } = news.progress;
+    // The page's buttons follow the state: they are the server's to draw.
+    if ((news.status === "paused") !== (root.dataset.status === "paused")) return window.location.reload();
     root.dataset.status = news.status;
     if (part("status").textContent !== news.status_title) part("status").textContent = news.status_title;
     part("stage").textContent = news.stage;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from warm_engine import Ended
 from finetuning.engine import spec as specs
 from finetuning.engine.checkpoints import KEPT, Checkpoints
 from finetuning.engine.events import EventWriter
+from finetuning.engine.failures import EXIT_STOPPED
 from finetuning.engine.hyper import Hyper, Strategy
 from finetuning.engine.spec import Split, TrainSpec, Verb
 
@@ -134,6 +136,28 @@ def test_a_last_stages_run_survives_a_killed_cache_and_a_torn_checkpoint(tmp_pat
     log = (cut / "events.jsonl").read_text()
     assert f"The checkpoint {newest.stem} is damaged" in log
     assert "Going on from epoch 1" in log
+
+
+def test_a_pause_keeps_the_step_it_stopped_at_and_changes_no_weight(tmp_path: Path, inputs: Path) -> None:
+    """Without the checkpoints of every minute: what is there to go on from, the pause has written."""
+    rarely = {"ENGINE_CHECKPOINT_SECONDS": "3600"}
+    choices = {"epochs": 8, "patience": 8}
+    cut = laid_out(tmp_path / "cut", inputs, Strategy.FULL, **choices)
+    engine = warm_engine.start(Verb.TRAIN, cut, **rarely)
+    reached, deadline = at_event('"name": "learning_rate"'), time.monotonic() + DEADLINE_SECONDS
+    while not reached(cut):
+        assert engine.exitcode is None
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    assert engine.pid is not None
+    os.kill(engine.pid, signal.SIGUSR1)
+    engine.join(DEADLINE_SECONDS)
+
+    assert engine.exitcode == EXIT_STOPPED
+    stopped_at = max(steps_saved(cut))
+    assert finished(cut) == finished(laid_out(tmp_path / "whole", inputs, Strategy.FULL, **choices))
+    log = (cut / "events.jsonl").read_text()
+    assert f"step {stopped_at}." in log
 
 
 def saved(directory: Path, identity: str, *steps: int) -> Checkpoints:

@@ -23,7 +23,7 @@ from finetuning.engine.spec import Verb
 from finetuning.models import Attempt, Dataset, RunEvent
 from finetuning.models.runs import RunStatus
 from finetuning.runner import Ending, Signal, run_engine
-from finetuning.services import leases, reaping, runs
+from finetuning.services import leases, reaping, runs, steering
 from finetuning.services.journals import Journal
 from models_catalog.models import Release
 
@@ -134,7 +134,7 @@ def test_a_cancel_and_a_lost_lease_reach_the_keeper(world: World, monkeypatch: p
     monkeypatch.setattr(leases, "RENEW_SECONDS", 0.1)
     run, attempt = claimed_run(world)
     with leases.kept(attempt) as keeper:
-        runs.request_cancel(user=world["buyer"], run=run, now=timezone.now())
+        steering.request_cancel(user=world["buyer"], run=run, now=timezone.now())
         until(lambda: keeper.signal() is Signal.CANCEL)
         assert leases.close(attempt, outcome="taken away")
         until(lambda: keeper.signal() is Signal.LOST)

@@ -15,7 +15,7 @@ from worlds import World, claimed_run, launch, received, shapes
 
 from finetuning.engine import spec as engine
 from finetuning.models import Dataset, Run
-from finetuning.services import leases, leftovers, runs, workspaces
+from finetuning.services import leases, leftovers, runs, steering, workspaces
 from marketplace import storage
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -81,7 +81,7 @@ def test_a_canceled_run_leaves_nothing_and_one_that_waits_or_works_keeps_its_dir
     waiting = launch(world, hyper={"seed": 1})
     canceled = launch(world, hyper={"seed": 2})
     paths = [with_directory(run) for run in (working, waiting, canceled)]
-    runs.request_cancel(user=world["buyer"], run=canceled, now=timezone.now())
+    steering.request_cancel(user=world["buyer"], run=canceled, now=timezone.now())
 
     leftovers.sweep(now=timezone.now() + A_DAY)
 

@@ -15,7 +15,7 @@ from worlds import launch, uploaded
 from finetuning import tasks
 from finetuning.models import Attempt, Run
 from finetuning.models.runs import RunStatus
-from finetuning.services import reaping, runs
+from finetuning.services import reaping, runs, steering
 from marketplace.errors import Conflict, Denied, Invalid
 from models_catalog.models import Release
 from models_catalog.services import publishing
@@ -82,12 +82,12 @@ def test_a_run_is_claimed_once_and_its_lease_decides_who_writes(world: dict[str,
 
 
 def test_a_queued_run_is_canceled_at_once_and_canceling_again_is_refused(world: dict[str, Any]) -> None:
-    run = runs.request_cancel(user=world["buyer"], run=launch(world), now=timezone.now())
+    run = steering.request_cancel(user=world["buyer"], run=launch(world), now=timezone.now())
 
     assert run.status == RunStatus.CANCELED
     assert runs.claim(run.pk) is None
     with pytest.raises(Conflict) as caught:
-        runs.request_cancel(user=world["buyer"], run=run, now=timezone.now())
+        steering.request_cancel(user=world["buyer"], run=run, now=timezone.now())
     assert caught.value.code == "already_finished"
 
 

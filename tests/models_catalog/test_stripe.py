@@ -360,3 +360,24 @@ def test_a_part_of_the_money_going_back_is_left_to_the_staff(order: Order) -> No
 
     assert state(order) == ("paid", 1, 1)
     assert PaymentEvent.objects.get(event_id="evt_2").detail == f"100 of {PRICE}"
+
+
+def test_a_payment_that_the_bank_takes_back_ends_the_license(order: Order) -> None:
+    outcome("checkout.session.completed", session(order))
+    dispute = {
+        "id": "du_1",
+        "object": "dispute",
+        "amount": order.amount_minor,
+        "currency": order.currency.lower(),
+        "metadata": {},
+        "payment_intent": "pi_1",
+        "reason": "fraudulent",
+        "status": "needs_response",
+    }
+
+    assert outcome("charge.dispute.created", dispute, event="evt_2") == "disputed"
+    assert state(order) == ("paid", 1, 1)
+    assert outcome("charge.dispute.closed", {**dispute, "status": "won"}, event="evt_3") == "nothing_to_do"
+    assert outcome("charge.dispute.closed", {**dispute, "status": "lost"}, event="evt_4") == "refunded"
+    assert state(order)[:2] == ("refunded", 0)
+    assert balance(scenarios.vendor_of(order.release)) == 0

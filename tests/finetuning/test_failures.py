@@ -1,0 +1,100 @@
+"""Whose fault a failure is, and what follows: another try, or a sentence on what to do."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from django.test import Client
+from django.utils import timezone
+from worlds import World, launch
+
+from finetuning import failures
+from finetuning.engine.events import Event
+from finetuning.engine.spec import Verb
+from finetuning.models import Run
+from finetuning.runner import Ending, Signal, run_engine
+from finetuning.services import runs
+
+pytestmark = pytest.mark.django_db(transaction=True)
+SAYS = """
+import json, sys
+with open(sys.argv[2] + "/events.jsonl", "a") as file:
+    file.write('{"at": 1, "kind": "started"}\\n\\xff\\x00 garbage\\n[1, 2]\\n')
+    file.write(json.dumps({"at": 1, "kind": "failed", "code": CODE, "message": "It failed."}) + "\\n")
+sys.exit(70)
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "tries"),
+    [
+        ("user:too_few_images", 1),
+        ("user:not_allowed_any_more", 1),
+        ("app:out_of_memory", 1),
+        ("app:deadline", 1),
+        ("app:internal", 2),
+        ("app:stalled", 2),
+        ("app:killed", 3),
+        ("app:disk", 3),
+    ],
+)
+def test_only_what_may_end_otherwise_is_tried_again(world: World, code: str, tries: int) -> None:
+    run = launch(world)
+    done = 0
+    while Run.objects.get(pk=run.pk).status == "queued":
+        claimed = runs.claim(run.pk)
+        assert claimed is not None
+        runs.fail(run=claimed[0], attempt=claimed[1], code=code, message="It failed.")
+        done += 1
+
+    run.refresh_from_db()
+    assert (done, run.status, run.failure_code) == (tries, "failed", code)
+
+
+def test_page_and_api_say_what_to_do_next(world: World, client: Client) -> None:
+    claimed = runs.claim(launch(world).pk)
+    assert claimed is not None
+    run, attempt = claimed
+    runs.fail(run=run, attempt=attempt, code="app:out_of_memory", message="The memory did not suffice.")
+    client.force_login(world["buyer"])
+
+    failure = client.get(f"/api/v1/runs/{run.uid}/").json()["failure"]
+    page = client.get(f"/runs/{run.uid}/").content.decode()
+
+    assert failure["code"] == "app:out_of_memory"
+    assert "smaller batch" in failure["advice"]
+    assert failure["advice"] in page
+
+
+@pytest.mark.parametrize("code", ["'x' * 5000", "'app:<script>'", "None", "{'a': 1}", "'user:'"])
+def test_a_code_that_is_none_is_a_fault_of_ours(tmp_path: Path, code: str) -> None:
+    outcome = run_engine(
+        Verb.TRAIN,
+        tmp_path,
+        on_events=lambda _: None,
+        heartbeat=lambda: Signal.CONTINUE,
+        deadline_seconds=60,
+        program=(sys.executable, "-c", f"CODE = {code}\n{SAYS}"),
+    )
+
+    assert (outcome.code, outcome.message) == (failures.UNKNOWN, "It failed.")
+
+
+def test_an_engine_that_says_nothing_is_ended(tmp_path: Path) -> None:
+    seen: list[Event] = []
+    began = timezone.now()
+
+    outcome = run_engine(
+        Verb.TRAIN,
+        tmp_path,
+        on_events=seen.extend,
+        heartbeat=lambda: Signal.CONTINUE,
+        deadline_seconds=600,
+        stall_seconds=1,
+        program=(sys.executable, "-c", "import time; time.sleep(600)"),
+    )
+
+    assert (outcome.ending, outcome.code) == (Ending.FAILED, "app:stalled")
+    assert (timezone.now() - began).total_seconds() < 60
