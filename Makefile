@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help setup run test check check-types check-rest format clean
+.PHONY: help setup run test chaos check check-types check-rest format clean
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
@@ -26,6 +26,10 @@ test: $(STAMP) ## Run the whole test suite, browser tests included
 	@PYTHON=$(BIN)/python sh tests/find_browser.sh
 	@# A worker for each processor: one waits for the running product while the other computes.
 	$(BIN)/python -m pytest -n logical --maxprocesses 4 $(ARGS)
+
+chaos: $(STAMP) ## Break the product on purpose and check what must hold; SEED, FAULTS, DATABASE_URL, BROKER_URL
+	@PYTHONPATH=.:tests:tests/engine $(BIN)/python -m chaos --seed $(or $(SEED),1) --faults $(or $(FAULTS),100) \
+		--database-url "$(DATABASE_URL)" --broker-url "$(BROKER_URL)"
 
 check: $(STAMP) ## Format, lint, types, import contracts, deployment settings, missing migrations
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target check-types check-rest
