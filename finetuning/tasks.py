@@ -18,7 +18,7 @@ from finetuning.engine import spec as engine
 from finetuning.engine.events import Event
 from finetuning.models import Attempt, Dataset, Run
 from finetuning.models.datasets import DatasetStatus
-from finetuning.runner import Ending, Outcome, run_engine
+from finetuning.runner import Ending, Outcome, Sandbox, run_engine
 from finetuning.services import datasets, leases, runs, steering, verifications, workspaces
 from finetuning.services.journals import Journal
 from marketplace import signing, storage
@@ -49,6 +49,11 @@ def _run(
         deadline_seconds=seconds,
         threads=settings.ENGINE_THREADS,
         stall_seconds=settings.RUN_STALL_SECONDS,
+        sandbox=Sandbox(
+            required=settings.SANDBOX == "required",
+            memory_bytes=settings.ENGINE_MEMORY_BYTES,
+            file_bytes=settings.ENGINE_FILE_BYTES,
+        ),
     )
     close_old_connections()  # this thread has not asked for hours; its server may have been restarted meanwhile
     return outcome

@@ -16,6 +16,7 @@ from django.utils import timezone
 from finetuning import selectors as finetuning
 from finetuning.models import Run
 from finetuning.models.runs import OPEN, RunStatus
+from finetuning.runner import unconfined
 from marketplace.supervision import canary
 from models_catalog import selectors as catalog
 
@@ -36,7 +37,7 @@ def home(request: HttpRequest) -> HttpResponse:
 
 def health(_request: HttpRequest) -> HttpResponse:
     """Answers 200 while the database does; with the age of the oldest queued run, the free disk and for how long
-    each kind of slot has not heard its canary (null: never yet)."""
+    each kind of slot has not heard its canary (null: never yet), and what this machine lacks to confine the engine."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1")
     oldest = Run.objects.filter(status=RunStatus.QUEUED).order_by("created_at").first()
@@ -49,6 +50,7 @@ def health(_request: HttpRequest) -> HttpResponse:
             "oldest_queued_run_seconds": round(waiting),
             "disk_free_bytes": free,
             "canary_seconds": heard,
+            "sandbox": {"mode": settings.SANDBOX, "missing": list(unconfined())},
         }
     )
 

@@ -327,6 +327,12 @@ COMPUTE_CURRENCY = env.str("COMPUTE_CURRENCY", default="EUR")
 if COMPUTE_PRICE_MINOR_PER_HOUR < 0:
     raise ImproperlyConfigured("COMPUTE_PRICE_MINOR_PER_HOUR must not be negative.")
 MAX_DATASETS = env.int("MAX_DATASETS", default=200)
+# Where the kernel cannot confine the engine: refuse to work, or do without and say so in /healthz.
+SANDBOX = env.str("SANDBOX", default="required" if PRODUCTION else "degraded")
+if SANDBOX not in {"required", "degraded"}:
+    raise ImproperlyConfigured("SANDBOX must be required or degraded.")
+ENGINE_MEMORY_BYTES = env.int("ENGINE_MEMORY_BYTES", default=0)
+ENGINE_FILE_BYTES = env.int("ENGINE_FILE_BYTES", default=64 * 2**30)
 ENGINE_THREADS = env.int("ENGINE_THREADS", default=0)
 
 LOG_LEVEL = env.str("LOG_LEVEL", default="INFO")
