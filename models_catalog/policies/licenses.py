@@ -10,13 +10,13 @@ from django.db.models import Exists
 from marketplace.accounts.models import Namespace, User
 from marketplace.accounts.models.people import NamespaceQuerySet
 from marketplace.decisions import ALLOW, Decision, deny
-from models_catalog import ancestry, selectors
+from models_catalog import ancestry, declarations, selectors
 from models_catalog.models import Grant, LicenseTerms, Release
 from models_catalog.models.licensing import AccessRequest, RequestStatus
 from models_catalog.models.lineage import Relation
 from models_catalog.models.listings import ReleaseStatus
 from models_catalog.plain_words import WORDS
-from models_catalog.policies.law import decide
+from models_catalog.policies.law import decide, may_use_as_declared
 from models_catalog.policies.releases import may_manage
 from models_catalog.policies.seats import NEEDS_SEAT, may_sit
 from models_catalog.terms import Answer, Approval, Right
@@ -161,8 +161,19 @@ def may_declare_parent(user: Person, parent: Release, *, relation: str, now: dat
     """May the holder offer a release that was made from `parent`, or that is its very weights?"""
     if not parent.is_live:
         return deny("not_published", "Only a published release can be declared as a parent.")
-    right = Right.REDISTRIBUTE if relation == Relation.COPY else Right.SHARE_DERIVATIVES
-    return _may_work(user, parent, right, now=now, holder=holder)
+    for right in _NEEDED.get(Relation(relation), (Right.FINE_TUNE, Right.SHARE_DERIVATIVES)):
+        allowed = _may_work(user, parent, right, now=now, holder=holder, takes_seat=False)
+        if not allowed.allowed:
+            return allowed
+    return ALLOW
+
+
+# What was done elsewhere needs the same rights as what this site does: of a fine-tune, adapter or merge both of them.
+_NEEDED = {
+    Relation.COPY: (Right.REDISTRIBUTE,),
+    Relation.QUANTIZED: (Right.SHARE_DERIVATIVES,),
+    Relation.DISTILLED: (Right.TRAIN_OTHER_MODELS, Right.SHARE_DERIVATIVES),
+}
 
 
 def may_share_derivative(user: Person, release: Release, *, now: datetime, holder: Namespace | None = None) -> Decision:
@@ -172,11 +183,20 @@ def may_share_derivative(user: Person, release: Release, *, now: datetime, holde
     return _may_work(user, release, Right.SHARE_DERIVATIVES, now=now, holder=holder)
 
 
-def _may_work(user: Person, release: Release, right: Right, *, now: datetime, holder: Namespace | None) -> Decision:
+def _may_work(
+    user: Person,
+    release: Release,
+    right: Right,
+    *,
+    now: datetime,
+    holder: Namespace | None,
+    takes_seat: bool = True,
+) -> Decision:
     if holder is not None and not Namespace.objects.of(user).filter(pk=holder.pk).exists():
         return deny("not_a_member", f"Only members of {holder} work with what it holds.")
     whom = f" for {holder}" if holder is not None and holder.organization_id else ""
-    return _is_licensed(user, release, right, holders=_holders(user, holder), now=now, whom=whom)
+    holders = _holders(user, holder)
+    return _is_licensed(user, release, right, holders=holders, now=now, whom=whom, takes_seat=takes_seat)
 
 
 # What reaches others for good; a trial is for finding out, and ends.
@@ -184,7 +204,14 @@ _PASSED_ON = frozenset({Right.REDISTRIBUTE, Right.SUBLICENSE, Right.SHARE_DERIVA
 
 
 def _is_licensed(
-    user: Person, release: Release, right: Right, *, holders: NamespaceQuerySet, now: datetime, whom: str = ""
+    user: Person,
+    release: Release,
+    right: Right,
+    *,
+    holders: NamespaceQuerySet,
+    now: datetime,
+    whom: str = "",
+    takes_seat: bool = True,
 ) -> Decision:
     """Does one of the holders own the listing, or hold a grant that covers the release, gives the right and has a
     seat for the user?"""
@@ -192,13 +219,17 @@ def _is_licensed(
         return ALLOW
     grants = Grant.objects.active(now).filter(listing=release.listing_id, licensee__in=holders)
     covering = list(grants.covering(release).select_related("terms", "licensee"))
+    declared = [_as_declared(release, grant) for grant in covering]
+    if declared and not any(decision.allowed for decision in declared):
+        return declared[0]
+    covering = [grant for grant, decision in zip(covering, declared, strict=True) if decision.allowed]
     answers = {grant.terms.value.answer(right) for grant in covering}
     name, words = release.terms.name, WORDS[right].lower()
     if Answer.ALLOW in answers and right in _PASSED_ON and all(grant.is_trial for grant in covering):
         return deny("trial_only", f"A trial does not reach this: {words}. Order the license first.")
     if Answer.ALLOW in answers:
         lets = _lets_its_licensees(release, right, user=user, holders=holders, now=now)
-        if lets.allowed and right in NEEDS_SEAT and user.is_authenticated:
+        if lets.allowed and takes_seat and right in NEEDS_SEAT and user.is_authenticated:
             seat = may_sit(user, covering, now=now)
             return lets if seat.allowed else seat
         return lets
@@ -209,6 +240,12 @@ def _is_licensed(
     if grants.exists():
         return deny("no_license", f"Your license is of other terms: version {release.version} needs its own.")
     return deny("no_license", f"License {release.listing}{whom} first.")
+
+
+def _as_declared(release: Release, grant: Grant) -> Decision:
+    """Asks again what was asked at acceptance: a licensee may have stated other facts since. A grant from before
+    anything was asked has nothing to be judged by."""
+    return may_use_as_declared(str(release.listing), grant.terms.value, declarations.from_json(grant.declaration))
 
 
 def _lets_its_licensees(
