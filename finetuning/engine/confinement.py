@@ -121,7 +121,7 @@ def _protect(libc: ctypes.CDLL, inputs: Path) -> bool:
         return True
     where = os.fsencode(inputs)
     flags = _MS_BIND | _MS_REMOUNT | _MS_RDONLY | (os.statvfs(inputs).f_flag & _KEPT_FLAGS)
-    return (
+    return bool(
         libc.mount(b"none", b"/", None, _MS_REC | _MS_PRIVATE, None) == 0
         and libc.mount(where, where, None, _MS_BIND | _MS_REC, None) == 0
         and libc.mount(b"none", where, None, flags, None) == 0

@@ -255,15 +255,27 @@ def _lets_its_licensees(
     too: of what an adapter adapts, and of what says so itself."""
     bound = ancestry.bounds_of(release, user=user)
     decision = decide(judge_use(Node(ancestry.CHILD, str(release), release.terms.value), bound, right))
-    if not decision.allowed or not bound.own_grants:
+    if not decision.allowed:
         return decision
-    needed = {number: node for node in bound.own_grants if (number := ancestry.release_of(node))}
-    held = Grant.objects.active(now).covering().filter(licensee__in=holders)
-    missing = Release.objects.filter(pk__in=needed).exclude(listing__namespace__in=holders).exclude(Exists(held))
-    names = [needed[pk].name for pk in missing.values_list("pk", flat=True)]
+    names = _missing_parents(bound, holders, now=now)
     if not names:
         return ALLOW
     return deny("parent_license_needed", f"Whoever uses {release} needs a license of {', '.join(names)} too.")
+
+
+def licenses_needed_too(user: Person, release: Release, *, now: datetime, holder: Namespace | None = None) -> list[str]:
+    """Returns of which parents a licensee of the release needs a license as well, and the holder, by default the user,
+    has none: to be known before anything is paid."""
+    return _missing_parents(ancestry.bounds_of(release, user=user), _holders(user, holder), now=now)
+
+
+def _missing_parents(bound: Effective, holders: NamespaceQuerySet, *, now: datetime) -> list[str]:
+    needed = {number: node for node in bound.own_grants if (number := ancestry.release_of(node))}
+    if not needed:
+        return []
+    held = Grant.objects.active(now).covering().filter(licensee__in=holders)
+    missing = Release.objects.filter(pk__in=needed).exclude(listing__namespace__in=holders).exclude(Exists(held))
+    return [needed[pk].name for pk in missing.values_list("pk", flat=True)]
 
 
 def _through(organization: Namespace) -> Decision:
