@@ -175,10 +175,13 @@ def unconfined() -> tuple[str, ...]:
         run_dir = Path(folder)
         (run_dir / INPUTS_DIR).mkdir()
         command = [*ENGINE, "confinement", folder]
-        done = subprocess.run(
-            command, env=_environment(run_dir, 0), capture_output=True, timeout=_PROBE_SECONDS, check=True
-        )
-    return tuple(json.loads(done.stdout)["missing"])
+        try:
+            done = subprocess.run(
+                command, env=_environment(run_dir, 0), capture_output=True, timeout=_PROBE_SECONDS, check=True
+            )
+            return tuple(json.loads(done.stdout)["missing"])
+        except (OSError, subprocess.SubprocessError, ValueError):
+            return ("everything",)  # not even the question could be asked
 
 
 def _watch(
