@@ -20,12 +20,6 @@ LICENSES = [(key, terms.name) for key, terms in OFFERS.items()]
 CHANNELS = 3  # red, green, blue
 
 
-class AcceptForm(forms.Form):
-    terms_hash = forms.CharField(widget=forms.HiddenInput)
-    licensee = forms.CharField(widget=forms.HiddenInput, required=False)
-    accept = forms.BooleanField(label="I have read these terms and accept them.")
-
-
 class SeatForm(forms.Form):
     """`member` is `USER:` or `USER:TOKEN`."""
 

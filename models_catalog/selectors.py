@@ -11,7 +11,20 @@ from typing import Any, TypeVar
 import django_filters
 from django.contrib.auth.models import AnonymousUser
 from django.core.paginator import Page, Paginator
-from django.db.models import Count, Exists, F, IntegerField, OuterRef, Prefetch, Q, QuerySet, Subquery, Value
+from django.db.models import (
+    Case,
+    Count,
+    Exists,
+    F,
+    IntegerField,
+    OuterRef,
+    Prefetch,
+    Q,
+    QuerySet,
+    Subquery,
+    Value,
+    When,
+)
 from django.db.models.functions import Coalesce
 from django.forms import CheckboxSelectMultiple
 from django.utils import timezone
@@ -51,6 +64,7 @@ PRICES = [("free", "Free"), ("paid", "Paid")]
 SIZES = [("tiny", "Up to 5 M"), ("small", "5 to 25 M"), ("medium", "25 to 100 M"), ("large", "Over 100 M")]
 _SIZE_BOUNDS = {"tiny": (0, 5e6), "small": (5e6, 25e6), "medium": (25e6, 100e6), "large": (100e6, 1e15)}
 SORTS = [
+    ("here", "Ready here first"),
     ("newest", "Newest"),
     ("licensed", "Most licensed"),
     ("accuracy", "Best accuracy"),
@@ -58,7 +72,10 @@ SORTS = [
     ("price", "Lowest price"),
     ("name", "Name"),
 ]
+# What can be used at once comes before what the staff would have to fetch first.
+_REMOTE_LAST = Case(When(latest_release__remote_url="", then=0), default=1)
 _ORDERINGS: dict[str, list[Any]] = {
+    "here": [_REMOTE_LAST, "-latest_release__published_at", "-id"],
     "newest": ["-latest_release__published_at", "-id"],
     "licensed": ["-licenses", "-id"],
     "accuracy": [F("accuracy").desc(nulls_last=True), "-id"],
@@ -145,7 +162,7 @@ def order_catalog(listings: QuerySet[Listing], sort: str) -> QuerySet[Listing]:
         listings = listings.annotate(
             licenses=number_of(Grant.objects.counted().filter(listing=OuterRef("pk")), of="listing")
         )
-    return listings.order_by(*_ORDERINGS.get(sort, _ORDERINGS["newest"]))
+    return listings.order_by(*_ORDERINGS.get(sort, _ORDERINGS["here"]))
 
 
 def catalog_page(listings: QuerySet[Listing], *, size: int, number: str | None) -> Page[Listing]:

@@ -6,16 +6,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from finetuning.engine.hyper import Task
+from finetuning.engine.metric_names import TITLES
 
 # The key in an evaluation's `metrics` and `baseline`, and what people call it.
-HEADLINES: dict[Task, tuple[str, str]] = {
-    Task.IMAGE_CLASSIFICATION: ("accuracy", "Accuracy"),
-    Task.OBJECT_DETECTION: ("map", "mAP"),
-    Task.SEMANTIC_SEGMENTATION: ("miou", "mIoU"),
-    Task.TEXT_CLASSIFICATION: ("accuracy", "Accuracy"),
+_KEYS = {
+    Task.IMAGE_CLASSIFICATION: "accuracy",
+    Task.OBJECT_DETECTION: "map",
+    Task.SEMANTIC_SEGMENTATION: "miou",
+    Task.TEXT_CLASSIFICATION: "accuracy",
 }
+HEADLINES: dict[Task, tuple[str, str]] = {task: (key, TITLES[key]) for task, key in _KEYS.items()}
 # Of images that show any number of classes: no single answer could be accurate.
-OF_LABEL_SETS = ("macro_average_precision", "mAP over labels")
+OF_LABEL_SETS = ("macro_average_precision", TITLES["macro_average_precision"])
 
 
 @dataclass(frozen=True, slots=True)

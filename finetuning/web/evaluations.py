@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from finetuning.engine import headlines
+from finetuning.engine.metric_names import TITLES
 from finetuning.engine.spec import RECEIPT_FILE, Task
 from finetuning.models import DatasetVersion, Run
 from finetuning.services.runs import EVALUATION_FOLDER
@@ -257,12 +258,13 @@ def _has_boxes(worst: list[Evaluation]) -> bool:
 
 def curves(version: DatasetVersion) -> list[tuple[str, str, bool]]:
     """Returns (metric event, title, whether its chart stays away until there are points) of a live page."""
-    own = {
-        Task.OBJECT_DETECTION: [("map", "Mean average precision"), ("map50", "mAP at IoU 0.5")],
-        Task.SEMANTIC_SEGMENTATION: [("miou", "Mean IoU"), ("pixel_accuracy", "Pixel accuracy")],
-    }.get(Task(version.dataset.task), [("accuracy", "Accuracy")])
+    names = {
+        Task.OBJECT_DETECTION: ["map", "map50"],
+        Task.SEMANTIC_SEGMENTATION: ["miou", "pixel_accuracy"],
+    }.get(Task(version.dataset.task), ["accuracy"])
     if version.is_multi_label:
-        own = [(headlines.OF_LABEL_SETS[0], "Mean average precision")]
+        names = [headlines.OF_LABEL_SETS[0]]
+    own = [(name, TITLES[name]) for name in names]
     measured = [("loss", "Loss", False), (*own[0], False), *((*more, True) for more in own[1:])]
     shown = [*measured, ("learning_rate", "Learning rate", True)]
     return [*shown, *((f"probe_{name}", f"{title} of the baseline", True) for name, title, _ in shown)]

@@ -1,4 +1,4 @@
-"""What each metric is called, what it says in plain words, and how its numbers are written."""
+"""What each metric says in plain words, and how its numbers are written."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from finetuning.engine.headlines import HEADLINES, OF_LABEL_SETS
+from finetuning.engine.metric_names import title_of
 from marketplace.templatetags.market import percent
 
 Estimated = dict[str, float]  # {value, low, high}: a value with its 95% interval
@@ -15,7 +16,6 @@ Estimated = dict[str, float]  # {value, low, high}: a value with its 95% interva
 class Metric:
     """`is_share`: written as a percentage, differences in points; else as a number."""
 
-    title: str
     meaning: str
     is_share: bool = True
     is_higher_better: bool = True
@@ -30,66 +30,54 @@ class Metric:
 
 
 METRICS: dict[str, Metric] = {
-    "accuracy": Metric("Accuracy", "Share of the test items that get the right class."),
-    "top5_accuracy": Metric("Top-5 accuracy", "Share whose right class is among the five surest guesses."),
-    "balanced_accuracy": Metric(
-        "Balanced accuracy", "Mean of the classes' recalls: a rare class counts like any other."
-    ),
-    "macro_f1": Metric("Macro F1", "Mean of the classes' F1, which weighs false alarms and misses alike."),
+    "accuracy": Metric("Share of the test items that get the right class."),
+    "top5_accuracy": Metric("Share whose right class is among the five surest guesses."),
+    "balanced_accuracy": Metric("Mean of the classes' recalls: a rare class counts like any other."),
+    "macro_f1": Metric("Mean of the classes' F1, which weighs false alarms and misses alike."),
     "matthews_correlation": Metric(
-        "Matthews correlation", "Agreement with the truth beyond chance: 0 is guessing, 1 is perfect.", is_share=False
+        "Agreement with the truth beyond chance: 0 is guessing, 1 is perfect.", is_share=False
     ),
     "auroc": Metric(
-        "AUROC", "Chance that an item of a class is ranked above one of another, mean of the classes; 50% is guessing."
+        "Chance that an item of a class is ranked above one of another, mean of the classes; 50% is guessing."
     ),
     "negative_log_likelihood": Metric(
-        "Negative log-likelihood",
         "Surprise at the truth, in nats: sure and wrong costs most.",
         is_share=False,
         is_higher_better=False,
     ),
     "brier": Metric(
-        "Brier score",
         "Squared distance of the confidences from the truth, from 0 to 2.",
         is_share=False,
         is_higher_better=False,
     ),
     "expected_calibration_error": Metric(
-        "Calibration error",
         "Mean gap between confidence and how often it is right, in bins of equal width.",
         is_higher_better=False,
     ),
     "expected_calibration_error_equal_mass": Metric(
-        "Calibration error, equal bins",
         "The same in bins of equally many items.",
         is_higher_better=False,
     ),
     "macro_average_precision": Metric(
-        "Mean average precision",
-        "For each label, how far up the images that have it are ranked; mean of the labels.",
+        "Mean average precision: for each label, how far up the images that have it are ranked; mean of the labels.",
     ),
-    "micro_average_precision": Metric(
-        "Average precision, all labels together", "The same over every pair of image and label at once."
-    ),
-    "micro_f1": Metric(
-        "Micro F1", "F1 of all decisions together, at each label's threshold: frequent labels decide it."
-    ),
-    "subset_accuracy": Metric("Whole sets right", "Share of the images with exactly the right labels, none missing."),
+    "micro_average_precision": Metric("The same over every pair of image and label at once."),
+    "micro_f1": Metric("F1 of all decisions together, at each label's threshold: frequent labels decide it."),
+    "subset_accuracy": Metric("Share of the images with exactly the right labels, none missing."),
     "hamming_loss": Metric(
-        "Hamming loss", "Share of all decisions, one for each image and label, that are wrong.", is_higher_better=False
+        "Share of all decisions, one for each image and label, that are wrong.", is_higher_better=False
     ),
     "map": Metric(
-        "Mean average precision",
-        "Area under precision over recall, mean of classes and of overlaps (IoU) from 0.5 to 0.95.",
+        "Mean average precision: area under precision over recall, mean of classes and of overlaps (IoU) from 0.5 to 0.95.",
     ),
-    "map50": Metric("mAP at IoU 0.5", "The same, where half of the area must agree."),
-    "map75": Metric("mAP at IoU 0.75", "The same, where three quarters must agree."),
-    "average_recall": Metric("Average recall", "Share of the objects that are found, mean of the same overlaps."),
-    "miou": Metric("Mean IoU", "Overlap of predicted and true area, divided by their union, mean of the classes."),
-    "mean_dice": Metric("Mean Dice", "Twice the overlap, divided by both areas, mean of the classes."),
-    "pixel_accuracy": Metric(
-        "Pixel accuracy", "Share of the pixels that get the right class; large classes decide it."
+    "map50": Metric("The same, where half of the area must agree."),
+    "map75": Metric("The same, where three quarters must agree."),
+    "average_recall": Metric("Share of the objects that are found, mean of the same overlaps."),
+    "miou": Metric(
+        "Intersection over union: overlap of predicted and true area, divided by their union, mean of the classes."
     ),
+    "mean_dice": Metric("Twice the overlap, divided by both areas, mean of the classes."),
+    "pixel_accuracy": Metric("Share of the pixels that get the right class; large classes decide it."),
 }
 
 
@@ -117,11 +105,11 @@ def headline_of(evaluation: dict[str, Any]) -> str:
 
 
 def figure(name: str, estimate: Estimated, *, title: str = "") -> Figure:
-    metric = METRICS.get(name, Metric(name.replace("_", " ").capitalize(), "", is_share=False))
+    metric = METRICS.get(name, Metric("", is_share=False))
     is_drawn = 0 <= estimate["low"] <= estimate["high"] <= 1 and metric.is_higher_better
     return Figure(
         name=name,
-        title=title or metric.title,
+        title=title or title_of(name),
         meaning=metric.meaning,
         direction="higher is better" if metric.is_higher_better else "lower is better",
         value=estimate["value"],

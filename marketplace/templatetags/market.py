@@ -17,6 +17,8 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import get_language, to_locale
 
+from finetuning.engine import metric_names
+
 KIBI = 1024
 COLOR_MODES = {
     "1": "black and white",
@@ -141,6 +143,12 @@ def basis_points(value: int) -> str:
 
 
 @register.filter
+def metric_name(words: str) -> str:
+    """COCO-val2017-VOC-labels miou -> COCO-val2017-VOC-labels mIoU"""
+    return metric_names.written(words)
+
+
+@register.filter
 def lookup(mapping: Any, key: Any) -> Any:
     """Returns mapping[key], or None."""
     return mapping.get(key) if hasattr(mapping, "get") else None
@@ -198,6 +206,19 @@ def nav_link(
     return format_html(
         '<a href="{}"{}>{}{}</a>', href, current if is_here else "", icon(icon_name) if icon_name else "", title
     )
+
+
+@register.simple_tag(takes_context=True)
+def is_below(context: Context, *url_names: str) -> bool:
+    """Is the page one of these, or below one of them?"""
+    return any(context["request"].path.startswith(reverse(name)) for name in url_names)
+
+
+@register.simple_tag
+def group_link(url_name: str, title: str, is_here: bool) -> SafeString:  # noqa: FBT001 - as templates pass it
+    """Returns a link to the first of a group of pages, marked as current on each of them."""
+    current = format_html(' aria-current="{}"', "true") if is_here else ""
+    return format_html('<a href="{}"{}>{}</a>', reverse(url_name), current, title)
 
 
 @register.filter

@@ -12,6 +12,7 @@ from django.utils.safestring import SafeString, mark_safe
 
 from finetuning.engine import titles
 from finetuning.engine.headlines import headline
+from finetuning.engine.metric_names import written
 from finetuning.engine.spec import CARD_FILE, Task
 from marketplace import downloads, storage
 from marketplace.clients import asker
@@ -48,7 +49,7 @@ def catalog(request: HttpRequest) -> HttpResponse:
     found = selectors.ListingFilter(request.GET, queryset=selectors.catalog(request.user))
     rows = found.qs if found.is_valid() else selectors.catalog(request.user)
     judged, problem = _judged(request)
-    sort = request.GET.get("sort", "newest")
+    sort = request.GET.get("sort", "here")
     chosen = selectors.order_catalog(judged.allowing(rows), sort)
     left_out = selectors.order_catalog(judged.excluded(rows), sort)
     excluded = selectors.catalog_page(left_out, size=EXCLUDED_SIZE, number=request.GET.get("excluded"))
@@ -96,9 +97,9 @@ def _rows(releases: list[Release]) -> list[tuple[str, list[Any], bool]]:
         row("GFLOPs", [release.gflops or "–" for release in releases]),
         row("Input size", [f"{release.input_size} px" if release.input_size else "–" for release in releases]),
         row(
-            "Published accuracy",
+            "Published figure",
             [
-                f"{100 * listing.accuracy:.1f}% ({listing.accuracy_metric})" if listing.accuracy else "–"
+                f"{100 * listing.accuracy:.1f}% ({written(listing.accuracy_metric)})" if listing.accuracy else "–"
                 for listing in listings
             ],
         ),

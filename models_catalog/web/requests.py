@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import uuid
+from urllib.parse import urlencode
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_POST
 
 from marketplace.errors import Invalid
 from marketplace.html import redirect_back
 from models_catalog import policies, selectors
+from models_catalog.models import AccessRequest
 from models_catalog.models.licensing import RequestStatus
 from models_catalog.services import access
 
@@ -23,12 +26,14 @@ PAGE_SIZE = 25
 
 @login_required
 def requests(request: HttpRequest) -> HttpResponse:
-    """The person's own; with `?side=vendor` those that they decide."""
-    side = "vendor" if request.GET.get("side") == "vendor" else "requester"
-    rows = selectors.access_requests_of(request.user, {**request.GET.dict(), "side": side})
+    """The person's own. Those that they decide are a section of the vendor's desk."""
+    if request.GET.get("side") == "vendor":
+        status = urlencode({"status": request.GET.get("status", "")})
+        return redirect(f"{reverse('vendor_requests')}?{status}")
+    rows = selectors.access_requests_of(request.user, {**request.GET.dict(), "side": "requester"})
     context = {
         "page": Paginator(rows, PAGE_SIZE).get_page(request.GET.get("page")),
-        "side": side,
+        "decides": AccessRequest.objects.put_to(request.user).exists(),
         "states": RequestStatus.choices,
         "state": request.GET.get("status", ""),
     }

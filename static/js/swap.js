@@ -29,11 +29,19 @@ async function show(address) {
     keepOpen(place, fresh);
     place.replaceWith(fresh);
     history.pushState(null, "", address);
+    if (address.includes("#")) open(address.split("#")[1]);
     if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
     document.dispatchEvent(new CustomEvent("swapped"));
   } catch {
     window.location.assign(address);
   }
+}
+
+// As a browser does for an address with a fragment; a folded target would show nothing.
+function open(id) {
+  const target = document.getElementById(id);
+  if (target instanceof HTMLDetailsElement) target.open = true;
+  target?.scrollIntoView();
 }
 
 function keepOpen(place, fresh) {

@@ -102,7 +102,6 @@ NEWS = {
     "terminal": False,
 }
 STUDIO = [
-    "/licenses/requests/?side=vendor",
     "grant with seats",
     "/vendor/",
     "/vendor/new/",

@@ -15,6 +15,7 @@ from django.test.utils import CaptureQueriesContext
 from engine_runs import EngineRun
 from worlds import evaluated_run, recorded
 
+from finetuning.engine.metric_names import title_of
 from finetuning.engine.spec import Task
 from finetuning.models import Dataset, DatasetVersion, Run
 from finetuning.web import evaluations, metrics
@@ -74,7 +75,7 @@ def test_the_verdict_every_metric_and_every_class_are_shown_with_intervals(
         assert f"{percent(estimate['low'])} to {percent(estimate['high'])}" in part(page, "evaluation")
     every = part(page, "metrics")
     for key, estimate in evaluation["metrics"].items():
-        assert metrics.METRICS[key].title in every
+        assert title_of(key) in every
         assert metrics.METRICS[key].meaning in every
         assert metrics.figure(key, estimate).low in every
     for row in evaluation["per_class"]:

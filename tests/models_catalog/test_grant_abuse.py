@@ -14,6 +14,7 @@ from marketplace.accounts.models import Namespace, User
 from marketplace.errors import DomainError
 from models_catalog import ancestry, policies, quotes, selectors
 from models_catalog.desks import vendor as desk
+from models_catalog.desks import vendor_rows
 from models_catalog.models import Grant, Listing, Order, Release
 from models_catalog.presets import COMMERCIAL_TEMPLATE, PRESETS
 from models_catalog.services import access, grants, licensing, orders, publishing, refunds
@@ -187,6 +188,6 @@ def test_a_number_of_licenses_counts_each_licensee_once_and_no_trial() -> None:
     refunded = bought(scenarios.person("eve"), release, now)
     refund(refunded, vendor, now)
 
-    assert desk.listings(vendor).get().licenses == 1
+    assert vendor_rows.listings(vendor).get().licenses == 1
     assert desk.overview(vendor).licenses == 1
     assert selectors.order_catalog(Listing.objects.all(), "licensed").get().licenses == 1

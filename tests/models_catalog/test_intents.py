@@ -86,6 +86,9 @@ def test_the_page_shows_the_same_with_chips_and_the_reasons_below(client: Client
     page = client.get("/models/?intent=sell_derivative&users=1001&excluded=1").content.decode()
 
     assert "5 models left out: see why" in page
+    top = page.partition('class="model-grid"')[0]
+    assert "<b>5</b> left out: see why</a>" in top
+    assert "excluded=1#excluded" in top
     assert (
         "vera/nc (“Creative Commons Attribution-NonCommercial 4.0”) does not allow to sell what you fine-tune from it."
         in page

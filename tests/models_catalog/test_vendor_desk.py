@@ -15,6 +15,7 @@ from test_royalties import ROYAL, child, priced
 from marketplace.accounts.models import Role, User
 from marketplace.accounts.services import people
 from models_catalog.desks import vendor as desk
+from models_catalog.desks import vendor_rows
 from models_catalog.models import Release
 from models_catalog.presets import APPROVAL_TEMPLATE, COMMERCIAL_TEMPLATE
 from models_catalog.services import access, questions, reviews
@@ -108,7 +109,7 @@ def test_each_license_and_download_counts_once_though_both_hang_on_the_listing()
     vendor = scenarios.person("vera")
     free = busy(vendor, "a", buyers=3)
 
-    row = desk.listings(vendor).get(pk=free.listing_id)
+    row = vendor_rows.listings(vendor).get(pk=free.listing_id)
 
     assert (row.licenses, row.downloads) == (3, 3)  # type: ignore[attr-defined]  # annotated
 
@@ -136,8 +137,8 @@ def test_billing_sees_orders_and_licenses_but_neither_requests_nor_releases() ->
     release = scenarios.published_release(owner, namespace=namespace)
     scenarios.licensed(scenarios.person("bo"), release)
 
-    assert (desk.sales(billing).count(), desk.grants(billing).count()) == (1, 1)
-    assert (desk.releases(billing).count(), desk.listings(billing).count()) == (0, 0)
+    assert (vendor_rows.sales(billing).count(), vendor_rows.grants(billing).count()) == (1, 1)
+    assert (vendor_rows.releases(billing).count(), vendor_rows.listings(billing).count()) == (0, 0)
 
 
 def test_the_desk_is_for_those_who_are_signed_in() -> None:
@@ -201,3 +202,29 @@ def test_royalties_take_the_same_number_of_queries_however_many_there_are() -> N
         scenarios.licensed(scenarios.person(f"buyer-{number}"), sold)
 
     assert queries() == few
+
+
+def test_the_desk_groups_its_sections_and_shows_those_of_the_one_that_is_open() -> None:
+    client = signed_in(scenarios.person("vera"))
+
+    overview = client.get("/vendor/").content.decode()
+    payouts = client.get("/payouts/").content.decode()
+
+    assert 'class="subtabs"' not in overview
+    assert '<a href="/vendor/sales/" aria-current="true">Money</a>' in payouts
+    assert '<a href="/payouts/" aria-current="page">Payouts</a>' in payouts
+    assert ">Royalties</a>" in payouts
+    assert ">Downloads</a>" not in payouts
+
+
+def test_requests_to_a_vendor_have_one_list_and_the_way_to_each_decision() -> None:
+    vendor = scenarios.person("vera")
+    busy(vendor, "a")
+    client = signed_in(vendor)
+
+    answer = client.get("/licenses/requests/?side=vendor&status=pending")
+
+    assert (answer.status_code, answer["Location"]) == (302, "/vendor/requests/?status=pending")
+    asked = vendor_rows.requests(vendor).get()
+    assert f'href="/licenses/requests/{asked.pk}/"' in client.get(answer["Location"]).content.decode()
+    assert 'href="/vendor/requests/"' in client.get("/licenses/requests/").content.decode()
