@@ -104,6 +104,7 @@ INSTALLED_APPS = [
     "finetuning",
 ]
 MIDDLEWARE = [
+    "marketplace.metrics.TimedRequests",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
@@ -263,7 +264,7 @@ SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
 HTTPS = env.bool("HTTPS", default=PRODUCTION)
 # No SECURE_PROXY_SSL_HEADER: the web server itself believes TRUSTED_PROXY, and nobody else.
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = HTTPS
-SECURE_REDIRECT_EXEMPT = [r"^healthz$"]  # asked by this machine and by load balancers, without TLS
+SECURE_REDIRECT_EXEMPT = [r"^(healthz|readyz|metrics)$"]  # asked by this machine and by load balancers, without TLS
 if HTTPS:
     SECURE_HSTS_SECONDS = 31_536_000
     SECURE_HSTS_INCLUDE_SUBDOMAINS = True
@@ -329,6 +330,9 @@ if COMPUTE_PRICE_MINOR_PER_HOUR < 0:
     raise ImproperlyConfigured("COMPUTE_PRICE_MINOR_PER_HOUR must not be negative.")
 MAX_DATASETS = env.int("MAX_DATASETS", default=200)
 ENGINE_THREADS = env.int("ENGINE_THREADS", default=0)
+
+# Who may read /metrics; without it only this machine, and in production nobody.
+METRICS_TOKEN = env.str("METRICS_TOKEN", default="")
 
 LOG_LEVEL = env.str("LOG_LEVEL", default="INFO")
 LOGGING = {
