@@ -12,6 +12,7 @@ from django.conf import settings
 from django.db import close_old_connections
 from django.db.models import F
 from django.utils import timezone
+from structlog.contextvars import bound_contextvars
 
 from finetuning import compute
 from finetuning.engine import spec as engine
@@ -144,6 +145,11 @@ def fine_tune(run_id: int) -> None:
     if claimed is None:
         return
     run, attempt = claimed
+    with bound_contextvars(run_id=str(run.uid), attempt=attempt.number):
+        _fine_tune(run, attempt)
+
+
+def _fine_tune(run: Run, attempt: Attempt) -> None:
     journal = Journal(run, attempt)
     with leases.kept(attempt, chore=journal.flush) as keeper:
         try:
