@@ -15,6 +15,7 @@ from finetuning.engine import boundary, frameworks, loop, lora, runtime, strateg
 from finetuning.engine.checkpoints import Checkpoints
 from finetuning.engine.events import EventWriter
 from finetuning.engine.frameworks import Loaded
+from finetuning.engine.frameworks.stage_head import POOLINGS
 from finetuning.engine.hyper import Augmentation, Features, Hyper, Strategy
 from finetuning.engine.labelling import ONE_CLASS
 from finetuning.engine.packs import PackReader
@@ -67,8 +68,8 @@ def log_of(run_dir: Path) -> str:
 def tuned(inputs: Path, features: Features = Features.LAST) -> Loaded:
     torch.manual_seed(7)
     bought = frameworks.load(weights_at("release"), inputs)
-    if features is Features.STAGES:
-        bought = frameworks.with_stage_head(bought)
+    if features in POOLINGS:
+        bought = frameworks.with_stage_head(bought, POOLINGS[features])
     width = frameworks.head_of(bought).in_features
     return frameworks.replace_head(bought, LABELS, torch.randn(len(LABELS), width) / 16, torch.zeros(len(LABELS)))
 
@@ -97,6 +98,25 @@ def test_last_with_cached_activations_leaves_the_frozen_stages_byte_equal(tmp_pa
     assert not [name for name in changed if is_frozen(name)]
     assert any(name.startswith("blocks.4.") and name.endswith("running_mean") for name in changed)
     assert "blocks.3.0.conv_pw.weight" in changed
+
+
+@pytest.mark.parametrize("starts_from_probe", [True, False])
+def test_what_starts_from_the_probe_keeps_the_statistics_that_the_probe_was_fitted_on(
+    tmp_path: Path, inputs: Path, *, starts_from_probe: bool
+) -> None:
+    spec = order(Strategy.FULL, learning_rate=1e-3, start_from_probe=starts_from_probe)
+    loaded = tuned(inputs)
+    before = copy.deepcopy(loaded.module.state_dict())
+    (tmp_path / "inputs").symlink_to(inputs)
+    data = classification.read(spec, tmp_path, loaded)
+
+    with EventWriter(tmp_path / "events.jsonl") as events:
+        for _ in classification.begin(spec, loaded, data, tmp_path, device=CPU, events=events).epochs():
+            pass
+
+    changed = moved(before, loaded.module.state_dict())
+    assert "blocks.3.0.conv_pw.weight" in changed
+    assert any("running" in name for name in changed) is not starts_from_probe
 
 
 def test_last_without_a_cache_leaves_the_frozen_stages_and_their_statistics_byte_equal(
