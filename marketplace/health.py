@@ -15,6 +15,7 @@ from django.utils import timezone
 
 from finetuning.models import Run
 from finetuning.models.runs import RunStatus
+from finetuning.runner import unconfined
 from marketplace.supervision import canary
 
 RETRY_SECONDS = 10
@@ -24,7 +25,8 @@ _WORDS = "The database does not answer just now. Nothing was changed; try again 
 
 def health(_request: HttpRequest) -> HttpResponse:
     """Answers 200 while the database does, else 503; with the age of the oldest queued run, the free disk and for
-    how long each kind of slot has not heard its canary (null: never yet)."""
+    how long each kind of slot has not heard its canary (null: never yet), and what this machine lacks to confine the
+    engine."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1")
     oldest = Run.objects.filter(status=RunStatus.QUEUED).order_by("created_at").first()
@@ -37,6 +39,7 @@ def health(_request: HttpRequest) -> HttpResponse:
             "oldest_queued_run_seconds": round(waiting),
             "disk_free_bytes": free,
             "canary_seconds": heard,
+            "sandbox": {"mode": settings.SANDBOX, "missing": list(unconfined())},
         }
     )
 

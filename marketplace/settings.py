@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import sys
 from pathlib import Path
 
 import environ
 from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 
+from marketplace.log_settings import logging_config
 from marketplace.queue_settings import q_cluster
 
 env = environ.Env()
@@ -104,6 +104,7 @@ INSTALLED_APPS = [
     "finetuning",
 ]
 MIDDLEWARE = [
+    "marketplace.request_ids.RequestIds",
     "marketplace.metrics.TimedRequests",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -329,16 +330,19 @@ COMPUTE_CURRENCY = env.str("COMPUTE_CURRENCY", default="EUR")
 if COMPUTE_PRICE_MINOR_PER_HOUR < 0:
     raise ImproperlyConfigured("COMPUTE_PRICE_MINOR_PER_HOUR must not be negative.")
 MAX_DATASETS = env.int("MAX_DATASETS", default=200)
+# Where the kernel cannot confine the engine: refuse to work, or do without and say so in /healthz.
+SANDBOX = env.str("SANDBOX", default="required" if PRODUCTION else "degraded")
+if SANDBOX not in {"required", "degraded"}:
+    raise ImproperlyConfigured("SANDBOX must be required or degraded.")
+ENGINE_MEMORY_BYTES = env.int("ENGINE_MEMORY_BYTES", default=0)
+ENGINE_FILE_BYTES = env.int("ENGINE_FILE_BYTES", default=64 * 2**30)
 ENGINE_THREADS = env.int("ENGINE_THREADS", default=0)
 
 # Who may read /metrics; without it only this machine, and in production nobody.
 METRICS_TOKEN = env.str("METRICS_TOKEN", default="")
 
 LOG_LEVEL = env.str("LOG_LEVEL", default="INFO")
-LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {"plain": {"format": "{asctime} {levelname} {name} {message}", "style": "{"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "stream": sys.stderr, "formatter": "plain"}},
-    "root": {"handlers": ["console"], "level": LOG_LEVEL},
-}
+LOG_FORMAT = env.str("LOG_FORMAT", default="plain")
+if LOG_FORMAT not in {"plain", "json"}:
+    raise ImproperlyConfigured("LOG_FORMAT must be plain or json.")
+LOGGING = logging_config(style=LOG_FORMAT, level=LOG_LEVEL)
