@@ -7,6 +7,7 @@ import argparse
 import json
 import os
 import random
+import signal
 import sys
 import tempfile
 import threading
@@ -38,6 +39,7 @@ def main() -> int:
     changes = {**ENVIRONMENT, "DATABASE_URL": options.database_url, "BROKER_URL": options.broker_url}
     changes = {name: value for name, value in changes.items() if value}
     os.environ.update({"DATA_DIR": str(folder), "DJANGO_SETTINGS_MODULE": "marketplace.settings", **changes})
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # whoever ends this leaves no product behind
     with small_disk(folder):
         return _told(_run(folder, options, changes))
 

@@ -19,10 +19,10 @@ from live_stack import ROOT, START_SECONDS, Stack
 # Of `up`'s children, by a word of their command lines.
 SERVICES = {
     "web": " web ",
-    "reaper": " reaper",
-    "predictor": " predictor",
-    "fast": " slot fast",
-    "train": " slot train",
+    "reaper": " reaper ",
+    "predictor": " serve ",
+    "fast": " slot fast ",
+    "train": " slot train ",
 }
 POOL = {"fast": 4, "train": 3}  # workers, monitor and pusher
 

@@ -13,6 +13,7 @@ from django.utils import timezone
 from live_stack import Client, Stack
 from shapes_factory import ARCHITECTURE, write_release
 
+from chaos.saying import say
 from finetuning.models import Dataset
 from finetuning.services import datasets
 from marketplace import storage
@@ -119,12 +120,16 @@ class Buyer:
             self.promised.add(answer["run"])
             self.launched += 1
         elif status < 500 and status != 0:
-            self.refused.append(f"{status} {answer}")
+            self.refused.append(f"a launch was refused: {status} {answer}")
+            say(f"BROKEN {self.refused[-1]}")
+            time.sleep(RETRY_SECONDS)
 
     def active(self) -> int:
         """How many runs are not at their end; many while the site does not answer."""
-        status, answer = self._call("GET", "runs/?limit=100", None)
+        status, answer = self._call("GET", "runs/", None)
         if status != 200:
+            if 400 <= status < 500:
+                self.refused.append(f"the list of runs was refused: {status} {answer}")
             return BUSY_RUNS
         rows = answer["results"] if isinstance(answer, dict) else answer
         return sum(row["status"] in {"queued", "starting", "running"} for row in rows)
