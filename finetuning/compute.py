@@ -31,7 +31,8 @@ def budget_left_seconds(run: Run, *, now: datetime) -> float:
 
 def charge_minor(seconds: float) -> int:
     """Returns the price of so much compute; nothing where the operator has set none."""
-    return round(seconds * settings.COMPUTE_PRICE_MINOR_PER_HOUR / SECONDS_AN_HOUR)
+    an_hour: int = settings.COMPUTE_PRICE_MINOR_PER_HOUR
+    return round(seconds * an_hour / SECONDS_AN_HOUR)
 
 
 def hours_allowed(namespace: Namespace) -> int:

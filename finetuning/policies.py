@@ -8,7 +8,7 @@ from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
 
 from finetuning import compute
-from finetuning.engine.spec import Framework, Task
+from finetuning.engine.spec import SEARCHABLE, Framework, Task
 from finetuning.models import Dataset, Run
 from finetuning.models.datasets import DatasetStatus
 from finetuning.models.runs import RunStatus
@@ -113,6 +113,17 @@ def may_launch(user: User, release: Release, dataset: Dataset, *, now: datetime)
         lambda: catalog.may_fine_tune(user, release, now=now, holder=dataset.owner),
         lambda: may_use_dataset(user, dataset, release),
         lambda: has_quota(user, dataset.owner, now=now),
+    )
+
+
+def may_search(task: Task) -> Decision:
+    """Can the engine try several settings of this task before it trains?"""
+    if task in SEARCHABLE:
+        return ALLOW
+    can = " and ".join(one.replace("-", " ") for one in SEARCHABLE)
+    return deny(
+        "search_unsupported",
+        f"Trying several settings first works for {can}, not yet for {task.replace('-', ' ')}. Launch it without.",
     )
 
 

@@ -65,11 +65,13 @@ def run_progress(run: Run, *, after: int) -> dict[str, Any]:
     """Returns what a live page needs since the cursor `after`: points of curves, log lines, progress, times.
     Reading from cursor 0 gives the whole history; nothing is missed and nothing comes twice."""
     events = list(RunEvent.objects.filter(run=run, id__gt=after).order_by("id")[:MAX_EVENTS])
-    points, log = [], []
+    points, log, trials = [], [], []
     for event in events:
         payload = event.payload
         if event.kind == Kind.METRIC:
             points.append({key: payload.get(key) for key in ("name", "split", "step", "value")})
+        elif event.kind == Kind.TRIAL:
+            trials.append(payload)
         elif line := _line(event):
             log.append(line)
     progress = run.progress or {}
@@ -81,10 +83,20 @@ def run_progress(run: Run, *, after: int) -> dict[str, Any]:
         "elapsed_seconds": elapsed_seconds(run),
         "remaining_seconds": remaining_seconds(progress),
         "points": points,
+        "trials": trials,
         "log": log,
         "cursor": events[-1].pk if events else after,
         "terminal": run.is_terminal and len(events) < MAX_EVENTS,
     }
+
+
+def trials_of(run: Run) -> list[dict[str, Any]]:
+    """Returns the trials of the run's search as they stand, by number: of an unfinished one, as its engine tells."""
+    if run.searched:
+        return list(run.searched["trials"])
+    told = RunEvent.objects.filter(run=run, kind=Kind.TRIAL).order_by("id").values_list("payload", flat=True)
+    newest = {payload["trial"]: payload for payload in told}
+    return [newest[number] for number in sorted(newest)]
 
 
 def _line(event: RunEvent) -> dict[str, Any] | None:

@@ -19,7 +19,7 @@ from finetuning.engine.events import Event
 from finetuning.models import Attempt, Dataset, Run
 from finetuning.models.datasets import DatasetStatus
 from finetuning.runner import Ending, Outcome, run_engine
-from finetuning.services import datasets, leases, runs, steering, verifications, workspaces
+from finetuning.services import datasets, leases, runs, searches, steering, verifications, workspaces
 from finetuning.services.journals import Journal
 from marketplace import signing, storage
 from marketplace.errors import DomainError
@@ -159,6 +159,12 @@ def _train_and_evaluate(run: Run, attempt: Attempt, keeper: leases.Keeper, journ
         journal.flush()
         return _over_budget(run) if outcome.code == "app:deadline" and limit == left else outcome
 
+    if run.search and not run.searched:  # else an earlier attempt has found the settings
+        tried = work(engine.Verb.SEARCH, _prepare_search(run))
+        if tried.ending is not Ending.SUCCEEDED:
+            return _settle(run, attempt, tried)
+        if not searches.adopt(run=run, attempt=attempt, result=tried.result):
+            return False
     trained = work(engine.Verb.TRAIN, _prepare_training(run))
     if trained.ending is not Ending.SUCCEEDED:
         return _settle(run, attempt, trained)
@@ -209,12 +215,25 @@ def _over_budget(run: Run) -> Outcome:
     return Outcome(Ending.FAILED, "user:budget_reached", message)
 
 
+def _prepare_search(run: Run) -> Path:
+    path = workspaces.directory("run", run.pk, engine.Verb.SEARCH)
+    return workspaces.prepare(path, searches.spec_of(run, _training_spec(run)), _training_inputs(run))
+
+
 def _prepare_training(run: Run) -> Path:
+    path = workspaces.directory("run", run.pk, engine.Verb.TRAIN)
+    return workspaces.prepare(path, _training_spec(run), _training_inputs(run))
+
+
+def _training_spec(run: Run) -> engine.TrainSpec:
     strategy = engine.Strategy(run.strategy)
     hyper = engine.hyper_from(run.hyper, task=run.task, strategy=strategy)
-    spec = runs.train_spec(run.release, run.dataset_version, strategy, hyper)
-    inputs = {**workspaces.release_inputs(run.release), "train.pack": run.dataset_version.train_pack_sha256}
-    return workspaces.prepare(workspaces.directory("run", run.pk, engine.Verb.TRAIN), spec, inputs)
+    return runs.train_spec(run.release, run.dataset_version, strategy, hyper)
+
+
+def _training_inputs(run: Run) -> dict[str, str]:
+    """The test items are not among them: neither a search nor a training is given any."""
+    return {**workspaces.release_inputs(run.release), "train.pack": run.dataset_version.train_pack_sha256}
 
 
 def _prepare_evaluation(run: Run, artifacts: Files) -> Path:

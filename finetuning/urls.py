@@ -25,6 +25,7 @@ urlpatterns = [
     path("runs/<uuid:uid>/", runs.detail, name="run"),
     path("runs/<uuid:uid>/events/", runs.events, name="run_events"),
     path("runs/<uuid:uid>/evaluation/<path:name>", runs.evaluation_file, name="run_evaluation_file"),
+    path("runs/<uuid:uid>/trials/", runs.searched, name="run_trials"),
     path("runs/<uuid:uid>/cancel/", runs.cancel, name="run_cancel"),
     path("runs/<uuid:uid>/pause/", runs.pause, name="run_pause"),
     path("runs/<uuid:uid>/resume/", runs.resume, name="run_resume"),

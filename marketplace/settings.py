@@ -304,6 +304,7 @@ SPECTACULAR_SETTINGS = {
         "GrantStateEnum": "models_catalog.models.licensing.GrantState",
         "SubjectEnum": "models_catalog.models.moderation.SUBJECTS",
         "OfferEnum": "models_catalog.presets.OFFER_KEYS",
+        "StrategyEnum": "finetuning.api.serializers.STRATEGY_NAMES",
         "DataLicenseEnum": "finetuning.services.datasets.LICENSE_KEYS",
     },
     "SWAGGER_UI_DIST": "SIDECAR",

@@ -35,12 +35,6 @@ def in_minor_units(form: forms.Form, fields: dict[str, Any], name: str) -> dict[
     return {**fields, "currency": currency, f"{name}_minor": int(minor)}
 
 
-class AcceptForm(forms.Form):
-    terms_hash = forms.CharField(widget=forms.HiddenInput)
-    licensee = forms.CharField(widget=forms.HiddenInput, required=False)
-    accept = forms.BooleanField(label="I have read these terms and accept them.")
-
-
 class SeatForm(forms.Form):
     """`member` is `USER:` or `USER:TOKEN`."""
 

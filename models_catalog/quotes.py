@@ -10,6 +10,7 @@ from django.contrib.auth.models import AnonymousUser
 from marketplace.accounts.models import Namespace, User
 from marketplace.decisions import Decision
 from models_catalog import ancestry, policies, selectors
+from models_catalog.declarations import asked
 from models_catalog.models import Release
 from models_catalog.royalties import Claim, Split
 from models_catalog.terms import Billing
@@ -31,6 +32,7 @@ class Quote:
     license: Decision
     price: Decision
     royalties: list[Claim]  # of what the licensee makes from it and sells
+    declare: list[str]  # what the licensee is asked to state: fields of a declaration
     split: Split | None  # of the vendor's billing role and the staff alone
     tax_minor: int = 0
 
@@ -55,6 +57,7 @@ def quote(user: User | AnonymousUser, release: Release, *, now: datetime, holder
         license=policies.may_license(user, release, now=now, holder=holder),
         price=policies.may_price(release),
         royalties=selectors.royalties_of_derivatives(release, user),
+        declare=asked(terms),
         split=policies.split_of(release) if sees_split else None,
     )
 

@@ -33,12 +33,14 @@ _DUTIES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What somebody wants to do with a model; `countries` are ISO codes, `fields` codes of fields of use."""
+    """What somebody wants to do with a model; `countries` are ISO codes, `fields` codes of fields of use, the yearly
+    revenue is in minor units of the terms' currency."""
 
     rights: frozenset[Right] = frozenset()
     monthly_users: int = 0
     countries: frozenset[str] = frozenset()
     fields: frozenset[str] = frozenset()
+    revenue_minor: int = 0
 
     def __bool__(self) -> bool:
         return self != Plan()
@@ -526,6 +528,10 @@ def _against(node: Node, plan: Plan) -> Iterator[Reason]:
     if terms.max_monthly_users and plan.monthly_users > terms.max_monthly_users:
         words = f"{_licensed(node)} does not allow more than {terms.max_monthly_users:,} users a month."
         yield Reason(node.name, "max_monthly_users", Right.USE.value, words, fix)
+    if terms.max_revenue_minor and plan.revenue_minor > terms.max_revenue_minor:
+        most = money(terms.max_revenue_minor, terms.currency)
+        words = f"{_licensed(node)} does not allow use at a yearly revenue above {most}."
+        yield Reason(node.name, "max_revenue_minor", Right.USE.value, words, fix)
     for code in plan.countries:
         if code in terms.denied_territories:
             words = f"{_licensed(node)} does not allow use in {territories.name(code)}."

@@ -12,6 +12,7 @@ from marketplace import storage
 from marketplace.accounts.models import Namespace, Role, User
 from marketplace.accounts.services import people
 from marketplace.clients import asker
+from models_catalog.declarations import Declaration
 from models_catalog.models import Artifact, Grant, Listing, Order, Release
 from models_catalog.models.licensing import Credential
 from models_catalog.presets import PRESETS
@@ -93,7 +94,12 @@ def published_release(vendor: User, **given: object) -> Release:
 
 def accepted(user: User, release: Release, *, licensee: Namespace | None = None) -> Grant | Order:
     return licensing.accept_terms(
-        user=user, release=release, terms_hash=release.terms.terms_hash, now=timezone.now(), licensee=licensee
+        user=user,
+        release=release,
+        terms_hash=release.terms.terms_hash,
+        now=timezone.now(),
+        licensee=licensee,
+        declaration=Declaration(country="DE", monthly_users=1, revenue_minor=1),
     )
 
 

@@ -10,12 +10,19 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from finetuning.compute import MAX_BUDGET_MINUTES
-from finetuning.engine.spec import PRESETS, Hyper, Strategy
+from finetuning.engine.spec import MAX_TRIALS, PRESETS, Hyper, SearchMode, Strategy
 from finetuning.models import Dataset, Run
+from finetuning.services import searches
 from finetuning.services.datasets import LICENSE_KEYS, OWN, license_key
+from finetuning.services.searches import DEFAULT_MINUTES, DEFAULT_TRIALS
 from marketplace.inputs import Input
 from models_catalog.models.listings import TASKS
 from models_catalog.presets import CURRENCIES, OFFER_KEYS
+
+STRATEGY_NAMES = [item.value for item in Strategy]
+NO_SEARCH = "none"
+SEARCH_CHOICES = [NO_SEARCH, *(mode.value for mode in SearchMode)]
+SEARCHED_SETTINGS = [entry.name for entry in dataclasses.fields(Hyper) if entry.metadata["searched"] is not None]
 
 
 def hyper_serializer() -> type[serializers.Serializer[Any]]:
@@ -81,12 +88,34 @@ class DatasetOutput(serializers.Serializer[Any]):
         return versions[0].report if versions else None
 
 
+class SearchInput(Input):
+    mode = serializers.ChoiceField(
+        choices=SEARCH_CHOICES, help_text="search: the settings of the run's strategy; race: several strategies"
+    )
+    trials = serializers.IntegerField(
+        min_value=1, max_value=MAX_TRIALS, required=False, help_text=f"Default: {DEFAULT_TRIALS}"
+    )
+    minutes = serializers.IntegerField(
+        min_value=1, required=False, help_text=f"The budget of the trials. Default: {DEFAULT_MINUTES}"
+    )
+    strategies = serializers.ListField(
+        child=serializers.ChoiceField(choices=STRATEGY_NAMES),
+        required=False,
+        help_text="Those of a race, which has no `strategy` and no `preset`",
+    )
+    space = serializers.ListField(
+        child=serializers.ChoiceField(choices=SEARCHED_SETTINGS),
+        required=False,
+        help_text="The settings to vary. Default: learning rate and weight decay, unless `hyper` gives them",
+    )
+
+
 class RunInput(Input):
     listing = serializers.RegexField(r"^[^/\s]+/[^/\s]+$", help_text="namespace/name")
     version = serializers.CharField(max_length=40, required=False, help_text="Default: the newest release")
     dataset = serializers.UUIDField()
     strategy = serializers.ChoiceField(
-        choices=[item.value for item in Strategy], required=False, help_text="Default: the preset's, else head"
+        choices=STRATEGY_NAMES, required=False, help_text="Default: the preset's, else head"
     )
     preset = serializers.ChoiceField(
         choices=sorted({preset.name for presets in PRESETS.values() for preset in presets}),
@@ -94,6 +123,7 @@ class RunInput(Input):
         help_text="A strategy and settings for the dataset's task; `hyper` goes over them",
     )
     hyper = HyperInput(required=False, help_text="Defaults: those of the dataset's task and the strategy")
+    search = SearchInput(required=False, help_text="Try several settings first, on the validation items")
 
     budget_minutes = serializers.IntegerField(
         min_value=1,
@@ -101,6 +131,15 @@ class RunInput(Input):
         required=False,
         help_text="Of compute: the run is stopped there, and nothing is charged",
     )
+
+    def wish(self) -> searches.Wish | None:
+        """Returns the search that was asked for."""
+        asked = dict(self.validated_data.get("search", {}))
+        mode = asked.pop("mode", NO_SEARCH)
+        if mode == NO_SEARCH:
+            return None
+        lists = {name: tuple(asked.pop(name)) for name in ("strategies", "space") if name in asked}
+        return searches.Wish(mode=SearchMode(mode), **lists, **asked)
 
 
 class RunOutput(serializers.Serializer[Any]):
@@ -115,7 +154,10 @@ class RunOutput(serializers.Serializer[Any]):
     dataset = serializers.UUIDField(source="dataset_version.dataset.uid")
     task = serializers.CharField(help_text="What it learns: the dataset's task")
     strategy = serializers.CharField()
-    hyper = serializers.DictField()
+    hyper = serializers.DictField(help_text="After a search: the winner's")
+    search = serializers.SerializerMethodField(
+        help_text="What was asked to be tried first, and from its end its trials"
+    )
     progress = serializers.DictField()
     budget_minutes = serializers.IntegerField(allow_null=True)
     charge_minor = serializers.IntegerField(help_text="The price of the compute that led to the result")
@@ -132,6 +174,10 @@ class RunOutput(serializers.Serializer[Any]):
         if not run.failure_code:
             return None
         return {"code": run.failure_code, "message": run.failure_message, "advice": run.advice}
+
+    @extend_schema_field(serializers.DictField(allow_null=True))
+    def get_search(self, run: Run) -> dict[str, Any] | None:
+        return {**run.search, "result": run.searched or None} if run.search else None
 
     @extend_schema_field(serializers.DictField(allow_null=True))
     def get_evaluation(self, run: Run) -> dict[str, Any] | None:
@@ -161,6 +207,9 @@ class EventsOutput(serializers.Serializer[Any]):
     elapsed_seconds = serializers.FloatField()
     remaining_seconds = serializers.FloatField(allow_null=True)
     points = serializers.ListField(child=serializers.DictField())
+    trials = serializers.ListField(
+        child=serializers.DictField(), help_text="Of a search, new or changed: the newest row of a `trial` holds"
+    )
     log = serializers.ListField(child=serializers.DictField())
     cursor = serializers.IntegerField()
     terminal = serializers.BooleanField()

@@ -112,7 +112,8 @@ class RunsView(View):
 
     @extend_schema(summary="Launch a fine-tune", request=shapes.RunInput, responses={201: shapes.RunOutput})
     def post(self, request: Request) -> Response:
-        fields = checked(shapes.RunInput(data=request.data))
+        given = shapes.RunInput(data=request.data)
+        fields = checked(given)
         namespace, _, name = fields["listing"].partition("/")
         run = runs.launch(
             user=request.user,
@@ -121,6 +122,7 @@ class RunsView(View):
             strategy=fields.get("strategy", ""),
             preset=fields.get("preset", ""),
             hyper=dict(fields.get("hyper", {})),
+            search=given.wish(),
             budget_minutes=fields.get("budget_minutes"),
             now=timezone.now(),
         )

@@ -28,6 +28,7 @@ class Kind(StrEnum):
     STAGE = "stage"  # {name, title}: what the engine does now
     PROGRESS = "progress"  # {stage, done, total, rate}: rate in items a second
     METRIC = "metric"  # {name, split, step, value}: one point of a curve, a gap where value is null
+    TRIAL = "trial"  # of a search: a row of its result's `trials` as it stands; `ended` is empty while it may go on
     LOG = "log"  # {level, message}
     FINISHED = "finished"  # {seconds}
     FAILED = "failed"  # {code, message, items}: code is `user:...` or `app:...`

@@ -100,6 +100,8 @@ STRATEGIES: dict[Task, tuple[Strategy, ...]] = {
     Task.SEMANTIC_SEGMENTATION: (Strategy.HEAD, Strategy.LAST, Strategy.FULL, Strategy.SCRATCH),
     Task.TEXT_CLASSIFICATION: tuple(Strategy),
 }
+# What a search of settings is possible for: the tasks whose module has a `prepare`.
+SEARCHABLE = _CLASSIFIES
 _OF_CLASSES = (
     Loss.AUTO,
     Loss.CROSS_ENTROPY,

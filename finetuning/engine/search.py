@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from finetuning.engine import loop, runtime, tasks
-from finetuning.engine.events import EventWriter
+from finetuning.engine.events import EventWriter, Kind
 from finetuning.engine.failures import UserFault
 from finetuning.engine.results import write_durably
-from finetuning.engine.spec import OUTPUTS_DIR, SPEC_FILE, SearchSpec, TrainSpec, canonical, to_json
+from finetuning.engine.spec import OUTPUTS_DIR, SEARCHABLE, SPEC_FILE, SearchSpec, TrainSpec, canonical, to_json
 from finetuning.engine.trainee import Validation
 from finetuning.engine.trials import Attempt, Trials
 
@@ -51,15 +51,16 @@ class Budget:
 def run(spec: SearchSpec, run_dir: Path, events: EventWriter) -> dict[str, Any]:
     """Returns the search verb's part of the result (docs/engine.md). Raises UserFault (`search_unsupported`)."""
     device = runtime.choose_device(spec.device)
-    task = tasks.module_of(spec.target)
-    if not hasattr(task, "prepare"):
+    if spec.target not in SEARCHABLE:
         raise UserFault("search_unsupported", f"A search for {spec.target} is not possible yet. Start single runs.")
     trials = Trials(spec, run_dir)
     if trials.ended:
         events.log(f"Going on after {len(trials.ended)} finished trials.")
+    for attempt in trials.ended.values():  # a kill may have come between the journal and the event
+        events.emit(Kind.TRIAL, **_row(attempt))
     left = spec.budget_seconds - trials.seconds if spec.budget_seconds else math.inf
     search = _Search(trials, Budget(time.monotonic() + left), run_dir, events)
-    search.prepared = task.prepare(spec.order(spec.strategies[0], {}), run_dir, events, device)
+    search.prepared = tasks.module_of(spec.target).prepare(spec.order(spec.strategies[0], {}), run_dir, events, device)
     if len(spec.strategies) > 1:
         search.race()
     else:
@@ -154,9 +155,11 @@ class _Search:
                            for name, value in attempt.chosen.items())  # fmt: skip
         of = f"{attempt.place + 1} of {self._trials.spec.trials}"
         self._events.stage("trial", f"Trial {of}: {attempt.strategy}{' with ' if values else ''}{values}{suffix}")
+        self._events.emit(Kind.TRIAL, **_row(attempt))
 
     def _end(self, attempt: Attempt, ended: str) -> None:
         self._trials.end(attempt, ended)
+        self._events.emit(Kind.TRIAL, **_row(attempt))
         shutil.rmtree(self._directory(attempt), ignore_errors=True)
 
     def _directory(self, attempt: Attempt) -> Path:
@@ -176,7 +179,7 @@ def _report(trials: Trials, validation_items: int, run_dir: Path) -> dict[str, A
     document = to_json(trials.order(winner))
     write_durably(run_dir / OUTPUTS_DIR / SPEC_FILE, canonical(document))
     return {
-        "mode": "race" if len(spec.strategies) > 1 else "search",
+        "mode": spec.mode.value,
         "planned": spec.trials,
         "trials": [_row(attempt) for attempt in tried],
         "winner": {**_row(winner), "spec": document},

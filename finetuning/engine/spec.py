@@ -18,6 +18,7 @@ from typing import Any
 
 from finetuning.engine.hyper import (
     LOSSES,
+    SEARCHABLE,
     STRATEGIES,
     Augmentation,
     Features,
@@ -41,6 +42,7 @@ from finetuning.engine.presets import PRESETS, Preset, preset_of
 __all__ = [
     "LOSSES",
     "PRESETS",
+    "SEARCHABLE",
     "STRATEGIES",
     "Augmentation",
     "Features",
@@ -98,6 +100,11 @@ class Verb(StrEnum):
     EVALUATE = "evaluate"
     EXPORT = "export"
     SERVE = "serve"
+
+
+class SearchMode(StrEnum):
+    SEARCH = "search"  # the settings of one strategy
+    RACE = "race"  # several strategies under one budget
 
 
 class Framework(StrEnum):
@@ -313,6 +320,10 @@ class SearchSpec:
         return self.task or self.weights.task
 
     @property
+    def mode(self) -> SearchMode:
+        return SearchMode.RACE if len(self.strategies) > 1 else SearchMode.SEARCH
+
+    @property
     def seed(self) -> int:
         return int(self.fixed.get("seed", 0))
 
@@ -331,10 +342,20 @@ class SearchSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """How the settings of a training were chosen before it: the best of so many trials by their validation score."""
+
+    mode: SearchMode
+    trials: int
+    validation_items: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluateSpec:
     """Score a train run's outputs on the test pack. `train_outputs` is the `outputs` of the train run, `leaked`
     the test items that the inspection also found among the training items, `signing_key` an Ed25519 key (PEM)
-    in the run directory that signs the receipt; empty: unsigned."""
+    in the run directory that signs the receipt; empty: unsigned. `selection` is said in the receipt and changes
+    nothing else."""
 
     strategy: Strategy
     base: WeightsSpec
@@ -344,6 +365,7 @@ class EvaluateSpec:
     pack: str = "inputs/test.pack"
     leaked: tuple[int, ...] = ()
     signing_key: str = ""
+    selection: Selection | None = None
     seed: int = 0
     device: str = "auto"
     threads: int = 0

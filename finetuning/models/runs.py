@@ -70,6 +70,10 @@ class Run(models.Model):
     dataset_version = models.ForeignKey(DatasetVersion, on_delete=models.PROTECT, related_name="runs")
     strategy = models.CharField(max_length=10, choices=[(item.value, item.value) for item in Strategy])
     hyper = models.JSONField(default=dict)
+    # What was asked to be tried before the training, {} for nothing; and how that went, {} until it has ended:
+    # from then on `strategy` and `hyper` are the winner's. Shapes: services/searches.py.
+    search = models.JSONField(default=dict, blank=True)
+    searched = models.JSONField(default=dict, blank=True)
     spec_sha256 = models.CharField(max_length=64)
     status = models.CharField(max_length=10, choices=RunStatus.choices, default=RunStatus.QUEUED)
     cancel_requested_at = models.DateTimeField(null=True, blank=True)

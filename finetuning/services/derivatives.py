@@ -12,7 +12,7 @@ from finetuning.engine import spec as engine
 from finetuning.engine import titles
 from finetuning.engine.headlines import headline, named
 from finetuning.models import Run
-from finetuning.services import derivative_terms
+from finetuning.services import derivative_terms, searches
 from finetuning.services.runs import RELEASE_FOLDER, receipt_of
 from marketplace import storage
 from marketplace.accounts.models import Namespace, User
@@ -177,6 +177,7 @@ def receipt(run: Run) -> dict[str, Any]:
         "spec_sha256": run.spec_sha256,
         "strategy": run.strategy,
         "hyper": run.hyper,
+        "search": {**run.search, "result": run.searched} if run.searched else None,
         "parent": {"release": str(run.release), "manifest_sha256": run.release.manifest_sha256},
         "dataset": {"name": run.dataset_version.dataset.name, "sha256": run.dataset_version.digest},
         "outputs": run.artifacts,
@@ -221,14 +222,22 @@ def card(run: Run, *, title: str, summary: str, terms: Terms) -> str:
 ## How it was made
 
 Fine-tuned from **{parent.listing}** {parent.version} with the strategy `{run.strategy}` on
-{run.dataset_version.images} {noun} in {len(run.dataset_version.labels)} classes. `receipt.json` has every setting
-and digest.
+{run.dataset_version.images} {noun} in {len(run.dataset_version.labels)} classes. {_search_sentence(run)}`receipt.json` has
+every setting and digest.
 
 {_onnx_section(run)}## License
 
 {terms.name}. {terms.attribution_text}
 """
     return cards.write(front, body)
+
+
+def _search_sentence(run: Run) -> str:
+    """Returns what the card says of how the settings were chosen, or nothing where they were given."""
+    selection = searches.selection_of(run)
+    if selection is None:
+        return ""
+    return f"The settings are the best of {selection.trials} trials on {selection.validation_items} validation items. "
 
 
 def _onnx_section(run: Run) -> str:

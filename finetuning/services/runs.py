@@ -16,7 +16,7 @@ from finetuning.engine import spec as engine
 from finetuning.failures import may_try_again
 from finetuning.models import Attempt, Dataset, DatasetVersion, Run
 from finetuning.models.runs import RunStatus
-from finetuning.services import leases, workspaces
+from finetuning.services import leases, searches, workspaces
 from marketplace import signing, storage
 from marketplace.accounts.models import User
 from marketplace.accounts.services import audit
@@ -42,12 +42,15 @@ def launch(
     now: datetime,
     strategy: str = "",
     preset: str = "",
+    search: searches.Wish | None = None,
     budget_minutes: int | None = None,
 ) -> Run:
     """Queues a fine-tune of the release on the dataset's newest version, under the license that the dataset's
-    owner holds; the run keeps it. What to learn is the dataset's task. The run is stopped at its budget of compute.
+    owner holds; the run keeps it. What to learn is the dataset's task. With `search` the run first tries several
+    settings, those given among them. The run is stopped at its budget of compute.
 
-    Raises Denied (all that `may_launch` says), Invalid (as `settings_of`), Conflict (`duplicate_run`) where the
+
+    Raises Denied (all that `may_launch` says), Invalid (as `settings_of` and `searches.plan`), Conflict (`duplicate_run`) where the
     very same run is queued or running."""
     require(policies.may_launch(user, release, dataset, now=now))
     version = dataset.versions.first()
@@ -55,8 +58,14 @@ def launch(
         raise Conflict("dataset_not_ready", "This dataset has no checked version yet.")
     chosen, values = settings_of(engine.Task(dataset.task), strategy=strategy, preset=preset, hyper=hyper)
     _check_loss(values, version)
-    document = engine.to_json(train_spec(release, version, chosen, values))
-    identity = [document, release.manifest_sha256, version.digest]
+    order = train_spec(release, version, chosen, values)
+    plan = (
+        searches.plan(order, search, strategy=strategy, preset=preset, hyper=hyper, budget_minutes=budget_minutes)
+        if search
+        else None
+    )
+    first = plan.order(plan.strategies[0], {}) if plan else order
+    identity = [engine.to_json(plan or order), release.manifest_sha256, version.digest]
     digest = hashlib.sha256(engine.canonical(identity)).hexdigest()
     try:
         with transaction.atomic():
@@ -71,8 +80,9 @@ def launch(
                 grant=catalog.covering_grant(dataset.owner, release, now=now),
                 terms=release.terms,
                 dataset_version=version,
-                strategy=chosen.value,
-                hyper=document["hyper"],
+                strategy=first.strategy.value,
+                hyper=engine.to_json(first)["hyper"],
+                search=searches.asked(plan) if plan else {},
                 spec_sha256=digest,
                 budget_minutes=budget_minutes,
                 poked_at=now,
@@ -144,6 +154,7 @@ def evaluate_spec(run: Run) -> engine.EvaluateSpec:
         labels=tuple(run.dataset_version.labels),
         leaked=tuple(sorted({int(pair["test"]) for pair in report.get("leakage", [])})),
         signing_key=f"{engine.INPUTS_DIR}/{signing.KEY_FILE}",
+        selection=searches.selection_of(run),
         seed=int(run.hyper["seed"]),
     )
 

@@ -12,9 +12,11 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 
 from finetuning import selectors
-from finetuning.engine.spec import PRESETS, Preset, SpecError, Task, preset_of
+from finetuning.engine.spec import PRESETS, Preset, SearchMode, SpecError, Task, preset_of
 from finetuning.forms import RunForm, ready_datasets
-from finetuning.models import Dataset
+from finetuning.models import Dataset, Run
+from finetuning.policies import may_search
+from finetuning.search_form import SearchForm
 from finetuning.services import runs as services
 from finetuning.services.datasets import parse_uid
 from marketplace.errors import DomainError
@@ -40,22 +42,16 @@ def new(request: HttpRequest) -> HttpResponse:
     task = _task(request, release)
     preset, problem = _preset(request, task)
     form = RunForm(request.POST or None, user=request.user, task=task, initial=_initial(request, preset))
-    if request.method == "POST" and form.is_valid():
+    search = SearchForm(request.POST or None, task=task)
+    if request.method == "POST" and all([form.is_valid(), search.is_valid()]):
         try:
-            run = services.launch(
-                user=request.user,
-                release=release,
-                dataset=form.cleaned_data["dataset"],
-                strategy=form.cleaned_data["strategy"],
-                hyper=form.hyper,
-                budget_minutes=form.cleaned_data["budget_minutes"],
-                now=timezone.now(),
-            )
-            return redirect("run", run.uid)
+            return redirect("run", _launched(request, release, form, search).uid)
         except DomainError as error:
-            add_error(form, error)
+            add_error(search if error.field in search.fields else form, error)
     context = {
         "form": form,
+        "search": search,
+        "may_search": may_search(task),
         "release": release,
         "listing": release.listing,
         "allowed": policies.may_fine_tune_for_some(request.user, release, now=timezone.now()),
@@ -68,6 +64,22 @@ def new(request: HttpRequest) -> HttpResponse:
         "presets": [(item, _link(request, task=task, preset=item.name)) for item in PRESETS[task]],
     }
     return render(request, "finetuning/run_new.html", context)
+
+
+def _launched(request: HttpRequest, release: Release, form: RunForm, search: SearchForm) -> Run:
+    """Launches what both forms ask for; what a trial varies is not held at the value that the form shows."""
+    wish = search.wish
+    varied = wish.space if wish else ()
+    return services.launch(
+        user=request.user,
+        release=release,
+        dataset=form.cleaned_data["dataset"],
+        strategy="" if wish and wish.mode is SearchMode.RACE else form.cleaned_data["strategy"],
+        hyper={name: value for name, value in form.hyper.items() if name not in varied},
+        search=wish,
+        budget_minutes=form.cleaned_data["budget_minutes"],
+        now=timezone.now(),
+    )
 
 
 def _choice(request: HttpRequest) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from finetuning.engine.spec import Hyper, Strategy, applicable
 from finetuning.forms import PublishForm
 from finetuning.models import Run
 from finetuning.services import derivative_terms, derivatives, steering
-from finetuning.web import evaluations
+from finetuning.web import evaluations, trials
 from marketplace import storage
 from marketplace.errors import DomainError
 from marketplace.html import add_error
@@ -70,6 +70,7 @@ def detail(request: HttpRequest, uid: uuid.UUID) -> HttpResponse:
         "resume": policies.may_resume(request.user, run, now=timezone.now()) if run.is_paused else None,
         "publish": policies.may_publish_derivative(request.user, run, now=timezone.now()),
         "elapsed": selectors.elapsed_seconds(run),
+        "search": trials.page(run),
     }
     return render(request, "finetuning/run.html", context)
 
@@ -91,6 +92,13 @@ def _in_words(kind: type[Any], value: Any) -> Any:
 def events(request: HttpRequest, uid: uuid.UUID) -> HttpResponse:
     cursor = selectors.read_cursor(request.GET.get("after", "0")) or 0
     return JsonResponse(selectors.run_progress(find(request, uid), after=cursor))
+
+
+@login_required
+def searched(request: HttpRequest, uid: uuid.UUID) -> HttpResponse:
+    """The trials of the run's search as they stand: a part of the run's page."""
+    run = find(request, uid)
+    return render(request, "finetuning/_run_trials.html", {"run": run, "search": trials.page(run)})
 
 
 @login_required

@@ -12,13 +12,28 @@ from marketplace.inputs import Input
 from models_catalog.models import AccessRequest, Grant, GrantTransfer, Seat
 from models_catalog.models.licensing import GrantState, RequestStatus
 from models_catalog.services.access import ASK_AGAIN_DAYS, MAX_ANSWER, MAX_ASK_AGAIN_DAYS
+from models_catalog.validation import LIMITS
 
 MAX_SCOPE_TEXT = 200
 MAX_ENTITLEMENTS = 50
 
 
+class DeclarationInput(Input):
+    """What the terms limit, and therefore ask for (the quote's `declare`)."""
+
+    country = serializers.CharField(max_length=2, required=False, help_text="Of use: ISO 3166-1 alpha-2")
+    monthly_users = serializers.IntegerField(required=False, min_value=0, max_value=LIMITS["max_monthly_users"])
+    revenue_minor = serializers.IntegerField(
+        required=False,
+        min_value=0,
+        max_value=LIMITS["max_revenue_minor"],
+        help_text="Yearly, of the licensee's organization, in minor units of the terms' currency",
+    )
+
+
 class GrantInput(Input):
     terms_hash = serializers.RegexField("^[0-9a-f]{64}$")
+    declaration = DeclarationInput(required=False)
     licensee = serializers.CharField(max_length=96, required=False)
     payment = serializers.CharField(
         max_length=20, required=False, default="", help_text="How a price is paid: one of the quote's `payments`"
@@ -28,6 +43,7 @@ class GrantInput(Input):
 
 class TermsHashInput(Input):
     terms_hash = serializers.RegexField("^[0-9a-f]{64}$")
+    declaration = DeclarationInput(required=False)
 
 
 class RenewalInput(TermsHashInput):
@@ -59,6 +75,7 @@ class GrantOutput(serializers.Serializer[Any]):
 class GrantDetailOutput(GrantOutput):
     terms = serializers.CharField(source="terms.name")
     rights = serializers.DictField(source="terms.document.rights", child=serializers.CharField())
+    declaration = serializers.DictField(help_text="What its licensee stated last, where the terms ask for it")
     seats_taken = serializers.IntegerField()
     key_hint = serializers.CharField(help_text="The last characters of the license key; empty without one")
 

@@ -24,6 +24,7 @@ from models_catalog import policies, selectors
 from models_catalog.api import grant_shapes as shapes
 from models_catalog.api.money_shapes import OrderOutput
 from models_catalog.api.views import find_listing, namespace_named
+from models_catalog.declarations import Declaration
 from models_catalog.models import Acceptance, Grant, GrantTransfer, Order, Release, Seat
 from models_catalog.models.licensing import GrantState
 from models_catalog.services import consent, grants, keys, licensing, offline, seats
@@ -80,12 +81,17 @@ class ListingGrants(LicenseView):
             "licensee": namespace_named(fields["licensee"], field="licensee") if "licensee" in fields else None,
             "now": timezone.now(),
             "origin": origin(request),
+            "declaration": _declared(fields),
         }
         if fields["trial"]:
             return taken(licensing.start_trial(**given))
         if _costs_money(request, release, fields["terms_hash"], given["licensee"]):
             require_key(request)
         return taken(licensing.accept_terms(**given, payment=fields["payment"]))
+
+
+def _declared(fields: dict[str, Any]) -> Declaration:
+    return Declaration(**fields.get("declaration", {}))
 
 
 def _costs_money(request: Request, release: Release, terms_hash: str, licensee: Namespace | None) -> bool:
@@ -130,8 +136,29 @@ class Renewal(LicenseView):
         fields, grant = checked(shapes.RenewalInput(data=request.data)), self.grant(pk)
         if grant.terms.price_minor and policies.may_renew(request.user, grant, now=timezone.now()).allowed:
             require_key(request)
-        renewed = licensing.renew(user=request.user, grant=grant, now=timezone.now(), origin=origin(request), **fields)
+        renewed = licensing.renew(
+            user=request.user,
+            grant=grant,
+            terms_hash=fields["terms_hash"],
+            payment=fields["payment"],
+            now=timezone.now(),
+            origin=origin(request),
+            declaration=_declared(fields),
+        )
         return taken(renewed)
+
+
+class Statement(LicenseView):
+    @extend_schema(
+        summary="State anew what the terms ask of their licensee",
+        request=shapes.DeclarationInput,
+        responses=shapes.GrantDetailOutput,
+    )
+    def post(self, request: Request, pk: uuid.UUID) -> Response:
+        declaration = Declaration(**checked(shapes.DeclarationInput(data=request.data)))
+        grant, now = self.grant(pk), timezone.now()
+        licensing.state(user=request.user, grant=grant, declaration=declaration, now=now, origin=origin(request))
+        return Response(self.detail(pk))
 
 
 class Revocation(LicenseView):
@@ -250,13 +277,14 @@ class TransferAcceptance(TransferView):
         responses={201: shapes.GrantOutput},
     )
     def post(self, request: Request, pk: uuid.UUID) -> Response:
-        terms_hash = checked(shapes.TermsHashInput(data=request.data))["terms_hash"]
+        fields = checked(shapes.TermsHashInput(data=request.data))
         grant = grants.accept_transfer(
             transfer_id=self.transfer(pk).pk,
             actor=request.user,
-            terms_hash=terms_hash,
+            terms_hash=fields["terms_hash"],
             now=timezone.now(),
             origin=origin(request),
+            declaration=_declared(fields),
         )
         return Response(shapes.GrantOutput(grant).data, status=201)
 

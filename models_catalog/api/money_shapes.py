@@ -52,6 +52,9 @@ class QuoteOutput(serializers.Serializer[Any]):
     total_minor = serializers.IntegerField()
     currency = serializers.CharField()
     payments = serializers.ListField(child=serializers.CharField())
+    declare = serializers.ListField(
+        child=serializers.CharField(), help_text="What the terms ask a licensee to state: fields of `declaration`"
+    )
     grant = QuoteGrantOutput(source="*")
     license = DecisionOutput()
     price = DecisionOutput()

@@ -52,6 +52,7 @@ urlpatterns = [
     path("grants/", grants.Grants.as_view(), name="api_grants"),
     path(_GRANT, grants.GrantView.as_view(), name="api_grant"),
     path(_GRANT + "renew/", grants.Renewal.as_view(), name="api_grant_renew"),
+    path(_GRANT + "declaration/", grants.Statement.as_view(), name="api_grant_declaration"),
     path(_GRANT + "revoke/", grants.Revocation.as_view(), name="api_grant_revoke"),
     path(_GRANT + "transfer/", grants.GrantTransferOffer.as_view(), name="api_grant_transfer"),
     path(_GRANT + "seats/", grants.Seats.as_view(), name="api_seats"),

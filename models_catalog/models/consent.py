@@ -19,6 +19,7 @@ class Purpose(models.TextChoices):
     TRIAL = "trial", "A trial"
     RENEWAL = "renewal", "A renewal"
     TRANSFER = "transfer", "A license passed on by its holder"
+    STATEMENT = "statement", "What the licensee states of themselves, anew"
 
 
 class AcceptanceQuerySet(models.QuerySet["Acceptance"]):
@@ -49,6 +50,7 @@ class Acceptance(models.Model):
     order = models.OneToOneField(Order, null=True, on_delete=models.PROTECT, related_name="acceptance")
     client = models.CharField(max_length=10, blank=True)  # page or api
     address_hash = models.CharField(max_length=64, blank=True)  # of the IP address, keyed: tells equal ones alone
+    declaration = models.JSONField(default=dict, blank=True)  # declarations.py: what the terms asked for
     accepted_at = models.DateTimeField()
 
     objects = AcceptanceQuerySet.as_manager()

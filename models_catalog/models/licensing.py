@@ -137,6 +137,7 @@ class Grant(models.Model):
     # A trial has no order, nor has what another licensee passed on.
     order = models.OneToOneField("Order", null=True, on_delete=models.PROTECT, related_name="grant")
     is_trial = models.BooleanField(default=False)
+    declaration = models.JSONField(default=dict, blank=True)  # declarations.py: what its licensee stated last
     expires_at = models.DateTimeField(null=True, blank=True)
     expiry_told_at = models.DateTimeField(null=True, blank=True)  # when its holder was told that it ends soon
     revoked_at = models.DateTimeField(null=True, blank=True)

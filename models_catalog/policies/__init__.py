@@ -9,7 +9,7 @@ from models_catalog.policies.grants import (
     may_try,
     offering,
 )
-from models_catalog.policies.law import may_offer
+from models_catalog.policies.law import may_offer, may_use_as_declared
 from models_catalog.policies.licenses import (
     actions,
     can_be_tuned,
@@ -82,6 +82,7 @@ __all__ = [
     "may_take_over",
     "may_transfer",
     "may_try",
+    "may_use_as_declared",
     "may_use_grant",
     "may_yank",
     "no_seat",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from marketplace.decisions import ALLOW, Decision, deny
+from models_catalog.declarations import Declaration
 from models_catalog.terms import Terms
-from models_catalog.verdict import Code, Effective, Verdict, judge_offer
+from models_catalog.verdict import Code, Effective, Node, Verdict, judge_offer, judge_plan
 
 
 def decide(verdict: Verdict) -> Decision:
@@ -33,3 +34,8 @@ def decide(verdict: Verdict) -> Decision:
 def may_offer(terms: Terms, bound: Effective, *, name: str = "") -> Decision:
     """May what derives from this lineage be published under these terms, and with a name, under that?"""
     return decide(judge_offer(bound, terms, name=name))
+
+
+def may_use_as_declared(name: str, terms: Terms, declaration: Declaration) -> Decision:
+    """Do the terms of what is called `name` allow its use by somebody who states this of themselves?"""
+    return decide(judge_plan(Node("declared", name, terms), declaration.plan))

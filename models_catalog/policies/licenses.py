@@ -10,13 +10,13 @@ from django.db.models import Exists
 from marketplace.accounts.models import Namespace, User
 from marketplace.accounts.models.people import NamespaceQuerySet
 from marketplace.decisions import ALLOW, Decision, deny
-from models_catalog import ancestry, selectors
+from models_catalog import ancestry, declarations, selectors
 from models_catalog.models import Grant, LicenseTerms, Release
 from models_catalog.models.licensing import AccessRequest, RequestStatus
 from models_catalog.models.lineage import Relation
 from models_catalog.models.listings import ReleaseStatus
 from models_catalog.plain_words import WORDS
-from models_catalog.policies.law import decide
+from models_catalog.policies.law import decide, may_use_as_declared
 from models_catalog.policies.releases import may_manage
 from models_catalog.policies.seats import NEEDS_SEAT, may_sit
 from models_catalog.terms import Answer, Approval, Right
@@ -192,6 +192,10 @@ def _is_licensed(
         return ALLOW
     grants = Grant.objects.active(now).filter(listing=release.listing_id, licensee__in=holders)
     covering = list(grants.covering(release).select_related("terms", "licensee"))
+    declared = [_as_declared(release, grant) for grant in covering]
+    if declared and not any(decision.allowed for decision in declared):
+        return declared[0]
+    covering = [grant for grant, decision in zip(covering, declared, strict=True) if decision.allowed]
     answers = {grant.terms.value.answer(right) for grant in covering}
     name, words = release.terms.name, WORDS[right].lower()
     if Answer.ALLOW in answers and right in _PASSED_ON and all(grant.is_trial for grant in covering):
@@ -209,6 +213,12 @@ def _is_licensed(
     if grants.exists():
         return deny("no_license", f"Your license is of other terms: version {release.version} needs its own.")
     return deny("no_license", f"License {release.listing}{whom} first.")
+
+
+def _as_declared(release: Release, grant: Grant) -> Decision:
+    """Asks again what was asked at acceptance: a licensee may have stated other facts since. A grant from before
+    anything was asked has nothing to be judged by."""
+    return may_use_as_declared(str(release.listing), grant.terms.value, declarations.from_json(grant.declaration))
 
 
 def _lets_its_licensees(

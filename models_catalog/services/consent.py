@@ -8,6 +8,9 @@ from typing import Any
 
 from marketplace import credentials, signing
 from marketplace.accounts.models import Namespace, User
+from marketplace.decisions import require
+from models_catalog import policies
+from models_catalog.declarations import NOTHING, Declaration, as_json, require_stated
 from models_catalog.models import Acceptance, LicenseTerms, Listing, Order
 from models_catalog.models.consent import Purpose
 
@@ -25,6 +28,14 @@ class Origin:
 UNKNOWN = Origin()
 
 
+def stated(declaration: Declaration, *, listing: Listing, terms: LicenseTerms) -> Declaration:
+    """Returns of a licensee's statement what the terms ask for. Raises Invalid (`declaration_missing`,
+    `bad_declaration`), Denied (`use_not_granted`) where the terms do not allow the use by somebody like that."""
+    found = require_stated(declaration, terms.value)
+    require(policies.may_use_as_declared(str(listing), terms.value, found))
+    return found
+
+
 def record(
     *,
     user: User,
@@ -36,6 +47,7 @@ def record(
     origin: Origin,
     now: datetime,
     order: Order | None = None,
+    declaration: Declaration = NOTHING,
 ) -> Acceptance:
     return Acceptance.objects.create(
         user=user,
@@ -48,6 +60,7 @@ def record(
         order=order,
         client=origin.client,
         address_hash=credentials.keyed_hash(origin.address, purpose="address") if origin.address else "",
+        declaration=as_json(declaration),
         accepted_at=now,
     )
 
@@ -67,6 +80,7 @@ def receipt(acceptance: Acceptance) -> dict[str, Any]:
             "terms": acceptance.terms.name,
             "terms_hash": acceptance.terms.terms_hash,
             "text_sha256": acceptance.text_sha256,
+            "declaration": acceptance.declaration,
             "order": str(acceptance.order_id) if acceptance.order_id else None,
             "client": acceptance.client,
             "address_hash": acceptance.address_hash,

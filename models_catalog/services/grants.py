@@ -17,6 +17,7 @@ from marketplace.accounts.services.notifications import notify
 from marketplace.decisions import require
 from marketplace.errors import Conflict, Invalid
 from models_catalog import ancestry, policies
+from models_catalog.declarations import NOTHING, Declaration
 from models_catalog.models import Acceptance, Grant, GrantTransfer, LicenseKey, Order, Seat
 from models_catalog.models.consent import Purpose
 from models_catalog.models.licensing import EXPIRING_SOON, GrantState
@@ -45,6 +46,7 @@ def give(*, order: Order, now: datetime) -> Grant:
     if last is not None and last <= now:
         raise Conflict("parent_license_ended", "The vendor's own license of a parent has ended. Cancel the order.")
     ends = (max(now, left or now) + term if term else None, last)
+    acceptance = Acceptance.objects.filter(order=order).first()
     grant = Grant.objects.create(
         licensee=order.buyer,
         listing=order.listing,
@@ -52,7 +54,8 @@ def give(*, order: Order, now: datetime) -> Grant:
         accepted_by=order.placed_by,
         accepted_at=order.placed_at,
         accepted_text_sha256=order.terms.value.text_sha256,
-        acceptance=Acceptance.objects.filter(order=order).first(),
+        acceptance=acceptance,
+        declaration=acceptance.declaration if acceptance else {},
         order=order,
         expires_at=min(filter(None, ends), default=None),
     )
@@ -75,6 +78,7 @@ def give_trial(*, acceptance: Acceptance, last_end: datetime | None, now: dateti
         accepted_at=now,
         accepted_text_sha256=acceptance.text_sha256,
         acceptance=acceptance,
+        declaration=acceptance.declaration,
         is_trial=True,
         expires_at=min(ends, last_end or ends),
     )
@@ -141,11 +145,18 @@ def _require_none(grant: Grant, recipient: Namespace) -> None:
 
 
 def accept_transfer(
-    *, transfer_id: uuid.UUID, actor: User, terms_hash: str, now: datetime, origin: Origin = UNKNOWN
+    *,
+    transfer_id: uuid.UUID,
+    actor: User,
+    terms_hash: str,
+    now: datetime,
+    origin: Origin = UNKNOWN,
+    declaration: Declaration = NOTHING,
 ) -> Grant:
     """The recipient takes the grant over for what is left of its term; the former holder's seats and keys end.
 
-    Raises Denied (`not_a_member`, `approval_needed`), Conflict (`already_decided`, `already_ended`,
+    Raises Denied (`not_a_member`, `approval_needed`, `use_not_granted`), Invalid (as
+    `consent.stated`), Conflict (`already_decided`, `already_ended`,
     `already_licensed`, `terms_changed`)."""
     with transaction.atomic():
         rows = GrantTransfer.objects.select_for_update(of=("self",), no_key=True)
@@ -153,6 +164,7 @@ def accept_transfer(
         former, recipient = transfer.grant, transfer.recipient
         require(policies.may_take_over(actor, former, recipient))
         require_hash(terms_hash, former.terms.terms_hash)
+        stated = consent.stated(declaration, listing=former.listing, terms=former.terms)
         _decide(transfer, TransferStatus.ACCEPTED, now=now)
         _require_none(former, recipient)
         if not Grant.objects.active(now).filter(pk=former.pk).update(transferred_at=now):
@@ -168,6 +180,7 @@ def accept_transfer(
             purpose=Purpose.TRANSFER,
             origin=origin,
             now=now,
+            declaration=stated,
         )
         grant = Grant.objects.create(
             licensee=recipient,
@@ -177,6 +190,7 @@ def accept_transfer(
             accepted_at=now,
             accepted_text_sha256=acceptance.text_sha256,
             acceptance=acceptance,
+            declaration=acceptance.declaration,
             transferred_from=former,
             expires_at=former.expires_at,
         )

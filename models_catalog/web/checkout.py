@@ -11,9 +11,10 @@ from marketplace.accounts.models import Namespace
 from marketplace.errors import DomainError
 from marketplace.html import add_error
 from models_catalog import policies, quotes
-from models_catalog.forms import AcceptForm, AccessRequestForm, PaymentForm
+from models_catalog.forms import AccessRequestForm, PaymentForm
 from models_catalog.models import AccessRequest, Order, Release
 from models_catalog.services import access, licensing, payments
+from models_catalog.statement_forms import AcceptForm
 from models_catalog.web.catalog import find
 from models_catalog.web.licenses import origin
 
@@ -26,17 +27,21 @@ def checkout(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
     decision = policies.may_license(request.user, release, now=timezone.now(), holder=holder)
     asks = decision.code == "approval_needed"
     initial = {"terms_hash": release.terms.terms_hash, "licensee": holder.name if holder else ""}
-    form = (AccessRequestForm if asks else AcceptForm)(request.POST or None, initial=initial)
+    form: AcceptForm | AccessRequestForm = (
+        AccessRequestForm(request.POST or None, initial=initial)
+        if asks
+        else AcceptForm(request.POST or None, initial=initial, terms=release.terms.value)
+    )
     ways = [(provider.name, provider.title) for provider in payments.offered(release.terms.price_minor)]
     paying = PaymentForm(request.POST or None, ways=ways) if len(ways) > 1 and not asks else None
     if request.method == "POST" and request.user.is_authenticated and form.is_valid():
         try:
-            if asks:
+            if isinstance(form, AccessRequestForm):
                 return _request_access(request, release, form, holder)
             return _accept(request, release, form, holder, payment=request.POST.get("payment", ""))
         except DomainError as error:
             # Terms that have changed are read anew: the form asks again, with their hash.
-            form = AcceptForm(initial=initial) if error.code == "terms_changed" else form
+            form = AcceptForm(initial=initial, terms=release.terms.value) if error.code == "terms_changed" else form
             if form.is_bound:
                 add_error(form, error)
             else:
@@ -86,6 +91,7 @@ def _accept(
         "now": timezone.now(),
         "licensee": holder,
         "origin": origin(request),
+        "declaration": form.declaration,
     }
     if request.POST.get("act") == "trial":
         return redirect("grant", licensing.start_trial(**given).pk)

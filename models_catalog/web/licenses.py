@@ -18,12 +18,13 @@ from django.views.decorators.http import require_POST
 from marketplace.accounts.models import ApiToken, Membership, Namespace
 from marketplace.errors import DomainError, Invalid
 from marketplace.html import add_error
-from models_catalog import policies, selectors
-from models_catalog.forms import AcceptForm, SeatForm, TransferForm
+from models_catalog import declarations, policies, selectors
+from models_catalog.forms import SeatForm, TransferForm
 from models_catalog.models import Acceptance, Grant, Order, Seat
 from models_catalog.models.licensing import GrantState, RequestStatus
 from models_catalog.services import consent, grants, keys, licensing, offline, seats
 from models_catalog.services.consent import Origin
+from models_catalog.statement_forms import AcceptForm, StatementForm
 
 PAGE_SIZE = 25
 MAX_OPEN = 10
@@ -74,7 +75,9 @@ def _page(request: HttpRequest, row: Grant, *, secret: str = "", **forms: object
         "holds": holds,
         "administers": administers,
         "renew": policies.may_renew(request.user, row, now=now),
-        "renewal": AcceptForm(initial={"terms_hash": row.terms.terms_hash}),
+        "renewal": AcceptForm(initial={"terms_hash": row.terms.terms_hash}, terms=row.terms.value),
+        "statement": StatementForm(terms=row.terms.value, auto_id="state_%s"),
+        "facts": declarations.in_words(row.declaration, row.terms.value),
         "revoke": policies.may_revoke(request.user, row),
         "transfer": policies.may_transfer(request.user, row, now=now),
         "transfer_form": TransferForm(),
@@ -104,6 +107,7 @@ def act(request: HttpRequest, pk: uuid.UUID, verb: str) -> HttpResponse:
     """Whatever a button of the page does."""
     acts: dict[str, Callable[[HttpRequest, Grant], HttpResponse]] = {
         "renew": _renew,
+        "state": _state,
         "revoke": _revoke,
         "key": _key,
         "key-end": _key_end,
@@ -118,7 +122,7 @@ def act(request: HttpRequest, pk: uuid.UUID, verb: str) -> HttpResponse:
 
 
 def _renew(request: HttpRequest, row: Grant) -> HttpResponse:
-    form = AcceptForm(request.POST)
+    form = AcceptForm(request.POST, terms=row.terms.value)
     if form.is_valid():
         try:
             renewed = licensing.renew(
@@ -127,11 +131,30 @@ def _renew(request: HttpRequest, row: Grant) -> HttpResponse:
                 terms_hash=form.cleaned_data["terms_hash"],
                 now=timezone.now(),
                 origin=origin(request),
+                declaration=form.declaration,
             )
             return redirect("order" if isinstance(renewed, Order) else "grant", renewed.pk)
         except DomainError as error:
             add_error(form, error)
     return _page(request, row, renewal=form)
+
+
+def _state(request: HttpRequest, row: Grant) -> HttpResponse:
+    form = StatementForm(request.POST, terms=row.terms.value, auto_id="state_%s")
+    if form.is_valid():
+        try:
+            licensing.state(
+                user=request.user,
+                grant=row,
+                declaration=form.declaration,
+                now=timezone.now(),
+                origin=origin(request),
+            )
+            messages.success(request, "Recorded, with a receipt.")
+            return redirect("grant", row.pk)
+        except DomainError as error:
+            add_error(form, error)
+    return _page(request, row, statement=form)
 
 
 def _revoke(request: HttpRequest, row: Grant) -> HttpResponse:
@@ -219,7 +242,8 @@ def receipt(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     """The receipt as a page to read."""
     acceptance = _acceptance(request, pk)
     signed = consent.receipt(acceptance)
-    context = {"acceptance": acceptance, "grant_id": pk, "signature": signed["signature"]}
+    facts = declarations.in_words(acceptance.declaration, acceptance.terms.value)
+    context = {"acceptance": acceptance, "grant_id": pk, "signature": signed["signature"], "facts": facts}
     return render(request, "models_catalog/receipt.html", context)
 
 
@@ -235,7 +259,8 @@ def receipt_json(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
 def transfer(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     """A license that is offered: its terms, and the two answers to it."""
     offer = get_object_or_404(selectors.transfers_shown(request.user), pk=pk)
-    form = AcceptForm(request.POST or None, initial={"terms_hash": offer.grant.terms.terms_hash})
+    terms = offer.grant.terms
+    form = AcceptForm(request.POST or None, initial={"terms_hash": terms.terms_hash}, terms=terms.value)
     if request.method == "POST" and "decline" in request.POST:
         grants.withdraw_transfer(transfer=offer, actor=request.user, now=timezone.now())
         return redirect("licenses")
@@ -247,6 +272,7 @@ def transfer(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
                 terms_hash=form.cleaned_data["terms_hash"],
                 now=timezone.now(),
                 origin=origin(request),
+                declaration=form.declaration,
             )
             return redirect("grant", taken.pk)
         except DomainError as error:

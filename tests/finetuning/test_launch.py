@@ -11,6 +11,7 @@ import scenarios
 from django.conf import settings
 from django.test import Client
 from django.utils import timezone
+from form_values import values_of
 from worlds import dataset_of
 
 from finetuning.engine.spec import PRESETS, STRATEGIES, Framework, Hyper, Strategy, Task, defaults_for
@@ -157,21 +158,6 @@ def test_the_api_takes_a_preset_and_names_the_field_of_a_bad_one(client: Client)
 
 
 # The form
-
-
-def values_of(page: str) -> dict[str, str]:
-    """What a browser without scripts would send of the page's form."""
-    values = {}
-    for tag in re.findall(r"<input[^>]*>", page):
-        field = dict(re.findall(r'(\w+)="([^"]*)"', tag))
-        if field.get("type") in {"radio", "checkbox"} and "checked" not in tag:
-            continue
-        if "name" in field:
-            values[field["name"]] = field.get("value", "on")
-    for name, options in re.findall(r'<select name="(\w+)".*?>(.*?)</select>', page, re.DOTALL):
-        chosen = re.findall(r'<option value="([^"]*)"( selected)?', options)
-        values[name] = next((value for value, selected in chosen if selected), chosen[0][0])
-    return values
 
 
 @pytest.mark.parametrize("task", ["object-detection", "text-classification"])

@@ -12,6 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
+from finetuning.models import ComputeQuota
 from marketplace.accounts.services import people
 from models_catalog.models import Grant, Listing
 from models_catalog.services import moderation, questions, reviews
@@ -40,7 +41,13 @@ def test_the_admin_is_closed_to_those_who_are_no_staff(client: Client) -> None:
     assert client.get("/admin/", follow=True).status_code == 403
 
 
-MODELS = [model for label in ("models_catalog", "finetuning") for model in apps.get_app_config(label).get_models()]
+# Quotas alone are set in the admin (tests/finetuning/test_compute.py).
+MODELS = [
+    model
+    for label in ("models_catalog", "finetuning")
+    for model in apps.get_app_config(label).get_models()
+    if model is not ComputeQuota
+]
 
 
 def staff() -> Client:
