@@ -23,7 +23,9 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--rate", type=float, default=3e-4)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args(arguments)
-    hyper = Hyper(epochs=options.epochs, learning_rate=options.rate, augmentation=Augmentation.LIGHT, patience=5)
+    hyper = Hyper(
+        epochs=options.epochs, learning_rate=options.rate, augmentation=Augmentation.LIGHT, patience=options.epochs
+    )
     floors = {Strategy.HEAD: HEAD_FLOOR, Strategy.FULL: TUNED_FLOOR}
     rows = []
     for strategy, floor in floors.items():

@@ -23,6 +23,7 @@ from finetuning.engine.spec import Framework, Preprocessing, Task, Verb
 # Where Debian's package dataset-fashion-mnist puts its files.
 FASHION_DIR = Path("/usr/share/datasets/fashion-mnist")
 _IDX_HEADER_BYTES = {"images": 16, "labels": 8}
+MAX_FILES = 100_000  # of one upload; the site allows fewer
 SIDE = 28
 
 
@@ -97,7 +98,8 @@ def packs(folder: Path, data: Images) -> tuple[Path, list[str]]:
     run_dir = folder / "inspect"
     (run_dir / "inputs").mkdir(parents=True)
     upload(run_dir / "inputs/upload", data)
-    spec.write(spec.InspectSpec(salt="benchmark"), run_dir)
+    limits = spec.ArchiveLimits(max_files=MAX_FILES)
+    spec.write(spec.InspectSpec(salt="benchmark", limits=limits), run_dir)
     report: dict[str, Any] = engine(Verb.INSPECT, run_dir).result["report"]
     return run_dir / "outputs", list(report["labels"])
 

@@ -14,7 +14,7 @@ from benchmarks import peers, runs, snippets
 from benchmarks.processes import peer
 from benchmarks.reporting import Row, compare
 from finetuning.engine import spec
-from finetuning.engine.spec import Strategy, Task, defaults_for
+from finetuning.engine.spec import Strategy, Task
 
 
 def main(arguments: list[str]) -> None:
@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> None:
             release=snippets.minilm(),
             packs=packs,
             labels=labels,
-            hyper=spec.hyper_from(defaults_for(Task.TEXT_CLASSIFICATION, Strategy.HEAD)),
+            hyper=spec.hyper_from({}, task=Task.TEXT_CLASSIFICATION, strategy=Strategy.HEAD),
             weights=runs.minilm,
         )
         theirs = peer("benchmarks.trainer_fit", str(snippets.minilm()), str(packs), str(options.epochs))

@@ -1,12 +1,14 @@
 """Content-addressed blobs: a file is stored once under its SHA-256 and never changes.
 
-A blob appears under its name only when it is whole: temporary name, fsync, rename, fsync of the directory.
+A blob appears under its name only when it is whole: temporary name, fsync, rename, fsync of the directories.
+Storing the same bytes again makes the blob young again, so that `remove_if_old` cannot take what was just stored.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import io
 import os
@@ -15,6 +17,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -24,6 +27,7 @@ from marketplace.errors import Broken, Invalid, StorageFull, TooLarge, Unavailab
 
 CHUNK_BYTES = 1024 * 1024
 INCOMING = "incoming-"  # prefix of a blob that is not whole yet
+_LOCK = ".lock"  # shared by those who store, held alone by whoever removes
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -112,14 +116,66 @@ def _read(stream: Readable) -> bytes:
 
 
 def _publish(partial: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
     partial.chmod(0o440)
-    partial.replace(target)
-    directory = os.open(target.parent, os.O_RDONLY)
+    with _locked(fcntl.LOCK_SH):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial.replace(target)
+    # The folders above may be new: a name is only as durable as the way to it.
+    for folder in (target.parent, target.parent.parent, target.parent.parent.parent):
+        _sync(folder)
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(directory)
+        os.fsync(descriptor)
     finally:
-        os.close(directory)
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _locked(kind: int) -> Iterator[None]:
+    """Holds the store's lock; each opening of the file is a holder of its own, so that threads count too."""
+    with (Path(settings.STORAGE_DIR) / _LOCK).open("ab") as file:
+        fcntl.flock(file, kind)
+        yield
+
+
+def stored() -> Iterator[str]:
+    """Yields the name of each blob on the disk."""
+    for path in sorted(Path(settings.STORAGE_DIR).glob("[0-9a-f][0-9a-f]/[0-9a-f][0-9a-f]/*")):
+        if _SHA256.fullmatch(path.name):
+            yield path.name
+
+
+def is_old(sha256: str, *, before: datetime) -> bool:
+    """Whether the blob was last stored before that time; False where it is gone."""
+    try:
+        return path_of(sha256).stat().st_mtime < before.timestamp()
+    except FileNotFoundError:
+        return False
+
+
+def remove_if_old(sha256: str, *, before: datetime) -> int | None:
+    """Removes a blob that was last stored before that time and returns its size; None where it stays.
+
+    Under the lock nobody stores: who stored the same bytes a moment ago made it young, who does so a moment later
+    writes it anew."""
+    with _locked(fcntl.LOCK_EX):
+        if not is_old(sha256, before=before):
+            return None
+        path = path_of(sha256)
+        size = path.stat().st_size
+        path.unlink()
+        return size
+
+
+def is_whole(sha256: str) -> bool:
+    """Reads the blob and says whether it still has the bytes that gave it its name."""
+    digest = hashlib.sha256()
+    for chunk in chunks(sha256):
+        digest.update(chunk)
+    return digest.hexdigest() == sha256
 
 
 def open_blob(sha256: str) -> BinaryIO:

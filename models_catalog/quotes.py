@@ -32,6 +32,7 @@ class Quote:
     license: Decision
     price: Decision
     royalties: list[Claim]  # of what the licensee makes from it and sells
+    also_needed: list[str]  # parents of which the licensee needs a license too, and has none
     declare: list[str]  # what the licensee is asked to state: fields of a declaration
     split: Split | None  # of the vendor's billing role and the staff alone
     tax_minor: int = 0
@@ -57,6 +58,7 @@ def quote(user: User | AnonymousUser, release: Release, *, now: datetime, holder
         license=policies.may_license(user, release, now=now, holder=holder),
         price=policies.may_price(release),
         royalties=selectors.royalties_of_derivatives(release, user),
+        also_needed=policies.licenses_needed_too(user, release, now=now, holder=holder),
         declare=asked(terms),
         split=policies.split_of(release) if sees_split else None,
     )

@@ -19,7 +19,8 @@ from models_catalog import territories, uses
 from models_catalog.plain_words import DATA_WORDS, WORDS, money
 from models_catalog.terms import Answer, Approval, Attribution, Billing, DerivativeTerms, DownstreamGrant, Right, Terms
 
-COPY, ADAPTER = "copy", "adapter"  # relations that matter here; any other makes a derivative
+# Relations that matter here; any but a copy makes a derivative.
+COPY, ADAPTER, DISTILLED = "copy", "adapter", "distilled"
 # Licenses under which a derivative of a share-alike license may be shared besides its own.
 COMPATIBLE: dict[str, frozenset[str]] = {"cc-by-sa-4.0": frozenset({"gpl-3.0"})}
 SHARE_ALIKE = frozenset({DerivativeTerms.SAME, DerivativeTerms.SAME_OR_COMPATIBLE})
@@ -128,12 +129,13 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Ancestor:
-    """`generations` is the shortest way up to it; `derived` and `copied` say what lies on a way."""
+    """`generations` is the shortest way up to it; `derived`, `copied` and `distilled` say what lies on a way."""
 
     node: Node
     generations: int
     derived: bool
     copied: bool
+    distilled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,13 +167,18 @@ def license_of(terms: Terms) -> str:
     return terms.license_id if terms.license_id != "other" else f"other:{terms.text_sha256}"
 
 
-def passed_on(terms: Terms, *, derived: bool = True, copied: bool = False) -> dict[Right, Answer]:
-    """Returns the rights that a derivative (or a copy, which is the very same weights) gets at most."""
+def passed_on(
+    terms: Terms, *, derived: bool = True, copied: bool = False, distilled: bool = False
+) -> dict[Right, Answer]:
+    """Returns the rights that a derivative (or a copy, which is the very same weights) gets at most. What learned from
+    a model's outputs is a derivative of it that must be allowed as such too."""
     caps = [Answer.ALLOW]
     if derived:
         caps.append(terms.answer(Right.SHARE_DERIVATIVES))
     if copied:
         caps.append(terms.answer(Right.REDISTRIBUTE))
+    if distilled:
+        caps.append(terms.answer(Right.TRAIN_OTHER_MODELS))
     cap = _least(caps)
     rights = {right: _least((terms.answer(right), cap)) for right in Right}
     return {**rights, Right.REDISTRIBUTE: cap} if derived else rights
@@ -187,22 +194,27 @@ _RANK = {answer: answer.rank for answer in Answer}
 def ancestors_of(lineage: Lineage, key: str) -> list[Ancestor]:
     """Returns each ancestor once for each sort of way that leads to it, nearest first. Ways that meet again, and
     cycles, end where they were before."""
-    found: dict[tuple[str, bool, bool], int] = {}
-    frontier = {(key, False, False)}
+    found: dict[tuple[str, bool, bool, bool], int] = {}
+    frontier = {(key, False, False, False)}
     generations = 0
     while frontier:
         generations += 1
         reached = set()
-        for child, derived, copied in frontier:
+        for child, derived, copied, distilled in frontier:
             for edge in lineage.edges.get(child, ()):
                 is_copy = edge.relation == COPY
-                state = (edge.parent, derived or not is_copy, copied or is_copy)
+                is_distilled = distilled or edge.relation == DISTILLED
+                state = (edge.parent, derived or not is_copy, copied or is_copy, is_distilled)
                 if state not in found and edge.parent != key:
                     found[state] = generations
                     reached.add(state)
         frontier = reached
-    rows = [Ancestor(lineage.nodes[name], depth, derived, copied) for (name, derived, copied), depth in found.items()]
-    return sorted(rows, key=lambda row: (row.generations, row.node.name, row.node.key, row.derived, row.copied))
+    rows = [Ancestor(lineage.nodes[name], depth, *ways) for (name, *ways), depth in found.items()]
+    return sorted(rows, key=_place)
+
+
+def _place(row: Ancestor) -> tuple[int, str, str, bool, bool, bool]:
+    return row.generations, row.node.name, row.node.key, row.derived, row.copied, row.distilled
 
 
 def effective(lineage: Lineage, key: str) -> Effective:
@@ -258,15 +270,16 @@ class _Fold:
 
     def _take_rights(self, ancestor: Ancestor) -> None:
         terms = ancestor.node.terms
-        profile = (ancestor.derived, ancestor.copied, *map(terms.rights.get, _RIGHTS))
+        ways = {"derived": ancestor.derived, "copied": ancestor.copied, "distilled": ancestor.distilled}
+        profile = (*ways.values(), *map(terms.rights.get, _RIGHTS))
         if profile in self._profiles:
             return  # a nearer ancestor had the same rights
         self._profiles.add(profile)
-        for asked, applies in ((Right.SHARE_DERIVATIVES, ancestor.derived), (Right.REDISTRIBUTE, ancestor.copied)):
+        for way, asked in _ASKED_FOR.items():
             answer = terms.answer(asked)
-            if applies and answer is not Answer.ALLOW and (not self.barrier or answer.rank < self.barrier[2].rank):
+            if ways[way] and answer is not Answer.ALLOW and (not self.barrier or answer.rank < self.barrier[2].rank):
                 self.barrier = (ancestor.node, asked, answer)
-        for right, answer in passed_on(terms, derived=ancestor.derived, copied=ancestor.copied).items():
+        for right, answer in passed_on(terms, **ways).items():
             if _RANK[answer] < _RANK[self.rights[right]]:
                 self.rights[right] = answer
                 self.origins[f"rights.{right.value}"] = ancestor.node
@@ -358,6 +371,12 @@ class _Fold:
 
 
 _RIGHTS = tuple(Right)
+# Which right lets what was made in this way be passed on.
+_ASKED_FOR = {
+    "derived": Right.SHARE_DERIVATIVES,
+    "copied": Right.REDISTRIBUTE,
+    "distilled": Right.TRAIN_OTHER_MODELS,
+}
 _STRICTNESS: dict[StrEnum, int] = {
     **{item: item.rank for item in Attribution},
     **{item: item.rank for item in DerivativeTerms},
@@ -454,7 +473,7 @@ def _two_licenses(node: Node, other: Node) -> Reason:
 
 
 def _does_not_fit(ancestor: Ancestor, limit: Terms) -> Reason | None:
-    own = passed_on(ancestor.node.terms, derived=ancestor.derived, copied=ancestor.copied)
+    own = passed_on(ancestor.node.terms, derived=ancestor.derived, copied=ancestor.copied, distilled=ancestor.distilled)
     node = ancestor.node
     narrowed = next((right for right in Right if own[right] is not limit.rights[right]), None)
     if narrowed is not None:

@@ -1,5 +1,5 @@
 """What lies on the disk for nobody: uploads that broke off, run directories whose work has ended, releases that
-nobody tries any more. Blobs themselves stay."""
+nobody tries any more. Blobs are garbage.py's."""
 
 from __future__ import annotations
 

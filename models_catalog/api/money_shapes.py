@@ -52,6 +52,9 @@ class QuoteOutput(serializers.Serializer[Any]):
     total_minor = serializers.IntegerField()
     currency = serializers.CharField()
     payments = serializers.ListField(child=serializers.CharField())
+    also_needed = serializers.ListField(
+        child=serializers.CharField(), help_text="Models of which a licensee needs a license too, and you have none"
+    )
     declare = serializers.ListField(
         child=serializers.CharField(), help_text="What the terms ask a licensee to state: fields of `declaration`"
     )

@@ -18,6 +18,7 @@ class Relation(models.TextChoices):
     ADAPTER = "adapter", "Adapter of"
     MERGE = "merge", "Merged from"
     QUANTIZED = "quantized", "Quantized from"
+    DISTILLED = "distilled", "Distilled from"
     COPY = "copy", "Same weights as"
     TRAINED_ON = "trained_on", "Trained on"
 

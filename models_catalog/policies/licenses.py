@@ -161,8 +161,19 @@ def may_declare_parent(user: Person, parent: Release, *, relation: str, now: dat
     """May the holder offer a release that was made from `parent`, or that is its very weights?"""
     if not parent.is_live:
         return deny("not_published", "Only a published release can be declared as a parent.")
-    right = Right.REDISTRIBUTE if relation == Relation.COPY else Right.SHARE_DERIVATIVES
-    return _may_work(user, parent, right, now=now, holder=holder)
+    for right in _NEEDED.get(Relation(relation), (Right.FINE_TUNE, Right.SHARE_DERIVATIVES)):
+        allowed = _may_work(user, parent, right, now=now, holder=holder, takes_seat=False)
+        if not allowed.allowed:
+            return allowed
+    return ALLOW
+
+
+# What was done elsewhere needs the same rights as what this site does: of a fine-tune, adapter or merge both of them.
+_NEEDED = {
+    Relation.COPY: (Right.REDISTRIBUTE,),
+    Relation.QUANTIZED: (Right.SHARE_DERIVATIVES,),
+    Relation.DISTILLED: (Right.TRAIN_OTHER_MODELS, Right.SHARE_DERIVATIVES),
+}
 
 
 def may_share_derivative(user: Person, release: Release, *, now: datetime, holder: Namespace | None = None) -> Decision:
@@ -172,11 +183,20 @@ def may_share_derivative(user: Person, release: Release, *, now: datetime, holde
     return _may_work(user, release, Right.SHARE_DERIVATIVES, now=now, holder=holder)
 
 
-def _may_work(user: Person, release: Release, right: Right, *, now: datetime, holder: Namespace | None) -> Decision:
+def _may_work(
+    user: Person,
+    release: Release,
+    right: Right,
+    *,
+    now: datetime,
+    holder: Namespace | None,
+    takes_seat: bool = True,
+) -> Decision:
     if holder is not None and not Namespace.objects.of(user).filter(pk=holder.pk).exists():
         return deny("not_a_member", f"Only members of {holder} work with what it holds.")
     whom = f" for {holder}" if holder is not None and holder.organization_id else ""
-    return _is_licensed(user, release, right, holders=_holders(user, holder), now=now, whom=whom)
+    holders = _holders(user, holder)
+    return _is_licensed(user, release, right, holders=holders, now=now, whom=whom, takes_seat=takes_seat)
 
 
 # What reaches others for good; a trial is for finding out, and ends.
@@ -184,7 +204,14 @@ _PASSED_ON = frozenset({Right.REDISTRIBUTE, Right.SUBLICENSE, Right.SHARE_DERIVA
 
 
 def _is_licensed(
-    user: Person, release: Release, right: Right, *, holders: NamespaceQuerySet, now: datetime, whom: str = ""
+    user: Person,
+    release: Release,
+    right: Right,
+    *,
+    holders: NamespaceQuerySet,
+    now: datetime,
+    whom: str = "",
+    takes_seat: bool = True,
 ) -> Decision:
     """Does one of the holders own the listing, or hold a grant that covers the release, gives the right and has a
     seat for the user?"""
@@ -202,7 +229,7 @@ def _is_licensed(
         return deny("trial_only", f"A trial does not reach this: {words}. Order the license first.")
     if Answer.ALLOW in answers:
         lets = _lets_its_licensees(release, right, user=user, holders=holders, now=now)
-        if lets.allowed and right in NEEDS_SEAT and user.is_authenticated:
+        if lets.allowed and takes_seat and right in NEEDS_SEAT and user.is_authenticated:
             seat = may_sit(user, covering, now=now)
             return lets if seat.allowed else seat
         return lets
@@ -228,15 +255,27 @@ def _lets_its_licensees(
     too: of what an adapter adapts, and of what says so itself."""
     bound = ancestry.bounds_of(release, user=user)
     decision = decide(judge_use(Node(ancestry.CHILD, str(release), release.terms.value), bound, right))
-    if not decision.allowed or not bound.own_grants:
+    if not decision.allowed:
         return decision
-    needed = {number: node for node in bound.own_grants if (number := ancestry.release_of(node))}
-    held = Grant.objects.active(now).covering().filter(licensee__in=holders)
-    missing = Release.objects.filter(pk__in=needed).exclude(listing__namespace__in=holders).exclude(Exists(held))
-    names = [needed[pk].name for pk in missing.values_list("pk", flat=True)]
+    names = _missing_parents(bound, holders, now=now)
     if not names:
         return ALLOW
     return deny("parent_license_needed", f"Whoever uses {release} needs a license of {', '.join(names)} too.")
+
+
+def licenses_needed_too(user: Person, release: Release, *, now: datetime, holder: Namespace | None = None) -> list[str]:
+    """Returns of which parents a licensee of the release needs a license as well, and the holder, by default the user,
+    has none: to be known before anything is paid."""
+    return _missing_parents(ancestry.bounds_of(release, user=user), _holders(user, holder), now=now)
+
+
+def _missing_parents(bound: Effective, holders: NamespaceQuerySet, *, now: datetime) -> list[str]:
+    needed = {number: node for node in bound.own_grants if (number := ancestry.release_of(node))}
+    if not needed:
+        return []
+    held = Grant.objects.active(now).covering().filter(licensee__in=holders)
+    missing = Release.objects.filter(pk__in=needed).exclude(listing__namespace__in=holders).exclude(Exists(held))
+    return [needed[pk].name for pk in missing.values_list("pk", flat=True)]
 
 
 def _through(organization: Namespace) -> Decision:

@@ -17,6 +17,7 @@ from marketplace.accounts.services import audit
 from marketplace.decisions import require
 from marketplace.errors import Conflict
 from models_catalog import policies
+from models_catalog.declarations import from_json
 from models_catalog.models import Artifact, Grant, LicenseKey, Release, Seat
 from models_catalog.models.licensing import GrantState
 from models_catalog.terms import Answer, Right
@@ -43,7 +44,7 @@ class Code(StrEnum):
 DETAILS = {
     Code.VALID: "is valid",
     Code.NOT_FOUND: "does not exist",
-    Code.SUSPENDED: "is suspended: the key was replaced or revoked, or its license was",
+    Code.SUSPENDED: "is suspended: the key or its license was ended, or its licensee is outside a limit of the terms",
     Code.EXPIRED: "is expired",
     Code.PRODUCT_SCOPE_MISMATCH: "is of another product",
     Code.VERSION_SCOPE_MISMATCH: "does not cover this version",
@@ -115,7 +116,14 @@ def validate(*, text: str, scope: Scope, now: datetime) -> Validation:
     key = rows.filter(digest=credentials.keyed_hash(text, purpose=_PURPOSE)).first()
     if key is None:
         return Validation(Code.NOT_FOUND, None)
-    checks: tuple[Callable[[LicenseKey, Scope, datetime], Code], ...] = (_standing, _product, _files, _rights, _seat)
+    checks: tuple[Callable[[LicenseKey, Scope, datetime], Code], ...] = (
+        _standing,
+        _declared,
+        _product,
+        _files,
+        _rights,
+        _seat,
+    )
     code = next((found for check in checks if (found := check(key, scope, now)) is not Code.VALID), Code.VALID)
     _touch(key, now=now)
     return Validation(code, key)
@@ -129,6 +137,14 @@ def _standing(key: LicenseKey, _scope: Scope, now: datetime) -> Code:
         return Code.EXPIRED
     open_ = state in (GrantState.ACTIVE, GrantState.TRIAL, GrantState.EXPIRING)
     return Code.VALID if open_ else Code.SUSPENDED
+
+
+def _declared(key: LicenseKey, _scope: Scope, _now: datetime) -> Code:
+    """A licensee who states that they are outside a cap of the terms may not use what the key is for."""
+    grant = key.grant
+    declaration = from_json(grant.declaration)
+    fits = policies.may_use_as_declared(str(grant.listing), grant.terms.value, declaration).allowed
+    return Code.VALID if fits else Code.SUSPENDED
 
 
 def _product(key: LicenseKey, scope: Scope, _now: datetime) -> Code:

@@ -65,8 +65,7 @@ def declare(*, user: User, release: Release, parent: Release, relation: str, now
 
     Raises Denied (`release_frozen`, `derivative_frozen`, `not_published`, `no_license`, `use_not_granted`,
     `terms_too_wide`, `price_below_floor`, ...), Conflict (`release_frozen`) where the draft was submitted
-    meanwhile, Invalid
-    (`lineage_cycle`)."""
+    meanwhile, Invalid (`lineage_cycle`, `not_a_copy`)."""
     holder = release.listing.namespace
     require(policies.may_edit_release(user, release))
     require(policies.may_declare_parent(user, parent, relation=relation, now=now, holder=holder))
@@ -75,6 +74,7 @@ def declare(*, user: User, release: Release, parent: Release, relation: str, now
         if row.status not in EDITABLE:
             raise Conflict("release_frozen", "This release was submitted meanwhile. Create a new version.")
         _require_no_cycle(release, parent)
+        _require_copy(release, parent, relation)
         grant = selectors.covering_grant(holder, parent, now=now)
         link = ancestry.Link(
             relation=relation, terms_id=parent.terms_id, parent_id=parent.pk, grant_id=grant.pk if grant else None
@@ -100,6 +100,38 @@ def _require_no_cycle(child: Release, parent: Release) -> None:
     if child.pk == parent.pk or child.pk in LineageEdge.objects.ancestors_of(parent.pk):
         text = f"{parent} comes from this release itself. Declare what it was really made from."
         raise Invalid("lineage_cycle", text, field="listing")
+
+
+def _require_copy(release: Release, parent: Release, relation: str) -> None:
+    """Passing on the very same weights asks for another right than passing on a derivative."""
+    sha256 = _weights_of([release.pk, parent.pk])
+    if relation == Relation.COPY and sha256.get(release.pk, "") != sha256.get(parent.pk, "") and len(sha256) > 1:
+        text = f"These are other weights than {parent}'s. Say what was done: a fine-tune, a merge, a quantization, ..."
+        raise Invalid("not_a_copy", text, field="relation")
+
+
+def _weights_of(releases: Iterable[int]) -> dict[int, str]:
+    files = Artifact.objects.filter(release__in=list(releases), path__in=(WEIGHTS_FILE, KERAS_FILE))
+    return dict(files.values_list("release_id", "sha256"))
+
+
+def _correct_copies(user: User, release: Release, sha256: str) -> None:
+    """A draft's weights may have changed since its parents were declared, or since the version whose parents it took
+    over. What is no copy any more is a derivative, unless the weights are those of another release that it copies."""
+    edges = list(release.parent_edges.filter(relation=Relation.COPY).select_related("parent__listing__namespace"))
+    theirs = _weights_of(edge.parent_id for edge in edges if edge.parent_id)
+    is_copy = any(theirs.get(edge.parent_id or 0) == sha256 for edge in edges)
+    for edge in edges:
+        if theirs.get(edge.parent_id or 0, sha256) == sha256:
+            continue  # the same, or the parent's weights are not on this server
+        again = release.parent_edges.filter(parent=edge.parent_id, relation=Relation.FINETUNE)
+        if is_copy or again.exists():
+            edge.delete()
+        else:
+            LineageEdge.objects.filter(pk=edge.pk).update(relation=Relation.FINETUNE)
+        details = {"parent": str(edge.parent), "relation": "" if is_copy else Relation.FINETUNE.value}
+        namespace = release.listing.namespace
+        audit.record("lineage.correct", actor=user, namespace=namespace, subject=release, details=details)
 
 
 def record_weights(*, sha256: str, parent: Release) -> None:
@@ -136,6 +168,7 @@ def require_declared(*, user: User, release: Release) -> None:
     if release.is_measured:
         return
     sha256 = release.artifacts.values_list("sha256", flat=True).get(path=weights_file(release.listing.framework))
+    _correct_copies(user, release, sha256)
     edges = set(release.parent_edges.filter(parent__isnull=False).values_list("parent_id", "relation"))
     copied = {parent for parent, relation in edges if relation == Relation.COPY}
     told = {parent for parent, _ in edges} | _parents(Release.objects.filter(pk__in=copied))

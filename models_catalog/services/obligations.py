@@ -189,6 +189,7 @@ _RELATIONS = {
     Relation.ADAPTER: "An adapter of",
     Relation.MERGE: "Merged from",
     Relation.QUANTIZED: "Quantized from",
+    Relation.DISTILLED: "Distilled from",
     Relation.COPY: "The same weights as",
 }
 

@@ -99,6 +99,25 @@ def test_last_with_cached_activations_leaves_the_frozen_stages_byte_equal(tmp_pa
     assert "blocks.3.0.conv_pw.weight" in changed
 
 
+@pytest.mark.parametrize("starts_from_probe", [True, False])
+def test_what_starts_from_the_probe_keeps_the_statistics_that_the_probe_was_fitted_on(
+    tmp_path: Path, inputs: Path, *, starts_from_probe: bool
+) -> None:
+    spec = order(Strategy.FULL, learning_rate=1e-3, start_from_probe=starts_from_probe)
+    loaded = tuned(inputs)
+    before = copy.deepcopy(loaded.module.state_dict())
+    (tmp_path / "inputs").symlink_to(inputs)
+    data = classification.read(spec, tmp_path, loaded)
+
+    with EventWriter(tmp_path / "events.jsonl") as events:
+        for _ in classification.begin(spec, loaded, data, tmp_path, device=CPU, events=events).epochs():
+            pass
+
+    changed = moved(before, loaded.module.state_dict())
+    assert "blocks.3.0.conv_pw.weight" in changed
+    assert any("running" in name for name in changed) is not starts_from_probe
+
+
 def test_last_without_a_cache_leaves_the_frozen_stages_and_their_statistics_byte_equal(
     tmp_path: Path, inputs: Path
 ) -> None:

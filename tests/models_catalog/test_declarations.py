@@ -19,7 +19,7 @@ from models_catalog import policies
 from models_catalog.declarations import NOTHING, Declaration
 from models_catalog.models import Acceptance, Grant, Order, Release
 from models_catalog.presets import COMMERCIAL_TEMPLATE, PRESETS
-from models_catalog.services import consent, grants, licensing, orders
+from models_catalog.services import consent, grants, keys, licensing, orders
 from models_catalog.terms import Terms
 
 pytestmark = pytest.mark.django_db
@@ -152,8 +152,11 @@ def test_every_use_is_judged_by_what_was_stated_last() -> None:
         policies.may_share_derivative(buyer, release, now=now),
     ):
         assert (decision.code, decision.reasons[0]["clause"]) == ("use_not_granted", "max_monthly_users")
+    _, text = keys.rotate(grant=grant, actor=buyer, now=now)
+    assert keys.validate(text=text, scope=keys.Scope(), now=now).code == "SUSPENDED"
     licensing.state(user=buyer, grant=grant, declaration=FITS, now=now)
     assert policies.may_download(buyer, release, now=now).allowed
+    assert keys.validate(text=text, scope=keys.Scope(), now=now).valid
     purposes = list(Acceptance.objects.order_by("accepted_at").values_list("purpose", flat=True))
     assert purposes == ["license", "statement", "statement"]
 

@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from marketplace.accounts.models import User
 from marketplace.errors import Denied
-from models_catalog import ancestry, policies
+from models_catalog import ancestry, policies, quotes
 from models_catalog.models import LineageEdge, Release
 from models_catalog.models.lineage import Relation
 from models_catalog.presets import APPROVAL_TEMPLATE, COMMERCIAL_TEMPLATE, PRESETS
@@ -322,6 +322,7 @@ def test_a_licensee_of_a_derivative_needs_a_license_of_the_parent_where_it_says_
     relation = Relation.ADAPTER if asked_by == "adapter" else Relation.FINETUNE
     child = made_of(base, terms=derive(base.terms.value), relation=relation)
     buyer, now = scenarios.person("bo"), timezone.now()
+    assert quotes.quote(buyer, child, now=now).also_needed == ["vera/net@1.0"]  # before anything is paid
     scenarios.licensed(buyer, child)
 
     for may in (policies.may_download, policies.may_predict, policies.may_fine_tune):
@@ -331,6 +332,7 @@ def test_a_licensee_of_a_derivative_needs_a_license_of_the_parent_where_it_says_
     scenarios.licensed(buyer, base)
     assert policies.may_download(buyer, child, now=now).allowed
     assert policies.may_fine_tune(buyer, child, now=now).allowed
+    assert quotes.quote(buyer, child, now=now).also_needed == []
 
 
 def test_no_new_licenses_are_given_once_the_vendor_s_own_of_a_parent_has_ended() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -258,7 +259,7 @@ def begin(
             text = "This architecture has no layers that low-rank updates fit. Tune its last stages instead."
             raise UserFault("strategy_unsupported", text)
     plan = strategies.plan(module, stages, spec.strategy, hyper, fresh_head=fresh_head)
-    trainee: Classifier = Classifier(module, data, hyper, device)
+    trainee: Classifier = Classifier(module, data, hyper, device, keeps_statistics=not fresh_head)
     if plan.boundary:
         trainee = _cut_off(trainee, stages, plan.boundary, run_dir, events, shelf) or trainee
     checkpoints = checkpoints_of(spec, run_dir)
@@ -274,12 +275,15 @@ def begin(
 
 
 class Classifier:
-    """What the loop trains: images through the whole network."""
+    """What the loop trains: images through the whole network. `keeps_statistics`: the head was fitted on features
+    normalized by the network's own statistics, and would read others in those of a batch: on data that is unlike the
+    pretraining's every epoch then diverges (`python -m benchmarks floor_digits --only full`)."""
 
-    norm_min_batch = NORM_MIN_BATCH
-
-    def __init__(self, module: nn.Module, data: Data, hyper: Hyper, device: torch.device) -> None:
+    def __init__(
+        self, module: nn.Module, data: Data, hyper: Hyper, device: torch.device, *, keeps_statistics: bool = False
+    ) -> None:
         self.module, self.data, self.hyper, self.device = module, data, hyper, device
+        self.norm_min_batch = sys.maxsize if keeps_statistics else NORM_MIN_BATCH
         self.items = len(data.train)
         full, rest = divmod(self.items, hyper.batch_size)
         self.steps = full + (rest > 1 or not full)  # batch statistics of one image are no statistics
@@ -338,6 +342,7 @@ class CachedClassifier(Classifier):
 
     def __init__(self, whole: Classifier, suffix: nn.Module, frozen: activations.Frozen) -> None:
         super().__init__(suffix, whole.data, whole.hyper, whole.device)
+        self.norm_min_batch = whole.norm_min_batch
         self._frozen = frozen
 
     def batches(self, epoch: int, *, start: int) -> Iterator[tuple[Tensor, Tensor] | None]:
