@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks import floors_report, sources
-from finetuning.engine.spec import Hyper, Strategy
+from finetuning.engine.spec import Features, Hyper, Strategy
 
 FLOOR = 0.905
 
@@ -19,7 +19,8 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="benchmarks floor_fashion", description=__doc__)
     parser.add_argument("--train", type=int, default=4000, help="training and validation images")
     parser.add_argument("--test", type=int, default=2000, help="test images")
-    parser.add_argument("--size", type=int, default=224, help="pixels of the network's input")
+    parser.add_argument("--size", type=int, default=96, help="pixels of the network's input")
+    parser.add_argument("--features", choices=[kind.value for kind in Features], default="grid", help="what it reads")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="floor-fashion-") as name:
@@ -27,7 +28,7 @@ def main(arguments: list[str]) -> None:
             Path(name),
             sources.fashion(options.train, options.test),
             strategy=Strategy.HEAD,
-            hyper=Hyper(),
+            hyper=Hyper(features=Features(options.features)),
             size=options.size,
             floor=FLOOR,
             threads=options.threads,

@@ -31,6 +31,7 @@ _KINDS = {
     "app:device_missing": _Kind(1, "The operator must repair the device or choose another. It costs you nothing."),
     "app:keras_missing": _Kind(1, "The operator must install the extra `keras`. Choose a model of another library."),
     "app:labels_differ": _Kind(1, "The model and the dataset do not belong together: launch a new run."),
+    "app:not_confined": _Kind(1, "The operator must set up the sandbox, or allow less (docs/operations.md)."),
     "app:no_progress": _Kind(1, "Tell the operator that the server keeps stopping, then launch it again."),
     # A fault of our own: once more, for what was an accident of the machine.
     UNKNOWN: _Kind(2, "This is a fault of ours and costs you nothing. Tell the operator the run's number."),

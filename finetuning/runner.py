@@ -7,12 +7,14 @@ parent's death; whatever happens here, the group is dead when `run_engine` retur
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import math
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -21,13 +23,16 @@ from pathlib import Path
 from typing import Any
 
 from finetuning.engine.events import Event, EventTail, Kind
-from finetuning.engine.spec import EVENTS_FILE, RESULT_FILE, Verb
+from finetuning.engine.spec import EVENTS_FILE, INPUTS_DIR, RESULT_FILE, Verb
 from finetuning.failures import read_code
 
 POLL_SECONDS = 0.2
 GRACE_SECONDS = 7.5  # from SIGTERM to SIGKILL, as CI services give
 PAUSE_SECONDS = 60.0  # from the wish for a pause to SIGTERM: a step and a checkpoint of the largest weights
 EXIT_BUSY = 75
+CONFINEMENT_VARIABLE = "ENGINE_CONFINEMENT"
+_SPARE_SECONDS = 60  # of the processor, for the minutes in which a deadline is noticed
+_PROBE_SECONDS = 60
 PAUSE_SIGNAL = signal.SIGUSR1
 LOG_FILE = "engine.log"  # what the engine prints, for the operator
 _ROOT = Path(__file__).resolve().parent.parent
@@ -48,6 +53,16 @@ class Ending(StrEnum):
     PAUSED = "paused"
     LOST = "lost"
     BUSY = "busy"  # another engine works in this directory
+
+
+@dataclass(frozen=True, slots=True)
+class Sandbox:
+    """How an engine is confined; each part that the kernel refuses is done without, unless it is `required`. Memory
+    is what the machine has and 0 else; `file_bytes` is of one file."""
+
+    required: bool = False
+    memory_bytes: int = 0
+    file_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +103,7 @@ def run_engine(
     deadline_seconds: float,
     threads: int = 0,
     stall_seconds: float = math.inf,
+    sandbox: Sandbox = Sandbox(),
     program: Sequence[str] = ENGINE,
 ) -> Outcome:
     """Runs one verb to its end. `on_events` gets new events as they come, `heartbeat` is asked several times
@@ -99,7 +115,7 @@ def run_engine(
     child = subprocess.Popen(
         [*program, verb.value, str(run_dir)],
         cwd=run_dir,
-        env=_environment(run_dir, threads),
+        env={**_environment(run_dir, threads), **_confinement(verb, sandbox, deadline_seconds)},
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=log,
@@ -132,6 +148,40 @@ def _environment(run_dir: Path, threads: int) -> dict[str, str]:
     if threads:
         environment["OMP_NUM_THREADS"] = str(threads)
     return environment
+
+
+def _confinement(verb: Verb, sandbox: Sandbox, deadline_seconds: float) -> dict[str, str]:
+    """The wish that finetuning/engine/confinement.py reads. The one verb that fetches keeps the network."""
+    cores = os.cpu_count() or 1
+    memory = sandbox.memory_bytes or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    seconds = math.ceil(cores * deadline_seconds) + _SPARE_SECONDS
+    return {
+        CONFINEMENT_VARIABLE: json.dumps(
+            {
+                "network": verb is Verb.CONVERT,
+                "required": sandbox.required,
+                "memory_bytes": memory,
+                "file_bytes": sandbox.file_bytes,
+                "cpu_seconds": seconds,
+            }
+        )
+    }
+
+
+@functools.cache
+def unconfined() -> tuple[str, ...]:
+    """Returns which parts of the confinement this machine does not grant; asked once of a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        run_dir = Path(folder)
+        (run_dir / INPUTS_DIR).mkdir()
+        command = [*ENGINE, "confinement", folder]
+        try:
+            done = subprocess.run(
+                command, env=_environment(run_dir, 0), capture_output=True, timeout=_PROBE_SECONDS, check=True
+            )
+            return tuple(json.loads(done.stdout)["missing"])
+        except (OSError, subprocess.SubprocessError, ValueError):
+            return ("everything",)  # not even the question could be asked
 
 
 def _watch(

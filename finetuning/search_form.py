@@ -15,7 +15,10 @@ NONE = "none"
 _MODES = {
     NONE: ("No, train once", "With the settings above."),
     SearchMode.SEARCH.value: ("Search", "Trials of the chosen strategy, each learning from the ones before it."),
-    SearchMode.RACE.value: ("Race", "Several strategies start; after a while the best third goes on, twice."),
+    SearchMode.RACE.value: (
+        "Race",
+        "Several strategies start, whatever is chosen above; the best third goes on, twice.",
+    ),
 }
 _RACERS = (Strategy.HEAD, Strategy.LAST, Strategy.FULL)  # ticked at first
 

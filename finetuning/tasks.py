@@ -12,13 +12,14 @@ from django.conf import settings
 from django.db import close_old_connections
 from django.db.models import F
 from django.utils import timezone
+from structlog.contextvars import bound_contextvars
 
 from finetuning import compute
 from finetuning.engine import spec as engine
 from finetuning.engine.events import Event
 from finetuning.models import Attempt, Dataset, Run
 from finetuning.models.datasets import DatasetStatus
-from finetuning.runner import Ending, Outcome, run_engine
+from finetuning.runner import Ending, Outcome, Sandbox, run_engine
 from finetuning.services import datasets, leases, runs, searches, steering, verifications, workspaces
 from finetuning.services.journals import Journal
 from marketplace import signing, storage
@@ -49,6 +50,11 @@ def _run(
         deadline_seconds=seconds,
         threads=settings.ENGINE_THREADS,
         stall_seconds=settings.RUN_STALL_SECONDS,
+        sandbox=Sandbox(
+            required=settings.SANDBOX == "required",
+            memory_bytes=settings.ENGINE_MEMORY_BYTES,
+            file_bytes=settings.ENGINE_FILE_BYTES,
+        ),
     )
     close_old_connections()  # this thread has not asked for hours; its server may have been restarted meanwhile
     return outcome
@@ -139,6 +145,11 @@ def fine_tune(run_id: int) -> None:
     if claimed is None:
         return
     run, attempt = claimed
+    with bound_contextvars(run_id=str(run.uid), attempt=attempt.number):
+        _fine_tune(run, attempt)
+
+
+def _fine_tune(run: Run, attempt: Attempt) -> None:
     journal = Journal(run, attempt)
     with leases.kept(attempt, chore=journal.flush) as keeper:
         try:

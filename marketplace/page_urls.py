@@ -4,7 +4,7 @@ from django.templatetags.static import static
 from django.urls import path
 from django.views.generic import RedirectView
 
-from marketplace import pages
+from marketplace import health, metrics, pages
 
 
 class Favicon(RedirectView):
@@ -16,6 +16,8 @@ class Favicon(RedirectView):
 
 urlpatterns = [
     path("", pages.home, name="home"),
-    path("healthz", pages.health, name="healthz"),
+    path("healthz", health.health, name="healthz"),
+    path("readyz", health.ready, name="readyz"),
+    path("metrics", metrics.metrics, name="metrics"),
     path("favicon.ico", Favicon.as_view()),
 ]

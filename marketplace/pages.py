@@ -1,22 +1,16 @@
-"""Pages that belong to no app: home, health, the API's documentation."""
+"""Pages that belong to no app: home, the API's documentation."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from typing import Any
 
 from csp.decorators import csp_update
-from django.conf import settings
-from django.db import connection
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
-from django.utils import timezone
 
 from finetuning import selectors as finetuning
-from finetuning.models import Run
-from finetuning.models.runs import OPEN, RunStatus
-from marketplace.supervision import canary
+from finetuning.models.runs import OPEN
 from models_catalog import selectors as catalog
 
 FEATURED = 6
@@ -32,25 +26,6 @@ def home(request: HttpRequest) -> HttpResponse:
         "latest": mine.exclude(status__in=OPEN)[:3],
     }
     return render(request, "home.html", context)
-
-
-def health(_request: HttpRequest) -> HttpResponse:
-    """Answers 200 while the database does; with the age of the oldest queued run, the free disk and for how long
-    each kind of slot has not heard its canary (null: never yet)."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT 1")
-    oldest = Run.objects.filter(status=RunStatus.QUEUED).order_by("created_at").first()
-    waiting = (timezone.now() - oldest.created_at).total_seconds() if oldest else 0
-    free = shutil.disk_usage(settings.DATA_DIR).free
-    heard = {slot: at and round((timezone.now() - at).total_seconds()) for slot, at in canary.heard_at().items()}
-    return JsonResponse(
-        {
-            "status": "ok",
-            "oldest_queued_run_seconds": round(waiting),
-            "disk_free_bytes": free,
-            "canary_seconds": heard,
-        }
-    )
 
 
 def swagger(view: Callable[..., Any]) -> Callable[..., Any]:

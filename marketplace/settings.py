@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import sys
 from pathlib import Path
 
 import environ
 from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 
+from marketplace.log_settings import logging_config
 from marketplace.queue_settings import q_cluster
 
 env = environ.Env()
@@ -104,6 +104,8 @@ INSTALLED_APPS = [
     "finetuning",
 ]
 MIDDLEWARE = [
+    "marketplace.request_ids.RequestIds",
+    "marketplace.metrics.TimedRequests",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
@@ -263,7 +265,7 @@ SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
 HTTPS = env.bool("HTTPS", default=PRODUCTION)
 # No SECURE_PROXY_SSL_HEADER: the web server itself believes TRUSTED_PROXY, and nobody else.
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = HTTPS
-SECURE_REDIRECT_EXEMPT = [r"^healthz$"]  # asked by this machine and by load balancers, without TLS
+SECURE_REDIRECT_EXEMPT = [r"^(healthz|readyz|metrics)$"]  # asked by this machine and by load balancers, without TLS
 if HTTPS:
     SECURE_HSTS_SECONDS = 31_536_000
     SECURE_HSTS_INCLUDE_SUBDOMAINS = True
@@ -328,13 +330,19 @@ COMPUTE_CURRENCY = env.str("COMPUTE_CURRENCY", default="EUR")
 if COMPUTE_PRICE_MINOR_PER_HOUR < 0:
     raise ImproperlyConfigured("COMPUTE_PRICE_MINOR_PER_HOUR must not be negative.")
 MAX_DATASETS = env.int("MAX_DATASETS", default=200)
+# Where the kernel cannot confine the engine: refuse to work, or do without and say so in /healthz.
+SANDBOX = env.str("SANDBOX", default="required" if PRODUCTION else "degraded")
+if SANDBOX not in {"required", "degraded"}:
+    raise ImproperlyConfigured("SANDBOX must be required or degraded.")
+ENGINE_MEMORY_BYTES = env.int("ENGINE_MEMORY_BYTES", default=0)
+ENGINE_FILE_BYTES = env.int("ENGINE_FILE_BYTES", default=64 * 2**30)
 ENGINE_THREADS = env.int("ENGINE_THREADS", default=0)
 
+# Who may read /metrics; without it only this machine, and in production nobody.
+METRICS_TOKEN = env.str("METRICS_TOKEN", default="")
+
 LOG_LEVEL = env.str("LOG_LEVEL", default="INFO")
-LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {"plain": {"format": "{asctime} {levelname} {name} {message}", "style": "{"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "stream": sys.stderr, "formatter": "plain"}},
-    "root": {"handlers": ["console"], "level": LOG_LEVEL},
-}
+LOG_FORMAT = env.str("LOG_FORMAT", default="plain")
+if LOG_FORMAT not in {"plain", "json"}:
+    raise ImproperlyConfigured("LOG_FORMAT must be plain or json.")
+LOGGING = logging_config(style=LOG_FORMAT, level=LOG_LEVEL)

@@ -16,6 +16,7 @@ api = [
     path("", include("finetuning.api.urls")),
 ]
 
+handler500 = "marketplace.health.server_error"
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", include("marketplace.page_urls")),
     path("", include("models_catalog.urls")),

@@ -202,14 +202,17 @@ def ancestors_of(lineage: Lineage, key: str) -> list[Ancestor]:
         reached = set()
         for child, derived, copied, distilled in frontier:
             for edge in lineage.edges.get(child, ()):
-                is_copy = edge.relation == COPY
-                is_distilled = distilled or edge.relation == DISTILLED
-                state = (edge.parent, derived or not is_copy, copied or is_copy, is_distilled)
+                is_copy, is_distilled = edge.relation == COPY, edge.relation == DISTILLED
+                state = (edge.parent, derived or not is_copy, copied or is_copy, distilled or is_distilled)
                 if state not in found and edge.parent != key:
                     found[state] = generations
                     reached.add(state)
         frontier = reached
-    rows = [Ancestor(lineage.nodes[name], depth, *ways) for (name, *ways), depth in found.items()]
+    nodes = lineage.nodes
+    rows = [
+        Ancestor(nodes[name], depth, derived, copied, distilled)
+        for (name, derived, copied, distilled), depth in found.items()
+    ]
     return sorted(rows, key=_place)
 
 
@@ -270,11 +273,11 @@ class _Fold:
 
     def _take_rights(self, ancestor: Ancestor) -> None:
         terms = ancestor.node.terms
-        ways = {"derived": ancestor.derived, "copied": ancestor.copied, "distilled": ancestor.distilled}
-        profile = (*ways.values(), *map(terms.rights.get, _RIGHTS))
+        profile = (ancestor.derived, ancestor.copied, ancestor.distilled, *map(terms.rights.get, _RIGHTS))
         if profile in self._profiles:
             return  # a nearer ancestor had the same rights
         self._profiles.add(profile)
+        ways = {"derived": ancestor.derived, "copied": ancestor.copied, "distilled": ancestor.distilled}
         for way, asked in _ASKED_FOR.items():
             answer = terms.answer(asked)
             if ways[way] and answer is not Answer.ALLOW and (not self.barrier or answer.rank < self.barrier[2].rank):
@@ -408,7 +411,7 @@ def _leading(ancestors: Sequence[Ancestor]) -> Node:
     """The ancestor whose license a derivative has unless its vendor chooses another: the strictest, then models
     before data, then the nearest."""
     return min(
-        ancestors, key=lambda row: (-row.node.terms.derivative_terms.rank, row.node.is_data, row.generations)
+        ancestors, key=lambda row: (-_STRICTNESS[row.node.terms.derivative_terms], row.node.is_data, row.generations)
     ).node
 
 

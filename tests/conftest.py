@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 from live_stack import Stack
 from xdist.scheduler import LoadFileScheduling
 
@@ -15,6 +16,9 @@ from models_catalog.models import LedgerTransaction, ledger_guard
 
 # Playwright leaves its event loop running, and Django then takes all that the worker does afterwards for async.
 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
+# A machine with other work draws and runs examples slowly; that is no fault of a property.
+settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
 WITH_STACK = ("tests/browser/", "tests/flows/")
 FLAGS = [
     "--no-sandbox",

@@ -17,6 +17,8 @@ for name in ("STRIPE_SECRET_KEY", "STRIPE_WEBHOOK_SECRET", "SITE_FEE_BPS", "SITE
 # The same tests on another database; each run of the suite has one of its own there, which Django removes.
 if _url := os.environ.get("TEST_DATABASE_URL"):
     os.environ["DATABASE_URL"] = _url
+if _broker := os.environ.get("TEST_BROKER_URL"):
+    os.environ["BROKER_URL"] = _broker
 
 # One thread for each process, those that the product starts included: the workers share the processors already,
 # and threads that wait for one another on a busy machine cost more than they give. Read when torch is loaded.

@@ -22,7 +22,16 @@ RAISERS = {
     "deny",
 }
 # Of the command line, where no client meets them.
-OF_THE_FRAMEWORK = {"bad_range", "invalid", "not_found", "bad_token", "parse_error", "permission_denied", "throttled"}
+OF_THE_FRAMEWORK = {
+    "bad_range",
+    "database_unavailable",
+    "invalid",
+    "not_found",
+    "bad_token",
+    "parse_error",
+    "permission_denied",
+    "throttled",
+}
 PRIVATE = {"demo_failed", "demo_missing"}
 
 

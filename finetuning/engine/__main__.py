@@ -13,7 +13,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from finetuning.engine import ranks, results
+from finetuning.engine import confinement, ranks, results
 from finetuning.engine import spec as specs
 from finetuning.engine.events import EventWriter, Kind
 from finetuning.engine.failures import EXIT_APP, EXIT_BUSY, EXIT_STOPPED, EXIT_USER, EngineFailure
@@ -38,23 +38,31 @@ HELP = {
     specs.Verb.SERVE: "answer predictions on a Unix socket until SIGTERM",
 }
 VERIFY_RECEIPT = "verify-receipt"
+CONFINEMENT = "confinement"
 _WITHOUT_TORCH = frozenset({specs.Verb.INSPECT, specs.Verb.EXAMPLES})
 
 
 def main(arguments: list[str]) -> int:
     if arguments in (["--help"], ["-h"]):
         lines = [*((verb.value, text) for verb, text in HELP.items())]
+        lines.append((CONFINEMENT, "say which parts of the confinement this machine does not grant"))
         lines.append((VERIFY_RECEIPT, "evaluate again from a run directory's receipt, and compare"))
         sys.stdout.write("usage: python -m finetuning.engine VERB RUN_DIR\n\n")
         sys.stdout.writelines(f"  {name:16}{text}\n" for name, text in lines)
         return 0
     if len(arguments) == 2 and arguments[0] == VERIFY_RECEIPT:
         return _verify_receipt(Path(arguments[1]).resolve())
+    if len(arguments) == 2 and arguments[0] == CONFINEMENT:
+        missing = confinement.confine(confinement.Wish(), Path(arguments[1]).resolve())
+        sys.stdout.write(json.dumps({"missing": missing}) + "\n")
+        return 0
     if len(arguments) != 2 or arguments[0] not in tuple(specs.Verb):
-        names = ",".join([*specs.Verb, VERIFY_RECEIPT])
+        names = ",".join([*specs.Verb, VERIFY_RECEIPT, CONFINEMENT])
         sys.stderr.write(f"usage: python -m finetuning.engine {{{names}}} RUN_DIR, or --help\n")
         return 64
     verb, run_dir, rank = specs.Verb(arguments[0]), Path(arguments[1]).resolve(), ranks.own()
+    wish = confinement.asked_for()
+    missing = confinement.confine(wish, run_dir) if wish else []
     _die_with_supervisor(rank)
     if rank.world > 1 and verb is not specs.Verb.TRAIN:
         sys.stderr.write(f"{verb.value} works in one process: start it without torchrun.\n")
@@ -67,7 +75,10 @@ def main(arguments: list[str]) -> int:
     if results.finished(run_dir, verb):  # an earlier attempt finished: never work twice
         return 0
     with EventWriter(run_dir / specs.EVENTS_FILE) as events:
-        events.emit(Kind.STARTED, pid=os.getpid(), engine=specs.FORMAT)
+        events.emit(Kind.STARTED, pid=os.getpid(), engine=specs.FORMAT, unconfined=missing)
+        if missing and wish and wish.required:
+            message = f"This server cannot confine the engine ({', '.join(missing)}), and is told not to work without."
+            return _failed(events, "app:not_confined", message, (), EXIT_APP)
         return _guarded(verb, run_dir, events)
 
 

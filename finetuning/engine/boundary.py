@@ -52,15 +52,16 @@ class Prefix(nn.Module):
 
 class StagePrefix(nn.Module):
     """The same for a head that reads several stages: images (N, 3, H, W) -> rows (N, D) of the activation,
-    then the averages, then the maxima of the frozen stages in `taps`."""
+    then the pooling of the frozen stages in `taps`."""
 
     def __init__(self, whole: StageHead, first: nn.Module, taps: Sequence[str]) -> None:
         super().__init__()
-        self.prefix, self.taps = Prefix(whole.backbone, first), tuple(taps)
+        self.prefix, self.taps, self.pooling = Prefix(whole.backbone, first), tuple(taps), whole.pooling
 
     def forward(self, images: Tensor) -> Tensor:
         activation, seen = stage_head.outputs(self.prefix, [f"module.{tap}" for tap in self.taps], images)
-        return torch.cat([activation.flatten(1), stage_head.pool(seen)] if seen else [activation.flatten(1)], dim=1)
+        parts = [stage_head.pool(seen, self.pooling)] if seen else []
+        return torch.cat([activation.flatten(1), *parts], dim=1)
 
 
 class StageSuffix(nn.Module):
@@ -74,9 +75,10 @@ class StageSuffix(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         activation = rows[:, : self._size].view(-1, *self._shape).contiguous(memory_format=torch.channels_last)
-        frozen = rows[:, self._size :].chunk(2, dim=1)
-        live = stage_head.pooled(self.whole.backbone, self.taps, activation).chunk(2, dim=1)
-        read = torch.cat([frozen[0], live[0], frozen[1], live[1]], dim=1)
+        pooling = self.whole.pooling
+        live = stage_head.pooled(self.whole.backbone, self.taps, activation, pooling)
+        parts = (part.chunk(len(pooling.statistics), dim=1) for part in (rows[:, self._size :], live))
+        read = torch.cat([part for pair in zip(*parts, strict=True) for part in pair], dim=1)
         result: Tensor = self.whole.classifier(read)
         return result
 

@@ -77,6 +77,7 @@ class Features(StrEnum):
     """What a head reads of the network."""
 
     STAGES = "stages"
+    GRID = "grid"
     LAST = "last"
 
 
@@ -385,7 +386,8 @@ class Hyper:
         Features.STAGES,
         label="What the head reads",
         help_text="Stages: the average and maximum of the last four stages, better where your data is unlike the "
-        "model's own. Last: its last layer alone; the result then loads in plain timm or torchvision too.",
+        "model's own. Grid: the maximum of the last five in each cell of 3 by 3, where it matters what is where in the "
+        "picture; about five times the memory, and a slower fit. Last: its last layer alone; the result then loads in plain timm or torchvision too.",
         tasks=(Task.IMAGE_CLASSIFICATION,),
         advanced=True,
     )

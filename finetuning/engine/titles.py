@@ -67,7 +67,11 @@ _CHOICES: dict[type[StrEnum], Mapping[Any, str]] = {
         Augmentation.MEDIUM: "Medium",
         Augmentation.STRONG: "Strong, with mixup",
     },
-    Features: {Features.STAGES: "The last stages, pooled", Features.LAST: "The last layer alone"},
+    Features: {
+        Features.STAGES: "The last stages, pooled",
+        Features.GRID: "The last stages, pooled by region",
+        Features.LAST: "The last layer alone",
+    },
     Precision: {
         Precision.AUTO: "Automatic",
         Precision.FLOAT32: "32-bit floats",

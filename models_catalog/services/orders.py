@@ -72,7 +72,12 @@ def _granted(order: Order, *, now: datetime) -> Grant:
 
 
 def settle(*, order: Order, actor: User | None, received_by: str, now: datetime, payment_reference: str = "") -> Grant:
-    """Pays the locked order, keeps its books, and grants what it is for. Raises Conflict (`already_licensed`)."""
+    """Pays the locked order, keeps its books, and grants what it is for. Raises Conflict (`already_licensed`), and
+    where a provider says that it is paid (no actor) Denied (`approval_needed`): the vendor ended a license of the
+    buyer's for a breach since. Who marks the order as paid by hand says that it is to be granted."""
+    if actor is None:
+        buyer = Namespace.objects.filter(pk=order.buyer_id)
+        require(policies.is_welcome(order.listing_id, order.terms, buyer))
     grant = grants.give(order=order, now=now)
     fields = {"settled_by": actor, "settled_at": now, "received_by": received_by}
     if payment_reference:

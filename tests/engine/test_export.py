@@ -22,7 +22,9 @@ from finetuning.engine.events import EventWriter
 from finetuning.engine.exporting import graphs, parity, pictures
 from finetuning.engine.failures import UserFault
 from finetuning.engine.frameworks import Loaded
+from finetuning.engine.frameworks.stage_head import POOLINGS
 from finetuning.engine.frameworks.timm_models import build
+from finetuning.engine.hyper import Features
 from finetuning.engine.packs import PackReader
 from finetuning.engine.spec import ExportSpec, Preprocessing, Verb
 
@@ -30,7 +32,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TEMPERATURE = 1.5
 
 
-def classifier(*, stages: bool = False, **view: Any) -> Loaded:
+def classifier(*, features: Features = Features.LAST, **view: Any) -> Loaded:
     """A calibrated classifier of random weights that sees every class in some of the scenes."""
     torch.manual_seed(0)
     config = {
@@ -40,7 +42,7 @@ def classifier(*, stages: bool = False, **view: Any) -> Loaded:
         "pretrained_cfg": {"input_size": [3, SIDE, SIDE], "crop_pct": 0.875, **view},
     }
     loaded = build(ARCHITECTURE, config)
-    loaded = frameworks.with_stage_head(loaded) if stages else loaded
+    loaded = frameworks.with_stage_head(loaded, POOLINGS[features]) if features in POOLINGS else loaded
     head, to_input = frameworks.head_of(loaded), preprocessing.transform(loaded.preprocessing)
     with torch.no_grad():
         head.bias.zero_()
@@ -75,7 +77,14 @@ def session(run_dir: Path) -> onnxruntime.InferenceSession:
 
 
 @pytest.mark.parametrize(
-    "choices", [{}, {"stages": True}, {"interpolation": "lanczos"}, {"crop_pct": 1.0, "mean": [0.5, 0.4, 0.3]}]
+    "choices",
+    [
+        {},
+        {"features": Features.STAGES},
+        {"features": Features.GRID},
+        {"interpolation": "lanczos"},
+        {"crop_pct": 1.0, "mean": [0.5, 0.4, 0.3]},
+    ],
 )
 def test_a_classifier_agrees_with_its_release_on_images_of_any_size(tmp_path: Path, choices: dict[str, Any]) -> None:
     result = exported(tmp_path, laid_out(tmp_path, classifier(**choices)))
@@ -94,7 +103,7 @@ def test_a_classifier_agrees_with_its_release_on_images_of_any_size(tmp_path: Pa
 
 
 def test_a_plain_session_on_raw_pixels_says_what_serve_says(tmp_path: Path) -> None:
-    loaded = classifier(stages=True)
+    loaded = classifier(features=Features.STAGES)
     exported(tmp_path, laid_out(tmp_path, loaded))
     answer = tasks.module_of(loaded.task).answering(loaded)
     running = session(tmp_path)

@@ -15,6 +15,7 @@ from finetuning.engine import boundary, frameworks, loop, lora, runtime, strateg
 from finetuning.engine.checkpoints import Checkpoints
 from finetuning.engine.events import EventWriter
 from finetuning.engine.frameworks import Loaded
+from finetuning.engine.frameworks.stage_head import POOLINGS
 from finetuning.engine.hyper import Augmentation, Features, Hyper, Strategy
 from finetuning.engine.labelling import ONE_CLASS
 from finetuning.engine.packs import PackReader
@@ -67,8 +68,8 @@ def log_of(run_dir: Path) -> str:
 def tuned(inputs: Path, features: Features = Features.LAST) -> Loaded:
     torch.manual_seed(7)
     bought = frameworks.load(weights_at("release"), inputs)
-    if features is Features.STAGES:
-        bought = frameworks.with_stage_head(bought)
+    if features in POOLINGS:
+        bought = frameworks.with_stage_head(bought, POOLINGS[features])
     width = frameworks.head_of(bought).in_features
     return frameworks.replace_head(bought, LABELS, torch.randn(len(LABELS), width) / 16, torch.zeros(len(LABELS)))
 

@@ -208,16 +208,28 @@ def test_a_search_precedes_the_training_and_its_winner_becomes_the_settings(trai
     assert "best of 3 trials" in derivatives.card(run, title="t", summary="s", terms=run.terms.value)
 
 
-def test_a_killed_search_goes_on_where_it_was_and_never_has_test_items(trainable: World) -> None:
+@pytest.mark.parametrize("how", ["killed", "paused"])
+def test_a_search_that_was_cut_goes_on_where_it_was_and_never_has_test_items(trainable: World, how: str) -> None:
     run = launch(trainable, Wish(mode=RACE, trials=4, strategies=("last", "full")), hyper=QUICK | {"epochs": 3})
     path = workspaces.directory("run", run.pk, engine.Verb.SEARCH)
-    with _once(lambda: bool(_ended(path)), lambda: os.kill(_pid(path), signal.SIGKILL)):
+
+    def cut() -> None:
+        if how == "killed":
+            os.kill(_pid(path), signal.SIGKILL)
+        else:
+            steering.request_pause(user=trainable["user"], run=run, now=timezone.now())
+            connection.close()
+
+    with _once(lambda: bool(_ended(path)), cut):
         tasks.fine_tune(run.pk)
     run.refresh_from_db()
-    assert (run.status, run.failures) == (RunStatus.QUEUED, 1)
+    expected = (RunStatus.QUEUED, 1) if how == "killed" else (RunStatus.PAUSED, 0)
+    assert (run.status, run.failures, run.searched) == (*expected, {})
     assert sorted(file.name for file in (path / engine.INPUTS_DIR).iterdir()) == ["release", "train.pack"]
     before = {row["trial"]: row for row in selectors.trials_of(run) if row["ended"]}
 
+    if how == "paused":
+        steering.resume(user=trainable["user"], run=run, now=timezone.now())
     tasks.fine_tune(run.pk)
     run.refresh_from_db()
 

@@ -3,6 +3,7 @@ library talks to a local server, and events are signed by its own code."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import threading
 import time
@@ -22,7 +23,7 @@ from marketplace.accounts.models import User
 from marketplace.errors import Conflict, Unavailable
 from models_catalog.models import Grant, LedgerTransaction, Order, PaymentEvent
 from models_catalog.presets import COMMERCIAL_TEMPLATE
-from models_catalog.services import orders, refunds
+from models_catalog.services import grants, licensing, orders, refunds
 
 pytestmark = pytest.mark.django_db
 SECRET = "whsec_test_of_the_suite"
@@ -360,6 +361,24 @@ def test_a_part_of_the_money_going_back_is_left_to_the_staff(order: Order) -> No
 
     assert state(order) == ("paid", 1, 1)
     assert PaymentEvent.objects.get(event_id="evt_2").detail == f"100 of {PRICE}"
+
+
+def test_a_payment_does_not_undo_a_revocation_for_a_breach(fake: FakeStripe, buyer: User) -> None:
+    """A renewal that was ordered before, and is paid after it."""
+    assert fake.url
+    now = timezone.now()
+    terms = dataclasses.replace(COMMERCIAL_TEMPLATE, name="Monthly", term_days=10)
+    release = scenarios.published_release(scenarios.person("vera"), terms=terms)
+    outcome("checkout.session.completed", session(ordered(buyer, release)))
+    grant = Grant.objects.get()
+    renewal = licensing.renew(user=buyer, grant=grant, terms_hash=release.terms.terms_hash, now=now)
+    assert isinstance(renewal, Order)
+    grants.revoke(grant=grant, actor=scenarios.vendor_of(release), reason="Resold.", now=now)
+
+    paid = session(renewal, id="cs_test_2", payment_intent="pi_2")
+    assert outcome("checkout.session.completed", paid, event="evt_2") == "not_granted"
+
+    assert not Grant.objects.active(now).exists()
 
 
 def test_a_payment_that_the_bank_takes_back_ends_the_license(order: Order) -> None:

@@ -30,7 +30,7 @@ class _WholeStageHead(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         _, stages = stage_head.outputs(self.head.backbone, self.head.taps, pixels)
-        logits: Tensor = self.head.classifier(stage_head.pool(stages))
+        logits: Tensor = self.head.classifier(stage_head.pool(stages, self.head.pooling))
         return logits
 
 

@@ -18,6 +18,7 @@ from finetuning.engine import weights
 from finetuning.engine.failures import UserFault
 from finetuning.engine.frameworks import stage_head
 from finetuning.engine.frameworks.loaded import MULTI_LABEL, Loaded, names_in, temperature_in, thresholds_in
+from finetuning.engine.frameworks.stage_head import Pooling
 from finetuning.engine.hyper import Task
 from finetuning.engine.problems import reject
 from finetuning.engine.spec import CONFIG_FILE, WEIGHTS_FILE, Framework, Preprocessing, WeightsSpec
@@ -95,7 +96,7 @@ def build(framework: Framework, architecture: str, config: dict[str, Any]) -> Lo
     loaded: Loaded = module_of(framework, _task_in(config, framework)).build(architecture, config)
     wish = config.get("head")
     if isinstance(wish, dict) and wish.get("kind") == stage_head.KIND:
-        return _with_stage_head(loaded, wish.get("stages"))
+        return _with_stage_head(loaded, wish.get("stages"), stage_head.pooling_in(wish))
     return loaded
 
 
@@ -113,32 +114,41 @@ def _task_in(config: dict[str, Any], framework: Framework) -> Task | None:
     return Task.IMAGE_CLASSIFICATION if config.get("model_type") in kinds else None
 
 
-def with_stage_head(loaded: Loaded) -> Loaded:
+def with_stage_head(loaded: Loaded, pooling: Pooling = stage_head.PLAIN) -> Loaded:
     """Returns a copy whose head reads several stages, with random weights in the head alone; the same weights
-    unchanged where the architecture has no such stages, or its head reads them already."""
+    unchanged where the architecture has no such stages, or its head reads them already, as finely or finer."""
+    plain = loaded
     if isinstance(loaded.module, stage_head.StageHead):
-        return loaded
-    taps = stage_head.taps_of(loaded.module, stages(loaded))
+        own = loaded.module.pooling
+        if pooling in (stage_head.PLAIN, own) or own.grid > pooling.grid:
+            return loaded
+        backbone, path = loaded.module.backbone, loaded.module.former_head
+        plain = dataclasses.replace(loaded, module=backbone, head_path=path)
+    taps = stage_head.taps_of(plain.module, stages(plain), pooling)
     size = (loaded.preprocessing or Preprocessing()).size
-    if not taps or stage_head.width_of(loaded.module, taps, size) is None:
+    channels = stage_head.channels_of(plain.module, taps, size) if taps else None
+    if channels is None:
         return loaded
-    return _with_stage_head(loaded, list(taps))
+    return _with_stage_head(plain, list(taps), stage_head.narrowed(pooling, channels))
 
 
-def _with_stage_head(loaded: Loaded, taps: Any) -> Loaded:
+def _with_stage_head(loaded: Loaded, taps: Any, pooling: Pooling | None) -> Loaded:
     """Builds the head over the named stages. Rejects (`config_invalid`) names that are none."""
     known = {name for name, _ in loaded.module.named_modules() if name}
     if not isinstance(taps, list) or not taps or not all(isinstance(tap, str) and tap in known for tap in taps):
         raise reject("config_invalid", "config.json: head.stages must name stages of this architecture.")
-    size = (loaded.preprocessing or Preprocessing()).size
-    width = stage_head.width_of(loaded.module, taps, size)
-    if width is None:
+    if pooling is None:
+        text = "config.json: head.grid must be 1 to 4, and head.statistics of average and maximum, in this order."
+        raise reject("config_invalid", text)
+    channels = stage_head.channels_of(loaded.module, taps, (loaded.preprocessing or Preprocessing()).size)
+    if channels is None:
         raise reject("config_invalid", "config.json: head.stages must name stages that give images.")
     backbone = copy.deepcopy(loaded.module)
     parent, _, name = loaded.head_path.rpartition(".")
     setattr(backbone.get_submodule(parent), name, nn.Identity())
-    module = stage_head.StageHead(backbone, taps, len(loaded.labels), width, loaded.head_path)
-    config = {**loaded.config, "head": {"kind": stage_head.KIND, "stages": list(taps)}}
+    width = pooling.per_channel * channels
+    module = stage_head.StageHead(backbone, taps, len(loaded.labels), width, loaded.head_path, pooling)
+    config = {**loaded.config, "head": module.config}
     return dataclasses.replace(loaded, module=module.eval(), head_path="classifier", config=config)
 
 
@@ -274,7 +284,7 @@ def write_release(directory: Path, loaded: Loaded) -> None:
     module = module_of(loaded.framework, loaded.task)
     config = dict(module.config(loaded))
     if isinstance(loaded.module, stage_head.StageHead):
-        config["head"] = {"kind": stage_head.KIND, "stages": list(loaded.module.taps)}
+        config["head"] = loaded.module.config
     config.pop("thresholds", None)  # of the bought model
     if loaded.is_multi_label:
         config |= {"problem_type": MULTI_LABEL, "thresholds": list(loaded.thresholds)}

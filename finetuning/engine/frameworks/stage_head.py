@@ -1,20 +1,63 @@
 """A linear head that reads several stages of a convolutional network, not its last layer alone.
 
 Where the data is unlike the pretraining's, the middle of a network tells more than its end: by how much, on
-Fashion-MNIST, `python -m benchmarks features --reads stages` shows.
+Fashion-MNIST, `python -m benchmarks features --reads stages` shows. Where things lie in the picture tells more still:
+the cells of a grid keep some of it (`python -m benchmarks floor_fashion`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from finetuning.engine.hyper import Features
+
 KIND = "stages"
-STAGES_READ = 4
 _IMAGE_DIMENSIONS = 4
+_MAX_GRID = 4  # a head of a release that was uploaded must not ask for any width
+_STATISTICS: dict[str, Callable[[Tensor], Tensor]] = {
+    "average": lambda cell: cell.mean((2, 3)),
+    "maximum": lambda cell: cell.amax((2, 3)),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Pooling:
+    """How a stage (N, C, H, W) becomes numbers: each of the `statistics` over each cell of a grid of `grid` cells a
+    side."""
+
+    grid: int = 1
+    statistics: tuple[str, ...] = ("average", "maximum")
+
+    @property
+    def per_channel(self) -> int:
+        return self.grid**2 * len(self.statistics)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What config.json says of it: nothing of the plain one, as releases had it before there were grids."""
+        return {} if self == PLAIN else {"grid": self.grid, "statistics": list(self.statistics)}
+
+
+PLAIN = Pooling()
+GRID = Pooling(3, ("maximum",))
+POOLINGS = {Features.STAGES: PLAIN, Features.GRID: GRID}
+# How many of the last stages are read, in one piece and in cells: these tell of where, which earlier stages know best.
+_STAGES_READ, _STAGES_IN_CELLS = 4, 5
+# Numbers that a head reads of a grid. Wide networks get fewer cells: 4,000 images of 16,384 numbers are 262 MB.
+_MAX_WIDTH = 16_384
+
+
+def pooling_in(head: dict[str, Any]) -> Pooling | None:
+    """Returns what `head` of a config says, or None where it is no pooling."""
+    grid, names = head.get("grid", PLAIN.grid), head.get("statistics", list(PLAIN.statistics))
+    is_side = isinstance(grid, int) and not isinstance(grid, bool) and 1 <= grid <= _MAX_GRID
+    known = [name for name in _STATISTICS if isinstance(names, list) and name in names]
+    return Pooling(grid, tuple(known)) if is_side and known and names == known else None
 
 
 class _LastStageError(Exception):
@@ -22,30 +65,50 @@ class _LastStageError(Exception):
 
 
 class StageHead(nn.Module):
-    """`backbone` up to its last stage, the average and the maximum over the pixels of each stage in `taps`
-    (dotted names), and a linear `classifier` on all of them: (N, 3, H, W) -> (N, C). `former_head` is where
-    the backbone's own classifier was."""
+    """`backbone` up to its last stage, the `pooling` of each stage in `taps` (dotted names), and a linear
+    `classifier` on all of them: (N, 3, H, W) -> (N, C). `former_head` is where the backbone's own classifier was."""
 
-    def __init__(self, backbone: nn.Module, taps: Sequence[str], classes: int, width: int, former_head: str) -> None:
+    def __init__(  # a network, what is read of it, and what is made of that
+        self,
+        backbone: nn.Module,
+        taps: Sequence[str],
+        classes: int,
+        width: int,
+        former_head: str,
+        pooling: Pooling = PLAIN,
+    ) -> None:
         super().__init__()
         self.backbone = backbone
-        self.taps, self.former_head = tuple(taps), former_head
+        self.taps, self.former_head, self.pooling = tuple(taps), former_head, pooling
         self.classifier: nn.Module = nn.Linear(width, classes)
         self.num_classes = classes
 
     def forward(self, images: Tensor) -> Tensor:
-        result: Tensor = self.classifier(pooled(self.backbone, self.taps, images))
+        result: Tensor = self.classifier(pooled(self.backbone, self.taps, images, self.pooling))
         return result
 
+    @property
+    def config(self) -> dict[str, Any]:
+        """`head` of the release's config.json."""
+        return {"kind": KIND, "stages": list(self.taps), **self.pooling.config}
 
-def pooled(backbone: nn.Module, taps: Sequence[str], images: Tensor) -> Tensor:
-    """Returns the averages of every stage, then the maxima: (N, 2 * sum of the stages' channels)."""
-    return pool(outputs(backbone, taps, images, stop=True)[1])
+
+def pooled(backbone: nn.Module, taps: Sequence[str], images: Tensor, pooling: Pooling) -> Tensor:
+    """Returns (N, pooling.per_channel * sum of the stages' channels)."""
+    return pool(outputs(backbone, taps, images, stop=True)[1], pooling)
 
 
-def pool(stages: Sequence[Tensor]) -> Tensor:
-    """Returns the averages, then the maxima over the pixels of every stage (N, C, H, W)."""
-    return torch.cat([*(stage.mean((2, 3)) for stage in stages), *(stage.amax((2, 3)) for stage in stages)], dim=1)
+def pool(stages: Sequence[Tensor], pooling: Pooling) -> Tensor:
+    """Returns the first statistic of every stage (N, C, H, W), cell by cell, then the next."""
+    cells = [cell for stage in stages for cell in _cells(stage, pooling.grid)]
+    return torch.cat([_STATISTICS[name](cell) for name in pooling.statistics for cell in cells], dim=1)
+
+
+def _cells(stage: Tensor, grid: int) -> Iterator[Tensor]:
+    """Yields the cells, row by row, as adaptive pooling cuts them: where the pixels do not divide they overlap.
+    Slices, because ONNX has no adaptive pooling."""
+    rows, columns = ([slice(i * n // grid, -(-(i + 1) * n // grid)) for i in range(grid)] for n in stage.shape[2:])
+    yield from (stage[:, :, row, column] for row in rows for column in columns)
 
 
 def outputs(
@@ -72,8 +135,8 @@ def outputs(
 
 
 @torch.no_grad()
-def width_of(backbone: nn.Module, taps: Sequence[str], size: int) -> int | None:
-    """Returns how many numbers the head would read, or None where the stages do not give (N, C, H, W)."""
+def channels_of(backbone: nn.Module, taps: Sequence[str], size: int) -> int | None:
+    """Returns the sum of the stages' channels, or None where they do not give (N, C, H, W)."""
     shapes: list[torch.Size] = []
 
     def note(_module: nn.Module, _inputs: Any, output: Any) -> None:
@@ -88,13 +151,24 @@ def width_of(backbone: nn.Module, taps: Sequence[str], size: int) -> int | None:
         for hook in hooks:
             hook.remove()
     fits = len(shapes) == len(taps) and all(len(shape) == _IMAGE_DIMENSIONS for shape in shapes)
-    return 2 * sum(shape[1] for shape in shapes) if fits else None
+    return sum(shape[1] for shape in shapes) if fits else None
 
 
-def taps_of(backbone: nn.Module, stages: Sequence[tuple[str, list[nn.Module]]]) -> tuple[str, ...]:
-    """Returns the names of the last `STAGES_READ` stages that hold convolutions, stem and head left out; empty
-    where there are none, as in a transformer."""
+def narrowed(pooling: Pooling, channels: int) -> Pooling:
+    """Returns the pooling with as many cells a side as a head of bearable width can read."""
+    grid = pooling.grid
+    while grid > 1 and Pooling(grid, pooling.statistics).per_channel * channels > _MAX_WIDTH:
+        grid -= 1
+    return Pooling(grid, pooling.statistics)
+
+
+def taps_of(
+    backbone: nn.Module, stages: Sequence[tuple[str, list[nn.Module]]], pooling: Pooling = PLAIN
+) -> tuple[str, ...]:
+    """Returns the names of the last stages that hold convolutions, as many as go with the pooling, stem and head
+    left out; empty where there are none, as in a transformer."""
     names = {id(module): name for name, module in backbone.named_modules()}
     body = [modules[0] for title, modules in stages if title.startswith(("stage", "features")) and modules]
     convolutional = [module for module in body if any(isinstance(child, nn.Conv2d) for child in module.modules())]
-    return tuple(names[id(module)] for module in convolutional[-STAGES_READ:])
+    count = _STAGES_READ if pooling == PLAIN else _STAGES_IN_CELLS
+    return tuple(names[id(module)] for module in convolutional[-count:])

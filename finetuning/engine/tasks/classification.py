@@ -36,7 +36,8 @@ from finetuning.engine.evaluation.metrics import Predictions
 from finetuning.engine.events import EventWriter
 from finetuning.engine.failures import AppFault, UserFault
 from finetuning.engine.frameworks import Loaded
-from finetuning.engine.hyper import Augmentation, Features, Hyper, SpecError, Strategy, check_labels
+from finetuning.engine.frameworks.stage_head import POOLINGS, StageHead
+from finetuning.engine.hyper import Augmentation, Hyper, SpecError, Strategy, check_labels
 from finetuning.engine.labelling import ANY_CLASSES, ONE_CLASS, Labelling, labelling_of, thresholds
 from finetuning.engine.packs import Item, PackReader, training_items
 from finetuning.engine.spec import (
@@ -123,8 +124,8 @@ def prepare(spec: TrainSpec, run_dir: Path, events: EventWriter, device: torch.d
     events.stage("load", "Loading the model as bought")
     base = frameworks.load(spec.weights, run_dir)
     frameworks.head_of(base)  # refuses an architecture whose head cannot be replaced, before any work
-    if spec.hyper.features is Features.STAGES:
-        base = frameworks.with_stage_head(base)
+    if spec.hyper.features in POOLINGS:
+        base = frameworks.with_stage_head(base, POOLINGS[spec.hyper.features])
     data = read(spec, run_dir, base)
     if data.labelling.is_multi and base.framework is Framework.KERAS:
         text = "A Keras model ends in a softmax: it names one class each. Choose a model of another library."
@@ -412,7 +413,7 @@ def evaluate(spec: EvaluateSpec, run_dir: Path, events: EventWriter, device: tor
     if frameworks.names_in(frameworks.read_config(run_dir / spec.base.directory)) == spec.labels:
         rights["parent"] = _predict(frameworks.load(spec.base, run_dir), pack, device, events, "parent").is_right
     if spec.strategy is not Strategy.HEAD:
-        baseline = _predict(_probed(spec, run_dir, probe), pack, device, events, "baseline")
+        baseline = _predict(_probed(spec, run_dir, probe, tuned), pack, device, events, "baseline")
     majority = int(probe["class_counts"].argmax())
     if baseline is not None:
         rights["majority"] = predictions.truth == majority
@@ -429,11 +430,11 @@ def evaluate(spec: EvaluateSpec, run_dir: Path, events: EventWriter, device: tor
     return {"evaluation": report, "predictions_sha256": predictions.sha256}
 
 
-def _probed(spec: EvaluateSpec, run_dir: Path, probe: dict[str, Tensor]) -> Loaded:
+def _probed(spec: EvaluateSpec, run_dir: Path, probe: dict[str, Tensor], tuned: Loaded) -> Loaded:
     """Returns the model as bought under the probe that was fitted to it in training."""
     bought = frameworks.load(spec.base, run_dir)
-    if frameworks.head_of(bought).in_features != probe["weight"].shape[1]:
-        bought = frameworks.with_stage_head(bought)  # as the probe read it
+    if isinstance(tuned.module, StageHead) and frameworks.head_of(bought).in_features != probe["weight"].shape[1]:
+        bought = frameworks.with_stage_head(bought, tuned.module.pooling)  # as the probe read it
     return frameworks.replace_head(bought, spec.labels, probe["weight"], probe["bias"])
 
 
@@ -459,7 +460,7 @@ def _evaluate_label_sets(
     found = scored(tuned, "evaluate")
     baselines: dict[str, LabelSets] = {}
     if spec.strategy is not Strategy.HEAD:
-        baselines["bought_with_probe"] = scored(_probed(spec, run_dir, probe), "baseline")
+        baselines["bought_with_probe"] = scored(_probed(spec, run_dir, probe, tuned), "baseline")
     total = int(probe["items"])
     baselines["prior"] = found.at_prior(probe["class_counts"].double().clamp(0.5, total - 0.5).numpy() / total)
     bought = frameworks.load(spec.base, run_dir)

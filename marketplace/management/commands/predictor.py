@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -12,6 +13,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand
 
 from finetuning.engine import spec as engine
+from finetuning.runner import CONFINEMENT_VARIABLE
 from marketplace.predictor import socket_path
 
 
@@ -30,6 +32,9 @@ class Command(BaseCommand):
             "HOME": str(run_dir),
             "PYTHONPATH": str(settings.BASE_DIR),
             "HF_HUB_OFFLINE": "1",
+            CONFINEMENT_VARIABLE: json.dumps(
+                {"readable": str(settings.SERVING_DIR), "required": settings.SANDBOX == "required"}
+            ),
         }
         command = [sys.executable, "-P", "-m", "finetuning.engine", engine.Verb.SERVE.value, str(run_dir)]
         os.execve(sys.executable, command, environment)  # noqa: S606 - our own interpreter and program

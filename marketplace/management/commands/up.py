@@ -17,6 +17,7 @@ from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from finetuning.runner import unconfined
 from marketplace import demo
 from marketplace.management.commands.web import require_proxy
 from marketplace.queue_settings import FAST, TRAIN
@@ -35,6 +36,7 @@ class Command(BaseCommand):
 
     def handle(self, *, no_demo: bool, **_options: Any) -> None:
         require_proxy()
+        _require_sandbox()
         lock = _lock(Path(settings.DATA_DIR) / "up.lock")
         with _bound(settings.HOST, settings.PORT) as listener:
             try:
@@ -101,6 +103,14 @@ def _refuse_known_passwords() -> None:
         raise CommandError(
             f"The demo accounts {names} have passwords that everybody knows, and others can reach this site. "
             "Change them, use another DATA_DIR, or set DEMO=1."
+        )
+
+
+def _require_sandbox() -> None:
+    if settings.SANDBOX == "required" and (missing := unconfined()):
+        raise CommandError(
+            f"This machine cannot confine the engine, which reads files of others: {', '.join(missing)} missing. "
+            "See docs/operations.md, or set SANDBOX=degraded to work all the same."
         )
 
 

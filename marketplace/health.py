@@ -1,0 +1,76 @@
+"""Whether the site lives, whether it is ready, and what it answers while its database is away."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+
+from django.conf import settings
+from django.db import InterfaceError, OperationalError, connection
+from django.db.migrations.executor import MigrationExecutor
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import render
+from django.utils import timezone
+
+from finetuning.models import Run
+from finetuning.models.runs import RunStatus
+from finetuning.runner import unconfined
+from marketplace.supervision import canary
+
+RETRY_SECONDS = 10
+_CODE = "database_unavailable"
+_WORDS = "The database does not answer just now. Nothing was changed; try again in a moment."
+
+
+def health(_request: HttpRequest) -> HttpResponse:
+    """Answers 200 while the database does, else 503; with the age of the oldest queued run, the free disk and for
+    how long each kind of slot has not heard its canary (null: never yet), and what this machine lacks to confine the
+    engine."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+    oldest = Run.objects.filter(status=RunStatus.QUEUED).order_by("created_at").first()
+    waiting = (timezone.now() - oldest.created_at).total_seconds() if oldest else 0
+    free = shutil.disk_usage(settings.DATA_DIR).free
+    heard = {slot: at and round((timezone.now() - at).total_seconds()) for slot, at in canary.heard_at().items()}
+    return JsonResponse(
+        {
+            "status": "ok",
+            "oldest_queued_run_seconds": round(waiting),
+            "disk_free_bytes": free,
+            "canary_seconds": heard,
+            "sandbox": {"mode": settings.SANDBOX, "missing": list(unconfined())},
+        }
+    )
+
+
+def ready(_request: HttpRequest) -> HttpResponse:
+    """Answers 200 where this version may be sent people: its migrations are applied and its store can be written."""
+    executor = MigrationExecutor(connection)
+    waiting = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    settings.STORAGE_DIR.mkdir(parents=True, exist_ok=True)
+    writable = os.access(settings.STORAGE_DIR, os.W_OK)
+    faults = [*(["migrations_missing"] if waiting else []), *([] if writable else ["storage_read_only"])]
+    return JsonResponse({"status": "not_ready" if faults else "ok", "faults": faults}, status=503 if faults else 200)
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """Answers what nobody caught. A database that is away is nobody's mistake, and over soon: 503.
+
+    Here, because sessions and accounts ask the database in middleware, where no other handler hears of it."""
+    if not isinstance(sys.exc_info()[1], OperationalError | InterfaceError):
+        return render(None, "500.html", status=500)
+    headers = {"Retry-After": str(RETRY_SECONDS)}
+    if request.path.startswith("/api/") or request.path in {"/healthz", "/readyz", "/metrics"}:
+        document = {
+            "type": f"/docs/errors#{_CODE}",
+            "title": "Database unavailable",
+            "status": 503,
+            "code": _CODE,
+            "detail": _WORDS,
+            "errors": [],
+        }
+        return JsonResponse(document, status=503, content_type="application/problem+json", headers=headers)
+    response = render(None, "503.html", {"words": _WORDS}, status=503)
+    response["Retry-After"] = headers["Retry-After"]
+    return response
