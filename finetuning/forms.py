@@ -19,8 +19,10 @@ from finetuning.models.datasets import DatasetStatus
 from finetuning.selectors import datasets_of
 from finetuning.services.datasets import LICENSES, OWN
 from marketplace.accounts.models import Namespace, User
+from models_catalog.forms import in_minor_units
 from models_catalog.models.listings import TASKS
 from models_catalog.models.reviews import HIGHEST, LOWEST
+from models_catalog.presets import CURRENCIES
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,23 +197,29 @@ class PublishForm(forms.Form):
     title = forms.CharField(max_length=120, required=False)
     summary = forms.CharField(max_length=300, required=False)
     version = forms.CharField(max_length=40, initial="1.0")
+    license = forms.ChoiceField(
+        required=False, help_text="What the licenses of the model and of the data allow; none is widened."
+    )
     price = forms.DecimalField(
         min_value=0,
         max_value=10_000_000,
         decimal_places=2,
         required=False,
-        help_text="In euros; empty for free. Selling needs the parent's consent to it.",
+        help_text="Empty for free. Selling needs the parent's consent to it.",
+    )
+    currency = forms.ChoiceField(
+        choices=[(code, code) for code in CURRENCIES],
+        required=False,
+        help_text="Where a parent is due a least amount of each sale, its currency: nothing is converted here.",
     )
 
-    def __init__(self, *args: Any, user: User, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, user: User, licenses: list[tuple[str, str]], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.fields["license"].choices = licenses  # type: ignore[attr-defined]  # ChoiceField's
         self.fields["namespace"].queryset = Namespace.objects.writable_by(user)  # type: ignore[attr-defined]  # ModelChoiceField's
 
-    @property
-    def fields_for_service(self) -> dict[str, Any]:
-        values = dict(self.cleaned_data)
-        price = values.pop("price") or 0
-        return {**values, "price_minor": int(price * 100)}
+    def clean(self) -> dict[str, Any]:
+        return in_minor_units(self, dict(super().clean() or {}), "price")
 
 
 class ReviewForm(forms.Form):

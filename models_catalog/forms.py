@@ -10,6 +10,7 @@ from django import forms
 
 from marketplace.accounts.models import Namespace, User
 from models_catalog.cards import MAX_CARD_BYTES
+from models_catalog.models.lineage import Relation
 from models_catalog.models.listings import FRAMEWORKS, TASKS
 from models_catalog.models.moderation import ReportReason
 from models_catalog.presets import CURRENCIES, OFFERS
@@ -18,6 +19,20 @@ LICENSES = [(key, terms.name) for key, terms in OFFERS.items()]
 
 
 CHANNELS = 3  # red, green, blue
+
+
+def in_minor_units(form: forms.Form, fields: dict[str, Any], name: str) -> dict[str, Any]:
+    """Returns the fields with the amount `name` as `<name>_minor`, in minor units of their `currency`; left empty it
+    is 0, and without a currency it is in the one that the form began with. A fraction that the currency does not
+    have is the field's error."""
+    if name not in fields or "currency" not in fields:
+        return fields
+    currency = fields["currency"] or form.get_initial_for_field(form.fields["currency"], "currency")
+    minor = (fields.pop(name) or Decimal(0)).scaleb(get_currency_precision(currency))
+    if minor != int(minor):
+        form.add_error(name, f"{currency} has no such fraction. Give a whole amount.")
+        return fields
+    return {**fields, "currency": currency, f"{name}_minor": int(minor)}
 
 
 class SeatForm(forms.Form):
@@ -63,15 +78,7 @@ class PayoutForm(forms.Form):
             del self.fields["namespace"]  # the staff collect every balance
 
     def clean(self) -> dict[str, Any]:
-        """Turns the amount into minor units of the currency."""
-        fields = dict(super().clean() or {})
-        if "minimum" not in fields or "currency" not in fields:
-            return fields
-        minor = fields.pop("minimum").scaleb(get_currency_precision(fields["currency"]))
-        if minor != int(minor):
-            self.add_error("minimum", f"{fields['currency']} has no such fraction. Give a whole amount.")
-            return fields
-        return {**fields, "minimum_minor": int(minor)}
+        return in_minor_units(self, dict(super().clean() or {}), "minimum")
 
 
 class ReferenceForm(forms.Form):
@@ -106,13 +113,23 @@ class ReleaseForm(forms.Form):
     version = forms.CharField(max_length=40, initial="1.0")
     license = forms.ChoiceField(choices=LICENSES)
     price = forms.DecimalField(
-        min_value=0, max_value=10_000_000, decimal_places=2, required=False, help_text="In euros; empty for free."
+        min_value=0, max_value=10_000_000, decimal_places=2, required=False, help_text="Empty for free."
     )
+    currency = forms.ChoiceField(choices=[(code, code) for code in CURRENCIES], required=False)
     notes = forms.CharField(max_length=300, required=False, label="What is new")
 
-    @property
-    def price_minor(self) -> int:
-        return int((self.cleaned_data.get("price") or 0) * 100)
+    def clean(self) -> dict[str, Any]:
+        return in_minor_units(self, dict(super().clean() or {}), "price")
+
+
+class ParentForm(forms.Form):
+    """A release that a draft was made from."""
+
+    listing = forms.CharField(max_length=200, label="Made from", help_text="vendor/model, as in the catalog.")
+    parent_version = forms.CharField(max_length=40, required=False, label="Its version", help_text="Empty: the newest.")
+    relation = forms.ChoiceField(
+        choices=[(value, title) for value, title in Relation.choices if value != Relation.TRAINED_ON], label="How"
+    )
 
 
 class ArtifactForm(forms.Form):

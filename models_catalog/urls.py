@@ -91,6 +91,7 @@ urlpatterns = [
     path(_VENDOR + "terms/new/", terms.build, name="vendor_terms"),
     path(_RELEASE, vendor.release, name="vendor_release"),
     path(_RELEASE + "files/", vendor.artifact, name="vendor_artifact"),
+    path(_RELEASE + "parents/", vendor.parent, name="vendor_parent"),
     path(_RELEASE + "text/<str:kind>/", vendor.text, name="vendor_text"),
     path(_RELEASE + "act/<str:verb>/", vendor.act, name="vendor_act"),
 ]

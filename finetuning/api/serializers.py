@@ -17,6 +17,7 @@ from finetuning.services.datasets import LICENSE_KEYS, OWN, license_key
 from finetuning.services.searches import DEFAULT_MINUTES, DEFAULT_TRIALS
 from marketplace.inputs import Input
 from models_catalog.models.listings import TASKS
+from models_catalog.presets import CURRENCIES, OFFER_KEYS
 
 STRATEGY_NAMES = [item.value for item in Strategy]
 NO_SEARCH = "none"
@@ -193,7 +194,9 @@ class PublishInput(Input):
     version = serializers.CharField(max_length=40, required=False, default="1.0")
     title = serializers.CharField(max_length=120, required=False, allow_blank=True, default="")
     summary = serializers.CharField(max_length=300, required=False, allow_blank=True, default="")
+    license = serializers.ChoiceField(choices=OFFER_KEYS, required=False, default="")
     price_minor = serializers.IntegerField(min_value=0, max_value=10**9, required=False, default=0)
+    currency = serializers.ChoiceField(choices=CURRENCIES, required=False, default="")
 
 
 class EventsOutput(serializers.Serializer[Any]):

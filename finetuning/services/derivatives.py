@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from datetime import datetime
 from typing import Any
 
@@ -13,7 +12,7 @@ from finetuning.engine import spec as engine
 from finetuning.engine import titles
 from finetuning.engine.headlines import headline, named
 from finetuning.models import Run
-from finetuning.services import searches
+from finetuning.services import derivative_terms, searches
 from finetuning.services.runs import RELEASE_FOLDER, receipt_of
 from marketplace import storage
 from marketplace.accounts.models import Namespace, User
@@ -24,9 +23,8 @@ from models_catalog import cards
 from models_catalog import policies as license_policies
 from models_catalog.models import Listing, Release
 from models_catalog.models.listings import ReleaseStatus
-from models_catalog.services import licensing, lineage, offers, publishing
+from models_catalog.services import licensing, lineage, publishing
 from models_catalog.terms import Terms
-from models_catalog.verdict import derive
 
 _RELEASE_PREFIX = f"{RELEASE_FOLDER}/"
 _PUBLIC_PARTS = (
@@ -50,15 +48,6 @@ _PUBLIC_PARTS = (
 _PIPELINES = {engine.Task.SEMANTIC_SEGMENTATION: "image-segmentation"}
 
 
-def default_terms(run: Run) -> Terms:
-    """Returns the widest terms that the result may carry, by those of the model and of the data that it was
-    trained under. What an owner makes of their own model stays under its terms unless they choose others."""
-    data = run.dataset_version.terms
-    if run.release.listing.namespace_id == run.owner_id:
-        return derive(run.terms.value, *([data.value] if data else []))
-    return policies.bounds_of(run).limit
-
-
 def publish(
     *,
     user: User,
@@ -69,16 +58,17 @@ def publish(
     title: str = "",
     summary: str = "",
     version: str = "1.0",
+    license: str = "",  # noqa: A002 - the field's word, as in the API
     price_minor: int = 0,
+    currency: str = "",
 ) -> Release:
     """Creates the derivative and submits it to the verify job that every release passes; once accepted it is
-    published. Raises Denied (`not_the_owner`, `use_not_granted`, `price_not_allowed`, `price_below_floor`, ...) and
+    published. `license` is one of `derivative_terms.choices`. Raises Invalid (`unknown_license`), Denied (`not_the_owner`, `use_not_granted`, `price_not_allowed`, `price_below_floor`, ...) and
     Conflict (`not_publishable`, `name_taken`, `version_taken`, `already_published`). Locks the run, so that of two requests at once
     one makes the derivative."""
     require(policies.may_publish_derivative(user, run, now=now, namespace=namespace))
     bound = policies.bounds_of(run, user=user)
-    ancestors = [run.terms.value, *(ancestor.node.terms for ancestor in bound.ancestors)]
-    value = offers.worded(dataclasses.replace(default_terms(run), price_minor=price_minor), ancestors=ancestors)
+    value = derivative_terms.offered(run, bound=bound, key=license, price_minor=price_minor, currency=currency)
     require(license_policies.may_offer(value, bound, name=name))
     title = title or name
     summary = summary or f"{run.release.listing} fine-tuned on {run.dataset_version.dataset.name}."

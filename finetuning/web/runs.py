@@ -22,7 +22,7 @@ from finetuning.engine import titles
 from finetuning.engine.spec import Hyper, Strategy, applicable
 from finetuning.forms import PublishForm
 from finetuning.models import Run
-from finetuning.services import derivatives, steering
+from finetuning.services import derivative_terms, derivatives, steering
 from finetuning.web import evaluations, trials
 from marketplace import storage
 from marketplace.errors import DomainError
@@ -137,12 +137,14 @@ def resume(request: HttpRequest, uid: uuid.UUID) -> HttpResponse:
 def publish(request: HttpRequest, uid: uuid.UUID) -> HttpResponse:
     run = find(request, uid)
     suggested = slugify(f"{run.release.listing.name}-{run.dataset_version.dataset.name}")[:90]
-    initial = {"namespace": run.owner, "name": suggested, "version": "1.0"}
-    form = PublishForm(request.POST or None, user=request.user, initial=initial)
     now = timezone.now()
+    terms = derivative_terms.widest(run)
+    initial = {"namespace": run.owner, "name": suggested, "version": "1.0", "currency": terms.currency}
+    licenses = derivative_terms.choices(run, user=request.user)
+    form = PublishForm(request.POST or None, user=request.user, licenses=licenses, initial=initial)
     if request.method == "POST" and form.is_valid():
         try:
-            release = derivatives.publish(user=request.user, run=run, now=now, **form.fields_for_service)
+            release = derivatives.publish(user=request.user, run=run, now=now, **form.cleaned_data)
             return redirect("vendor_release", release.listing.namespace.name, release.listing.name, release.version)
         except DomainError as error:
             add_error(form, error)
@@ -150,6 +152,6 @@ def publish(request: HttpRequest, uid: uuid.UUID) -> HttpResponse:
         "run": run,
         "form": form,
         "allowed": policies.may_publish_derivative(request.user, run, now=now),
-        "terms": derivatives.default_terms(run),
+        "terms": terms,
     }
     return render(request, "finetuning/publish.html", context)

@@ -20,6 +20,7 @@ from models_catalog.desks import moderation as desk
 from models_catalog.forms import DecisionForm, ReportForm, TakedownForm, WordsForm
 from models_catalog.models.moderation import SUBJECTS, ReportStatus, Subject, TakedownStatus, kind_of, subject_of
 from models_catalog.services import moderation as services
+from models_catalog.services import payment_watch
 
 PAGE_SIZE = 25
 
@@ -107,6 +108,7 @@ def queue(request: HttpRequest) -> HttpResponse:
         "page": Paginator(rows, PAGE_SIZE).get_page(request.GET.get("page")),
         "status": status,
         "statuses": ReportStatus.choices,
+        "payments": payment_watch.open_events().count(),
         "appeals": desk.takedowns(request.user).filter(status=TakedownStatus.APPEALED).count(),
     }
     return render(request, "models_catalog/moderation.html", context)

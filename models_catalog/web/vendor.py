@@ -15,15 +15,15 @@ from django.views.decorators.http import require_POST
 from finetuning.engine.spec import CARD_FILE, CONFIG_FILE, GOLDEN_FILE, weights_file
 from marketplace import storage
 from marketplace.decisions import require
-from marketplace.errors import DomainError
+from marketplace.errors import DomainError, Invalid
 from marketplace.html import add_error, form_errors, wants_json
 from marketplace.templatetags.market import filesize, price
 from models_catalog import policies, selectors
 from models_catalog.desks import vendor
-from models_catalog.forms import ArtifactForm, CardForm, ConfigForm, ListingForm, ReasonForm, ReleaseForm
+from models_catalog.forms import ArtifactForm, CardForm, ConfigForm, ListingForm, ParentForm, ReasonForm, ReleaseForm
 from models_catalog.models import Release
 from models_catalog.presets import offer
-from models_catalog.services import licensing, publishing
+from models_catalog.services import licensing, lineage, publishing
 from models_catalog.web.catalog import manageable
 
 
@@ -48,10 +48,15 @@ def listing_new(request: HttpRequest) -> HttpResponse:
 @login_required
 def listing(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
     row = manageable(request, namespace, name)
-    form = ReleaseForm(request.POST or None, initial={"version": "" if row.releases.exists() else "1.0"})
+    latest = row.latest_release
+    initial = {
+        "version": "" if row.releases.exists() else "1.0",
+        "currency": latest.terms.currency if latest else "EUR",
+    }
+    form = ReleaseForm(request.POST or None, initial=initial)
     if request.method == "POST" and form.is_valid():
         fields = form.cleaned_data
-        value = offer(fields["license"], price_minor=form.price_minor, currency="EUR")
+        value = offer(fields["license"], price_minor=fields["price_minor"], currency=fields["currency"])
         try:
             release = publishing.draft(
                 user=request.user,
@@ -103,6 +108,8 @@ def _release_page(request: HttpRequest, row: Release, **forms: Form) -> HttpResp
         "publish": policies.may_publish(request.user, row),
         "split": policies.split_of(row) if row.terms.price_minor else None,
         "yank": policies.may_yank(request.user, row),
+        "edges": row.parent_edges.shown_to(request.user),
+        "parent": ParentForm(),
         **forms,
     }
     return render(request, "models_catalog/vendor_release.html", context)
@@ -145,6 +152,37 @@ def artifact(request: HttpRequest, namespace: str, name: str, version: str) -> H
         blob = storage.put(upload, max_bytes=settings.MAX_ARTIFACT_BYTES)
         publishing.attach_artifact(user=request.user, release=row, path=path, blob=blob)
     return JsonResponse({"location": _back(row)}) if wants_json(request) else redirect(_back(row))
+
+
+@login_required
+@require_POST
+def parent(request: HttpRequest, namespace: str, name: str, version: str) -> HttpResponse:
+    """Declares what a draft was made from."""
+    row = _release(request, namespace, name, version)
+    form = ParentForm(request.POST)
+    if not form.is_valid():
+        return _release_page(request, row, parent=form)
+    try:
+        lineage.declare(
+            user=request.user,
+            release=row,
+            parent=_parent_named(request, form.cleaned_data["listing"], version=form.cleaned_data["parent_version"]),
+            relation=form.cleaned_data["relation"],
+            now=timezone.now(),
+        )
+    except DomainError as error:
+        add_error(form, error)
+        return _release_page(request, row, parent=form)
+    return redirect(_back(row))
+
+
+def _parent_named(request: HttpRequest, identifier: str, *, version: str) -> Release:
+    owner, _, name = identifier.strip().partition("/")
+    found = selectors.listing_of(request.user, owner, name).first()
+    release = selectors.release_with_files(request.user, found, version) if found else None
+    if release is None:
+        raise Invalid("no_such_model", "Nothing of this name is here for you: write vendor/model.", field="listing")
+    return release
 
 
 @login_required

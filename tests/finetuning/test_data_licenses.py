@@ -14,7 +14,7 @@ from worlds import dataset_of, received
 
 from finetuning import policies
 from finetuning.models import Dataset, Run
-from finetuning.services import datasets, derivatives, runs
+from finetuning.services import datasets, derivative_terms, runs
 from marketplace.accounts.models import AuditEvent, User
 from marketplace.accounts.services import people
 from marketplace.errors import Denied
@@ -61,7 +61,7 @@ def test_whoever_goes_on_from_it_is_bound_by_the_data_too() -> None:
     other = scenarios.person("cy")
     scenarios.licensed(other, child)
 
-    terms = derivatives.default_terms(finished_run(other, child))
+    terms = derivative_terms.widest(finished_run(other, child))
 
     assert terms.license_id == "cc-by-sa-4.0"
     draft = scenarios.draft_release(other, name="own", terms=PRESETS["mit"])
@@ -97,8 +97,8 @@ def test_a_license_that_is_stated_anew_holds_from_the_next_run_on() -> None:
     datasets.set_license(user=buyer, dataset=dataset, license="cc0-1.0")
     later = finished_run(buyer, release)
 
-    assert not derivatives.default_terms(earlier).permits(Right.COMMERCIAL_USE)
-    assert derivatives.default_terms(later).permits(Right.COMMERCIAL_USE)
+    assert not derivative_terms.widest(earlier).permits(Right.COMMERCIAL_USE)
+    assert derivative_terms.widest(later).permits(Right.COMMERCIAL_USE)
     assert [version.number for version in dataset.versions.all()] == [3, 2, 1]
     assert AuditEvent.objects.filter(action="dataset.set_license").count() == 2
 

@@ -400,3 +400,22 @@ def test_a_payment_that_the_bank_takes_back_ends_the_license(order: Order) -> No
     assert outcome("charge.dispute.closed", {**dispute, "status": "lost"}, event="evt_4") == "refunded"
     assert state(order)[:2] == ("refunded", 0)
     assert balance(scenarios.vendor_of(order.release)) == 0
+
+
+def test_the_staff_are_shown_what_waits_for_them_until_the_order_followed(order: Order, client: Client) -> None:
+    staff = scenarios.person("stan")
+    User.objects.filter(pk=staff.pk).update(is_staff=True)
+    client.force_login(staff)
+    events = "/admin/models_catalog/paymentevent/"
+    outcome("checkout.session.completed", session(order, amount_total=PRICE - 1))
+
+    counted = client.get("/moderation/").content.decode()
+    listed = client.get(f"{events}?staff=open").content.decode()
+    outcome("checkout.session.completed", session(order), event="evt_2")
+    after = client.get(f"{events}?staff=open").content.decode()
+
+    assert f'href="{events}?staff=open">Payments to look at <span class="tab-count">1</span>' in counted
+    assert "evt_1" in listed
+    assert "evt_1" not in after
+    assert "evt_2" in client.get(f"{events}?outcome=settled").content.decode()
+    assert client.get("/moderation/").content.decode().count('class="tab-count">0<') == 2
