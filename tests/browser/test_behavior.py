@@ -45,9 +45,9 @@ def test_a_run_form_shows_the_settings_of_its_strategy(signed_in: Callable[[str]
     page = signed_in("tourist")
     page.goto(f"{world.stack.url}/runs/new/?model={MODEL}")
     expect(page.get_by_label("Epochs")).to_be_hidden()
-    page.get_by_label("Full").check()
+    page.get_by_role("radio", name="Full").check()
     expect(page.get_by_label("Epochs")).to_be_visible()
-    page.get_by_label("Head only").check()
+    page.get_by_role("radio", name="Head only").check()
     expect(page.get_by_label("Epochs")).to_be_hidden()
 
 
