@@ -121,7 +121,8 @@ def extract(
         forward = forward or ready(module, images, device=device)
         rows = forward.run(images)
         if not done:
-            table = torch.empty(total, *rows.shape[1:])
+            with torch.inference_mode(mode=False):  # or a large one, which heads read uncopied, could fit none
+                table = torch.empty(total, *rows.shape[1:])
         table[done : done + len(group)] = rows
         done += len(group)
         events.progress(stage, done, total, rate=done / (time.perf_counter() - started))

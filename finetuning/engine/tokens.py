@@ -87,7 +87,9 @@ def outputs(
         ids, mask = reader.batch([rows[at] for at in positions])
         with features.autocast(device, dtype):
             values = logits_of(module, ids.to(device), mask.to(device)).float().cpu()
-        table = values.new_empty(len(rows), values.shape[1]) if table is None else table
+        if table is None:
+            with torch.inference_mode(mode=False):  # as features.extract
+                table = torch.empty(len(rows), values.shape[1])
         table[positions] = values
         done += len(positions)
         if events is not None:

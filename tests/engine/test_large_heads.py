@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
+from shapes_factory import LABELS, weights_at, write_pack, write_release
 
-from finetuning.engine import heads
+from finetuning.engine import features, frameworks, heads, preprocessing
+from finetuning.engine.events import EventWriter
+from finetuning.engine.packs import PackReader
+from finetuning.engine.spec import Split
 
 
 def samples(rows: int = 240, width: int = 30) -> heads.Samples:
@@ -52,3 +58,24 @@ def test_the_path_is_the_same_without_a_copy(monkeypatch: pytest.MonkeyPatch) ->
     direct = [point.validation_loss for point in heads.regularization_path(train, validation, 3)]
 
     assert direct == pytest.approx(copied, abs=1e-3)
+
+
+@pytest.mark.usefixtures("never_copied")
+def test_a_head_is_fitted_to_the_very_table_that_was_extracted(tmp_path: Path) -> None:
+    write_release(tmp_path / "release")
+    write_pack(tmp_path / "train.pack", {Split.TRAIN: 6})
+    loaded = frameworks.load(weights_at("release"), tmp_path)
+    pack, to_input = PackReader(tmp_path / "train.pack"), preprocessing.transform(loaded.preprocessing)
+
+    with EventWriter(tmp_path / "events.jsonl") as events:
+        table, _ = features.extract(
+            frameworks.headless(loaded),
+            pack,
+            pack.items,
+            lambda _item, image: to_input(image),
+            device=torch.device("cpu"),
+            events=events,
+        )
+    head = heads.fit(heads.Samples(table, torch.tensor([item.label for item in pack.items])), len(LABELS), 1.0)
+
+    assert head.weight.shape == (len(LABELS), table.shape[1])
