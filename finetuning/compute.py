@@ -9,12 +9,13 @@ from django.conf import settings
 from django.db.models import Q, QuerySet
 
 from finetuning.models import Attempt, ComputeQuota, Run
+from finetuning.models.attempts import EXPIRED
 from marketplace.accounts.models import Namespace
 
 SECONDS_AN_HOUR = 3600
 MAX_BUDGET_MINUTES = 100_000
 # What came to nothing by a fault of the server's is nobody's use of it.
-_OF_THE_SERVER = Q(outcome__startswith="app:") | Q(outcome="lease_expired")
+_OF_THE_SERVER = Q(outcome__startswith="app:") | Q(outcome=EXPIRED)
 
 
 def worked_seconds(run: Run, *, now: datetime) -> float:

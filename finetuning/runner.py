@@ -23,19 +23,25 @@ from pathlib import Path
 from typing import Any
 
 from finetuning.engine.events import Event, EventTail, Kind
-from finetuning.engine.spec import EVENTS_FILE, INPUTS_DIR, RESULT_FILE, Verb
+from finetuning.engine.spec import (
+    CHECKPOINT_VARIABLE,
+    CONFINEMENT_VARIABLE,
+    EVENTS_FILE,
+    INPUTS_DIR,
+    RESULT_FILE,
+    Verb,
+)
 from finetuning.failures import read_code
 
 POLL_SECONDS = 0.2
 GRACE_SECONDS = 7.5  # from SIGTERM to SIGKILL, as CI services give
 PAUSE_SECONDS = 60.0  # from the wish for a pause to SIGTERM: a step and a checkpoint of the largest weights
 EXIT_BUSY = 75
-CONFINEMENT_VARIABLE = "ENGINE_CONFINEMENT"
 _SPARE_SECONDS = 60  # of the processor, for the minutes in which a deadline is noticed
 _PROBE_SECONDS = 60
 PAUSE_SIGNAL = signal.SIGUSR1
 LOG_FILE = "engine.log"  # what the engine prints, for the operator
-_PASSED_ON = ("ENGINE_CHECKPOINT_SECONDS",)  # the operator's word to the engine
+_PASSED_ON = (CHECKPOINT_VARIABLE,)  # the operator's word to the engine
 _ROOT = Path(__file__).resolve().parent.parent
 ENGINE = (sys.executable, "-P", "-m", "finetuning.engine")
 

@@ -9,9 +9,8 @@ from django import forms
 
 from finetuning.engine import titles
 from finetuning.engine.spec import MAX_TRIALS, STRATEGIES, Hyper, SearchMode, Strategy, Task, search_space
-from finetuning.services.searches import DEFAULT_SPACE, DEFAULT_TRIALS, Wish, default_minutes
+from finetuning.services.searches import DEFAULT_SPACE, DEFAULT_TRIALS, NONE, Wish, default_minutes
 
-NONE = "none"
 _MODES = {
     NONE: ("No, train once", "With the settings above."),
     SearchMode.SEARCH.value: ("Search", "Trials of the chosen strategy, each learning from the ones before it."),

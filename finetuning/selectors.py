@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from django.contrib.auth.models import AnonymousUser
-from django.db.models import Prefetch, QuerySet
+from django.db.models import Min, Prefetch, QuerySet
 from django.utils import timezone
 
 from finetuning.engine.events import Kind
@@ -16,6 +17,12 @@ from marketplace.accounts.models import User
 
 _CURSOR_DIGITS = 18  # fits the database's 64-bit integers
 MAX_EVENTS = 500  # of one answer; a reader that lags behind asks again at once
+
+
+def oldest_queued_seconds(*, now: datetime) -> float:
+    """Returns for how long the oldest run has waited in the queue, 0 where none waits."""
+    oldest = Run.objects.filter(status=RunStatus.QUEUED).aggregate(since=Min("created_at"))["since"]
+    return (now - oldest).total_seconds() if oldest else 0.0
 
 
 def datasets_of(user: User | AnonymousUser) -> QuerySet[Dataset]:

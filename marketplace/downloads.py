@@ -19,6 +19,7 @@ from django.utils.http import content_disposition_header
 
 from marketplace import storage
 from marketplace.archives import Archive
+from marketplace.errors import PROBLEM_JSON, problem_document
 
 _RANGE = re.compile(r"bytes=([0-9]*)-([0-9]*)")
 _SPAN = re.compile(r"bytes ([0-9]+)-([0-9]+)/([0-9]+)")
@@ -160,16 +161,9 @@ def _part(
 
 def _outside(size: int, etag: str) -> HttpResponse:
     text = f"The range lies outside the file, which has {size} bytes. Ask for a part of it."
-    document = {
-        "type": "/docs/errors#bad_range",
-        "title": "Bad range",
-        "status": 416,
-        "code": "bad_range",
-        "detail": text,
-        "errors": [],
-    }
+    document = problem_document(status=416, code="bad_range", detail=text)
     headers = {"Content-Range": f"bytes */{size}", "ETag": etag}
-    return JsonResponse(document, status=416, content_type="application/problem+json", headers=headers)
+    return JsonResponse(document, status=416, content_type=PROBLEM_JSON, headers=headers)
 
 
 # A range from the start that is shorter, and not the whole file, is a look at its header: safetensors readers

@@ -5,6 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+PROBLEM_JSON = "application/problem+json"
+
+
+def problem_document(
+    *, status: int, code: str, detail: str, errors: list[dict[str, str]] | None = None, **extra: Any
+) -> dict[str, Any]:
+    """Returns what a client is told of a failure (RFC 9457); `code` is the stable part."""
+    return {
+        "type": f"/docs/errors#{code}",
+        "title": code.replace("_", " ").capitalize(),
+        "status": status,
+        "code": code,
+        "detail": detail,
+        "errors": errors or [],
+        **extra,
+    }
+
 
 class DomainError(Exception):
     """`code` is stable and listed in docs/api.md; `message` is one sentence saying what to do next."""

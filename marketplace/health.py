@@ -13,13 +13,12 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.utils import timezone
 
-from finetuning.models import Run
-from finetuning.models.runs import RunStatus
 from finetuning.runner import unconfined
+from finetuning.selectors import oldest_queued_seconds
+from marketplace.errors import PROBLEM_JSON, problem_document
 from marketplace.supervision import canary
 
 RETRY_SECONDS = 10
-_CODE = "database_unavailable"
 _WORDS = "The database does not answer just now. Nothing was changed; try again in a moment."
 
 
@@ -29,8 +28,7 @@ def health(_request: HttpRequest) -> HttpResponse:
     engine."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1")
-    oldest = Run.objects.filter(status=RunStatus.QUEUED).order_by("created_at").first()
-    waiting = (timezone.now() - oldest.created_at).total_seconds() if oldest else 0
+    waiting = oldest_queued_seconds(now=timezone.now())
     free = shutil.disk_usage(settings.DATA_DIR).free
     heard = {slot: at and round((timezone.now() - at).total_seconds()) for slot, at in canary.heard_at().items()}
     return JsonResponse(
@@ -62,15 +60,8 @@ def server_error(request: HttpRequest) -> HttpResponse:
         return render(None, "500.html", status=500)
     headers = {"Retry-After": str(RETRY_SECONDS)}
     if request.path.startswith("/api/") or request.path in {"/healthz", "/readyz", "/metrics"}:
-        document = {
-            "type": f"/docs/errors#{_CODE}",
-            "title": "Database unavailable",
-            "status": 503,
-            "code": _CODE,
-            "detail": _WORDS,
-            "errors": [],
-        }
-        return JsonResponse(document, status=503, content_type="application/problem+json", headers=headers)
+        document = problem_document(status=503, code="database_unavailable", detail=_WORDS)
+        return JsonResponse(document, status=503, content_type=PROBLEM_JSON, headers=headers)
     response = render(None, "503.html", {"words": _WORDS}, status=503)
     response["Retry-After"] = headers["Retry-After"]
     return response

@@ -18,6 +18,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from finetuning.models import Dataset, Run
 from finetuning.models.datasets import DatasetStatus
 from finetuning.models.runs import RunStatus
+from finetuning.selectors import oldest_queued_seconds
 from marketplace.errors import Denied
 from marketplace.supervision import canary
 
@@ -55,8 +56,7 @@ class _State:
         for status in RunStatus.values:
             runs.add_metric([status], counted.get(status, 0))
         yield runs
-        oldest = Run.objects.filter(status=RunStatus.QUEUED).order_by("created_at").first()
-        waiting = (now - oldest.created_at).total_seconds() if oldest else 0
+        waiting = oldest_queued_seconds(now=now)
         yield GaugeMetricFamily("marketplace_oldest_queued_run_seconds", "How long it has waited.", waiting)
         checking = Dataset.objects.filter(status=DatasetStatus.CHECKING, deleted_at__isnull=True).count()
         yield GaugeMetricFamily("marketplace_datasets_checking", "Uploads that wait for their inspection.", checking)

@@ -6,6 +6,7 @@ from typing import Any
 
 SITE = "marketplace"
 FAST, TRAIN = "fast", "train"
+VERBS_OF_A_RUN = 4  # search, train, evaluate, export: each has the whole deadline
 CHECK_DEADLINE_SECONDS = 1500  # of one inspection, verification or conversion
 _FILES_SECONDS = 1800  # for copying and hashing before and after the engine, which its deadline does not count
 
@@ -16,7 +17,7 @@ def _slots(run_deadline_seconds: int) -> dict[str, dict[str, Any]]:
     retry must exceed timeout, or the broker hands a running message out again; losing or doubling a message
     is harmless all the same, because the rows are the truth (docs/adr/0004)."""
     check = CHECK_DEADLINE_SECONDS + _FILES_SECONDS
-    tune = 3 * run_deadline_seconds + _FILES_SECONDS  # train, evaluate, export
+    tune = VERBS_OF_A_RUN * run_deadline_seconds + _FILES_SECONDS
     return {
         FAST: {"workers": 2, "timeout": check, "retry": 3 * check, "queue_limit": 2},
         TRAIN: {"workers": 1, "timeout": tune, "retry": 3 * tune, "queue_limit": 1},

@@ -14,9 +14,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from marketplace.accounts.models import ApiToken
-from marketplace.errors import DomainError, Invalid
+from marketplace.errors import PROBLEM_JSON, DomainError, Invalid, problem_document
 
-PROBLEM_JSON = "application/problem+json"
 _UNREADABLE_FORM = "The form cannot be read. Send multipart/form-data with its boundary, as HTTP libraries do."
 
 
@@ -78,16 +77,8 @@ class HasScope(BasePermission):
 def problem(
     *, status_code: int, code: str, detail: str, errors: list[dict[str, str]] | None = None, **extra: Any
 ) -> Response:
-    """Returns a problem document; `code` is the stable part."""
-    body = {
-        "type": f"/docs/errors#{code}",
-        "title": code.replace("_", " ").capitalize(),
-        "status": status_code,
-        "code": code,
-        "detail": detail,
-        "errors": errors or [],
-        **extra,
-    }
+    """Answers with a problem document."""
+    body = problem_document(status=status_code, code=code, detail=detail, errors=errors, **extra)
     return Response(body, status=status_code, content_type=PROBLEM_JSON)
 
 

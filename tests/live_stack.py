@@ -36,7 +36,18 @@ class Stack:
         self.arguments = arguments
 
     def __enter__(self) -> Self:
-        with self.log.open("wb") as log:
+        try:
+            self.start()
+        except BaseException:
+            self.process.send_signal(signal.SIGINT)  # or it would stay behind: nobody calls __exit__
+            self.process.wait(STOP_SECONDS)
+            raise
+        return self
+
+    def start(self) -> None:
+        """Returns once the product says that it is ready; what an earlier start wrote into the log stays."""
+        with self.log.open("ab") as log:
+            written = log.tell()
             self.process = subprocess.Popen(
                 [sys.executable, "manage.py", "up", *self.arguments],
                 cwd=ROOT,
@@ -44,13 +55,7 @@ class Stack:
                 stdout=log,
                 stderr=log,
             )
-        try:
-            self.wait_for(lambda: b"Ready:" in self.log.read_bytes() or None, seconds=START_SECONDS)
-        except BaseException:
-            self.process.send_signal(signal.SIGINT)  # or it would stay behind: nobody calls __exit__
-            self.process.wait(STOP_SECONDS)
-            raise
-        return self
+        self.wait_for(lambda: b"Ready:" in self.log.read_bytes()[written:] or None, seconds=START_SECONDS)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -20,8 +20,7 @@ from models_catalog.models.listings import TASKS
 from models_catalog.presets import CURRENCIES, OFFER_KEYS
 
 STRATEGY_NAMES = [item.value for item in Strategy]
-NO_SEARCH = "none"
-SEARCH_CHOICES = [NO_SEARCH, *(mode.value for mode in SearchMode)]
+SEARCH_CHOICES = [searches.NONE, *(mode.value for mode in SearchMode)]
 SEARCHED_SETTINGS = [entry.name for entry in dataclasses.fields(Hyper) if entry.metadata["searched"] is not None]
 
 
@@ -124,7 +123,6 @@ class RunInput(Input):
     )
     hyper = HyperInput(required=False, help_text="Defaults: those of the dataset's task and the strategy")
     search = SearchInput(required=False, help_text="Try several settings first, on the validation items")
-
     budget_minutes = serializers.IntegerField(
         min_value=1,
         max_value=MAX_BUDGET_MINUTES,
@@ -135,8 +133,8 @@ class RunInput(Input):
     def wish(self) -> searches.Wish | None:
         """Returns the search that was asked for."""
         asked = dict(self.validated_data.get("search", {}))
-        mode = asked.pop("mode", NO_SEARCH)
-        if mode == NO_SEARCH:
+        mode = asked.pop("mode", searches.NONE)
+        if mode == searches.NONE:
             return None
         lists = {name: tuple(asked.pop(name)) for name in ("strategies", "space") if name in asked}
         return searches.Wish(mode=SearchMode(mode), **lists, **asked)

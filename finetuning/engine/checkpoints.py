@@ -15,19 +15,18 @@ import torch
 
 from finetuning.engine.events import EventWriter
 from finetuning.engine.results import write_durably
-from finetuning.engine.spec import TrainSpec, canonical, to_json
+from finetuning.engine.spec import CHECKPOINT_VARIABLE, TrainSpec, canonical, to_json
 
 CHECKPOINTS_DIR = "checkpoints"
 KEPT = 2
 INTERVAL_SECONDS = 60.0
-INTERVAL_VARIABLE = "ENGINE_CHECKPOINT_SECONDS"
 _DIGEST_BYTES = 32
 
 
 def interval_seconds() -> float:
     """Returns how long an epoch goes on without a checkpoint. It moves no number of a run, so it is the
     operator's choice, by the environment, and no part of the spec."""
-    return float(os.environ.get(INTERVAL_VARIABLE, INTERVAL_SECONDS))
+    return float(os.environ.get(CHECKPOINT_VARIABLE, INTERVAL_SECONDS))
 
 
 def checkpoints_of(spec: TrainSpec, run_dir: Path, part: str = "") -> Checkpoints:

@@ -16,7 +16,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-VARIABLE = "ENGINE_CONFINEMENT"
+from finetuning.engine.spec import CONFINEMENT_VARIABLE
+
 NETWORK, INPUTS, FILES, RIGHTS = "network", "inputs", "files", "rights"
 PARTS = (NETWORK, INPUTS, FILES, RIGHTS)
 _CLONE_NEWNS, _CLONE_NEWUSER, _CLONE_NEWNET = 0x00020000, 0x10000000, 0x40000000
@@ -58,7 +59,7 @@ class Wish:
 
 
 def asked_for() -> Wish | None:
-    text = os.environ.get(VARIABLE, "")
+    text = os.environ.get(CONFINEMENT_VARIABLE, "")
     return Wish(**json.loads(text)) if text else None
 
 

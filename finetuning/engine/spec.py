@@ -66,6 +66,11 @@ __all__ = [
 FORMAT = 1
 MAX_TRIALS = 200
 
+# What the runner says to the engine by its environment: how to be confined (confinement.py), and how often an epoch
+# writes a checkpoint (checkpoints.py).
+CONFINEMENT_VARIABLE = "ENGINE_CONFINEMENT"
+CHECKPOINT_VARIABLE = "ENGINE_CHECKPOINT_SECONDS"
+
 # The files of a run directory.
 SPEC_FILE = "spec.json"
 EVENTS_FILE = "events.jsonl"

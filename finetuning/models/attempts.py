@@ -11,6 +11,8 @@ from finetuning.models.datasets import Dataset
 from finetuning.models.runs import Run
 from models_catalog.models import Release
 
+EXPIRED = "lease_expired"  # the outcome of one that was taken away: its process died, or was not heard of
+
 
 class AttemptQuerySet(models.QuerySet["Attempt"]):
     def open(self) -> AttemptQuerySet:

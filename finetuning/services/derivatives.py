@@ -63,9 +63,11 @@ def publish(
     currency: str = "",
 ) -> Release:
     """Creates the derivative and submits it to the verify job that every release passes; once accepted it is
-    published. `license` is one of `derivative_terms.choices`. Raises Invalid (`unknown_license`), Denied (`not_the_owner`, `use_not_granted`, `price_not_allowed`, `price_below_floor`, ...) and
-    Conflict (`not_publishable`, `name_taken`, `version_taken`, `already_published`). Locks the run, so that of two requests at once
-    one makes the derivative."""
+    published. `license` is one of `derivative_terms.choices`.
+
+    Raises Invalid (`unknown_license`), Denied (`not_the_owner`, `use_not_granted`, `price_not_allowed`,
+    `price_below_floor`, ...) and Conflict (`not_publishable`, `name_taken`, `version_taken`, `already_published`).
+    Locks the run, so that of two requests at once one makes the derivative."""
     require(policies.may_publish_derivative(user, run, now=now, namespace=namespace))
     bound = policies.bounds_of(run, user=user)
     value = derivative_terms.offered(run, bound=bound, key=license, price_minor=price_minor, currency=currency)

@@ -15,11 +15,11 @@ from django.db.models.functions import Cast
 
 from finetuning.models import Dataset, DatasetVersion, Run
 from marketplace import storage
+from marketplace.queue_settings import VERBS_OF_A_RUN
 from models_catalog.models import Artifact
 
 # A blob is stored before the row that names it: seconds before as a rule, and never longer than a run may take.
 KEPT_FOR = timedelta(hours=24)
-_VERBS_OF_A_RUN = 3
 _OURS = ("marketplace", "accounts", "models_catalog", "finetuning")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _DIGEST_CHARACTERS = 64
@@ -37,7 +37,7 @@ def collect(*, now: datetime, dry_run: bool = False) -> Collected:
 
     The order makes it safe: first the blobs, then the rows, then each removal asks again how old the blob is. A row
     that names a blob since then belongs to whoever stored it since then, or took the name from a row."""
-    before = now - max(KEPT_FOR, _VERBS_OF_A_RUN * timedelta(seconds=settings.RUN_DEADLINE_SECONDS))
+    before = now - max(KEPT_FOR, VERBS_OF_A_RUN * timedelta(seconds=settings.RUN_DEADLINE_SECONDS))
     old = [sha256 for sha256 in storage.stored() if storage.is_old(sha256, before=before)]
     if not old:
         return Collected(0, 0)

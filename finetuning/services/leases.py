@@ -17,6 +17,7 @@ from django.db.models import Max, QuerySet
 from django.utils import timezone
 
 from finetuning.models import Attempt, Dataset, Run
+from finetuning.models.attempts import EXPIRED
 from finetuning.runner import Signal
 from marketplace.supervision.processes import own_name
 from models_catalog.models import Release
@@ -29,7 +30,6 @@ FENCE_SECONDS = 5.0  # an engine is dead this long before somebody else may begi
 POKE_AFTER = timedelta(seconds=30)  # a row that waits this long has lost its message: the reaper rings again
 MAX_INTERRUPTIONS = 10
 MAX_FAILURES = 3  # of the server, in one check
-EXPIRED = "lease_expired"
 _INTERRUPTIONS = frozenset({EXPIRED, "app:busy", "app:lease_lost"})
 Subject = TypeVar("Subject", Run, Dataset, Release)
 

@@ -10,6 +10,7 @@ from django.db import transaction
 from django.db.models import Exists, Model, OuterRef, QuerySet
 
 from finetuning.models import Attempt, Dataset, Run
+from finetuning.models.attempts import EXPIRED
 from finetuning.models.datasets import DatasetStatus
 from finetuning.models.runs import IN_HAND, RunStatus
 from finetuning.services import leases
@@ -38,7 +39,7 @@ def _expire(now: datetime) -> int:
         if attempt.leased_until >= now and not is_gone(attempt.slot):
             continue
         with transaction.atomic():
-            if not leases.close(attempt, outcome=leases.EXPIRED):
+            if not leases.close(attempt, outcome=EXPIRED):
                 continue
             ended += 1
             logger.warning("lease expired: %s", attempt)

@@ -49,9 +49,8 @@ def launch(
     owner holds; the run keeps it. What to learn is the dataset's task. With `search` the run first tries several
     settings, those given among them. The run is stopped at its budget of compute.
 
-
-    Raises Denied (all that `may_launch` says), Invalid (as `settings_of` and `searches.plan`), Conflict (`duplicate_run`) where the
-    very same run is queued or running."""
+    Raises Denied (all that `may_launch` says), Invalid (as `settings_of` and `searches.plan`), Conflict
+    (`duplicate_run`) where the very same run has not ended."""
     require(policies.may_launch(user, release, dataset, now=now))
     version = dataset.versions.first()
     if version is None:

@@ -18,6 +18,7 @@ from finetuning.services import leases
 from marketplace.decisions import require
 from marketplace.errors import Invalid
 
+NONE = "none"  # what forms and clients call a run without a search
 DEFAULT_TRIALS = 20
 DEFAULT_MINUTES = 30
 # The budget is looked at after each epoch: the last one must end before this server's limit ends the engine.

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 from django.db import connection
 
+from finetuning.failures import may_try_again
 from finetuning.models import Attempt, Run, RunEvent
 from finetuning.models.runs import ACTIVE, RunStatus
-from finetuning.services import runs
 from marketplace import storage
 
 WEIGHTS = "release/model.safetensors"
@@ -42,7 +41,8 @@ def _wrong_ends() -> Iterator[str]:
     """A run ends well, or after as many faults of the server as the rules allow."""
     for run in Run.objects.exclude(status=RunStatus.SUCCEEDED):
         allowed = run.status == RunStatus.FAILED and run.failure_code.startswith("app:")
-        if not (allowed and (run.failures >= runs.MAX_FAILURES or run.failure_code == "app:no_progress")):
+        gave_up = run.failure_code == "app:no_progress" or not may_try_again(run.failure_code, tries=run.failures)
+        if not (allowed and gave_up):
             yield f"{run} ended as {run.status} {run.failure_code} after {run.failures} failures: {run.failure_message}"
 
 
@@ -67,9 +67,8 @@ def _damaged_files() -> Iterator[str]:
         entry["sha256"] for run in Run.objects.filter(status=RunStatus.SUCCEEDED) for entry in run.artifacts.values()
     }
     for sha256 in sorted(named):
-        with storage.open_blob(sha256) as stream:
-            if hashlib.file_digest(stream, "sha256").hexdigest() != sha256:
-                yield f"the file {sha256} is damaged"
+        if not storage.is_whole(sha256):
+            yield f"the file {sha256} is damaged"
 
 
 def _damaged_database() -> Iterator[str]:

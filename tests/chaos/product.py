@@ -6,15 +6,13 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from live_stack import ROOT, START_SECONDS, Stack
+from live_stack import Stack
 
 # Of `up`'s children, by a word of their command lines.
 SERVICES = {
@@ -52,19 +50,6 @@ class Product(Stack):
         super().__init__(data_dir, "--no-demo", **changes)
         self.data_dir = data_dir
         self.log = data_dir.with_name(f"{data_dir.name}.log")  # where a full disk does not silence it
-
-    def start(self) -> None:
-        with self.log.open("ab") as log:
-            size = log.tell()
-            self.process = subprocess.Popen(
-                [sys.executable, "manage.py", "up", *self.arguments],
-                cwd=ROOT,
-                env=self.environment,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        self.wait_for(lambda: b"Ready:" in self.log.read_bytes()[size:] or None, seconds=START_SECONDS)
 
     def kill(self) -> None:
         """Kills the supervisor alone; the kernel ends the others."""

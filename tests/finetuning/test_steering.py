@@ -20,6 +20,7 @@ from worlds import World, claimed_run, launch, uploaded
 
 from finetuning import tasks
 from finetuning.models import Attempt, Run, RunEvent
+from finetuning.models.attempts import EXPIRED
 from finetuning.models.runs import RunStatus
 from finetuning.services import datasets, leases, reaping, runs, steering
 from marketplace import storage
@@ -139,7 +140,7 @@ def test_a_run_whose_worker_died_while_it_was_asked_to_pause_is_paused(world: Wo
     assert fresh(run).status == RunStatus.PAUSED
     steering.pause(run=run, attempt=attempt)  # the worker lives after all: its word counts no more
     assert fresh(run).status == RunStatus.PAUSED
-    assert Attempt.objects.get(run=run).outcome == leases.EXPIRED
+    assert Attempt.objects.get(run=run).outcome == EXPIRED
 
 
 @pytest.mark.parametrize(("act", "loser"), [(cancel, "already_finished"), (resume, "not_paused")])

@@ -16,7 +16,7 @@ def test_the_queue_never_ends_a_run_before_its_own_deadline(site: Site, deadline
 
     cluster = json.loads(answer.stdout.splitlines()[-1])
     train, fast = (cluster["ALT_CLUSTERS"][name] for name in (TRAIN, FAST))
-    assert train["timeout"] > 3 * deadline  # train, evaluate, export
+    assert train["timeout"] > 4 * deadline  # search, train, evaluate, export
     assert fast["timeout"] > CHECK_DEADLINE_SECONDS
     assert all(slot["retry"] > slot["timeout"] for slot in (train, fast, cluster))
     assert cluster["timeout"] == train["timeout"]

@@ -13,7 +13,6 @@ from django.conf import settings
 from django.core.management.base import BaseCommand
 
 from finetuning.engine import spec as engine
-from finetuning.runner import CONFINEMENT_VARIABLE
 from marketplace.predictor import socket_path
 
 
@@ -32,7 +31,7 @@ class Command(BaseCommand):
             "HOME": str(run_dir),
             "PYTHONPATH": str(settings.BASE_DIR),
             "HF_HUB_OFFLINE": "1",
-            CONFINEMENT_VARIABLE: json.dumps(
+            engine.CONFINEMENT_VARIABLE: json.dumps(
                 {"readable": str(settings.SERVING_DIR), "required": settings.SANDBOX == "required"}
             ),
         }
