@@ -4,9 +4,9 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help setup run test chaos check check-types check-rest format clean
+.PHONY: help setup run test test-postgres chaos check check-types check-rest format clean
 help: ## List the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
 setup: $(STAMP) ## Make the environment (.venv), every version and digest pinned by requirements.lock
 
@@ -26,6 +26,9 @@ test: $(STAMP) ## Run the whole test suite, browser tests included
 	@PYTHON=$(BIN)/python sh tests/find_browser.sh
 	@# A worker for each processor: one waits for the running product while the other computes.
 	$(BIN)/python -m pytest -n logical --maxprocesses 4 $(ARGS)
+
+test-postgres: $(STAMP) ## The tests of services and queue on PostgreSQL and Redis; POSTGRES_URL, REDIS_URL, ARGS=--short
+	@$(BIN)/python tests/on_postgresql.py $(ARGS)
 
 chaos: $(STAMP) ## Break the product on purpose and check what must hold; SEED, FAULTS, DATABASE_URL, BROKER_URL
 	@PYTHONPATH=.:tests:tests/engine $(BIN)/python -m chaos --seed $(or $(SEED),1) --faults $(or $(FAULTS),100) \

@@ -22,6 +22,11 @@ NAMES = (
     "floor_segmentation",
     "verdict",
     "intent",
+    "estimate",
+    "queue",
+    "pages",
+    "upload",
+    "hub",
 )
 
 

@@ -10,9 +10,12 @@ import argparse
 import tempfile
 from pathlib import Path
 
+import torch
+
 from benchmarks import runs, sources
 from benchmarks.processes import peer
 from benchmarks.reporting import Row, compare
+from finetuning.engine import features
 from finetuning.engine.spec import Augmentation, Hyper, Precision, Strategy
 
 
@@ -23,7 +26,13 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--size", type=int, default=224, help="pixels of the network's input")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--rate", type=float, default=3e-4)
-    parser.add_argument("--precision", choices=tuple(Precision), default="bfloat16", help="of the engine's steps")
+    multiplies = str(features.precision(torch.device("cpu"))).removeprefix("torch.")
+    parser.add_argument(
+        "--precision",
+        choices=tuple(Precision),
+        default=multiplies,
+        help="of the engine's steps; without one bfloat16 where this processor multiplies it in hardware",
+    )
     options = parser.parse_args(arguments)
     hyper = Hyper(
         epochs=options.epochs,

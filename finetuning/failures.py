@@ -38,6 +38,7 @@ _KINDS = {
     "app:stalled": _Kind(2, "The engine stood still. It costs you nothing: launch it again, or tell the operator."),
     "app:disk_full": _Kind(3, "The operator must free disk space. It costs you nothing: launch it again then."),
     "user:not_allowed_any_more": _Kind(1, "Renew the license or choose other data, then launch a new run."),
+    "user:compute_quota_exceeded": _Kind(1, "Launch it again next month, or ask the operator for more hours."),
     "user:budget_reached": _Kind(1, "Nothing is charged. Launch it again with a larger budget or fewer epochs."),
     "user:checksum_mismatch": _Kind(1, "The file arrived damaged: upload it again."),
 }

@@ -94,7 +94,8 @@ class DatasetForm(forms.Form):
         label="License of the data",
         help_text="It binds what is trained on them: a model of non-commercial data cannot be sold.",
     )
-    file = forms.FileField(label="Dataset file")
+    file = forms.FileField(label="Dataset file", required=False)
+    upload = forms.UUIDField(required=False, widget=forms.HiddenInput)  # of a file that came in pieces before
 
     def task_cards(self) -> list[tuple[Any, Upload]]:
         """Returns (radio button, what its task takes)."""

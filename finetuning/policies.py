@@ -8,20 +8,21 @@ from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
 
 from finetuning import compute
-from finetuning.engine.spec import SEARCHABLE, Framework, Task
-from finetuning.models import Dataset, Run
+from finetuning.engine.spec import Framework, Task
+from finetuning.models import Dataset, Estimate, Run
 from finetuning.models.datasets import DatasetStatus
 from finetuning.models.runs import RunStatus
 from marketplace.accounts.models import Namespace, User
 from marketplace.decisions import ALLOW, Decision, all_of, deny, not_in_this_state
 from models_catalog import ancestry
 from models_catalog import policies as catalog
-from models_catalog.models import LicenseTerms, Release
+from models_catalog.models import Grant, LicenseTerms, Release
 from models_catalog.models.lineage import Relation
 from models_catalog.policies.law import decide
 from models_catalog.terms import Right
 from models_catalog.verdict import UNBOUND, Effective, Node, judge_use
 
+MAX_WAITING_ESTIMATES = 3
 Person = User | AnonymousUser
 
 
@@ -62,11 +63,17 @@ def may_train_on(name: str, terms: LicenseTerms | None) -> Decision:
     return decide(judge_use(node, UNBOUND, Right.USE, Right.FINE_TUNE))
 
 
-def bounds_of(run: Run, *, user: Person | None = None) -> Effective:
-    """What the run's result may carry at most: by the model, under the license of the launch, and by the data."""
+def bounds_of(
+    run: Run, *, user: Person | None = None, publisher: Namespace | None = None, grant: Grant | None = None
+) -> Effective:
+    """What the run's result may carry at most: by the model, under the license of the launch, and by the data. Another
+    `publisher` than the run's owner is judged as itself, by its own license of the model."""
     version = run.dataset_version
     model = ancestry.Link(
-        relation=Relation.FINETUNE, terms_id=run.terms_id, parent_id=run.release_id, grant_id=run.grant_id
+        relation=Relation.FINETUNE,
+        terms_id=run.terms_id,
+        parent_id=run.release_id,
+        grant_id=run.grant_id if publisher is None else (grant.pk if grant else None),
     )
     data = ancestry.Link(
         relation=Relation.TRAINED_ON,
@@ -74,7 +81,7 @@ def bounds_of(run: Run, *, user: Person | None = None) -> Effective:
         dataset_name=version.dataset.name,
         dataset_sha256=version.digest,
     )
-    return ancestry.bounds([model, data], owner_id=run.owner_id, user=user)
+    return ancestry.bounds([model, data], owner_id=publisher.pk if publisher else run.owner_id, user=user)
 
 
 def may_share(run: Run, *, user: Person) -> Decision:
@@ -84,19 +91,33 @@ def may_share(run: Run, *, user: Person) -> Decision:
 
 
 def has_quota(user: User, owner: Namespace, *, now: datetime) -> Decision:
-    """May the user start one run more for the owner: by their active runs, and by the owner's hours this month?"""
+    """May the user start one run more for the owner: by their active runs, and by the owner's hours this month, of
+    which those count too that its other runs may still take?"""
     return all_of(lambda: _has_place(user), lambda: _has_hours(owner, now=now))
 
 
 def _has_hours(owner: Namespace, *, now: datetime) -> Decision:
-    allowed = compute.hours_allowed(owner)
-    if not allowed or (used := compute.hours_used(owner, now=now)) < allowed:
+    if not (allowed := compute.hours_allowed(owner)):
         return ALLOW
-    return deny(
-        "compute_quota_exceeded",
-        f"{owner} has used {used:.1f} of its {allowed} hours of compute this month. Wait for the next one, or ask "
-        "the operator for more.",
+    used, promised = compute.hours_used(owner, now=now), compute.hours_promised(owner, now=now)
+    if used + promised < allowed:
+        return ALLOW
+    return _too_many_hours(
+        owner, used, allowed, more=f", and its runs may take {promised:.1f} more" if promised else ""
     )
+
+
+def may_begin(run: Run, *, now: datetime) -> Decision:
+    """Has the run's owner hours left, now that its turn has come? Of those that wait too each is asked at its own."""
+    allowed = compute.hours_allowed(run.owner)
+    if not allowed or (used := compute.hours_used(run.owner, now=now)) < allowed:
+        return ALLOW
+    return _too_many_hours(run.owner, used, allowed)
+
+
+def _too_many_hours(owner: Namespace, used: float, allowed: int, *, more: str = "") -> Decision:
+    text = f"{owner} has used {used:.1f} of its {allowed} hours of compute this month{more}."
+    return deny("compute_quota_exceeded", f"{text} Wait for the next one, or ask the operator for more.")
 
 
 def _has_place(user: User) -> Decision:
@@ -116,15 +137,64 @@ def may_launch(user: User, release: Release, dataset: Dataset, *, now: datetime)
     )
 
 
-def may_search(task: Task) -> Decision:
-    """Can the engine try several settings of this task before it trains?"""
-    if task in SEARCHABLE:
-        return ALLOW
-    can = " and ".join(one.replace("-", " ") for one in SEARCHABLE)
-    return deny(
-        "search_unsupported",
-        f"Trying several settings first works for {can}, not yet for {task.replace('-', ' ')}. Launch it without.",
+def may_estimate(user: User, release: Release, dataset: Dataset, *, now: datetime) -> Decision:
+    """May the user ask what such a run would take? Whoever may not launch it has no use for the answer; a quota that
+    is used up says nothing about that."""
+    return all_of(
+        lambda: catalog.can_be_tuned(release),
+        lambda: catalog.may_fine_tune(user, release, now=now, holder=dataset.owner),
+        lambda: may_use_dataset(user, dataset, release),
     )
+
+
+def has_estimate_left(user: User) -> Decision:
+    """May the user ask for one rehearsal more? They cost nothing, so nobody has many at once."""
+    if Estimate.objects.waiting().filter(created_by=user).count() < MAX_WAITING_ESTIMATES:
+        return ALLOW
+    return deny("too_many_estimates", f"{MAX_WAITING_ESTIMATES} estimates of yours are measured. Wait for one of them.")
+
+
+def may_take(estimate: Estimate, *, budget_minutes: int | None, now: datetime) -> Decision:
+    """May a run be launched that takes what the estimate says? Not where even the shortest time that it allows is
+    more than there is; it would be stopped on the way."""
+    return next(iter(limits_of(estimate, estimate.low_seconds, budget_minutes=budget_minutes, now=now)), ALLOW)
+
+
+def doubts_of(estimate: Estimate, *, budget_minutes: int | None, now: datetime) -> list[Decision]:
+    """Returns the limits that the longest time which the estimate allows would pass."""
+    return limits_of(estimate, estimate.high_seconds, budget_minutes=budget_minutes, now=now)
+
+
+def limits_of(
+    estimate: Estimate, seconds: float | None, *, budget_minutes: int | None, now: datetime
+) -> list[Decision]:
+    """Returns a refusal for each limit that so many seconds of compute pass."""
+    if seconds is None:
+        return []
+    minutes, found = seconds / 60, []
+    if budget_minutes is not None and minutes > budget_minutes:
+        text = f"It takes {minutes:.0f} min by the estimate, and its budget is {budget_minutes} min."
+        found.append(deny("estimate_over_budget", f"{text} Raise the budget, or choose fewer epochs."))
+    allowed = compute.hours_allowed(estimate.owner)
+    if allowed and (left := allowed - compute.hours_used(estimate.owner, now=now)) * 60 < minutes:
+        text = f"It takes {minutes:.0f} min by the estimate, and {estimate.owner} has {max(0.0, 60 * left):.0f} min of"
+        found.append(deny("estimate_over_quota", f"{text} compute left this month. Choose fewer epochs, or wait."))
+    if seconds > settings.RUN_DEADLINE_SECONDS:
+        text = f"It takes {minutes:.0f} min by the estimate, and this server ends each part of a run after"
+        found.append(
+            deny(
+                "estimate_over_deadline",
+                f"{text} {settings.RUN_DEADLINE_SECONDS / 60:.0f} min. Choose fewer epochs, smaller images or head only.",
+            )
+        )
+    return found
+
+
+def may_see_estimates(user: Person) -> Decision:
+    """Who sees how good the estimates of all runs were."""
+    if user.is_authenticated and user.is_staff:
+        return ALLOW
+    return deny("staff_only", "Only the site's staff see this.")
 
 
 def _has_not_ended(run: Run) -> Decision:

@@ -49,6 +49,7 @@ def newest_audit_of(user: User | AnonymousUser, version: DatasetVersion) -> Run 
 def runs_of(user: User | AnonymousUser) -> QuerySet[Run]:
     return Run.objects.visible_to(user).select_related(
         "owner",
+        "estimate",
         "release__listing__namespace",
         "dataset_version__dataset",
         "derivative__listing__namespace",
@@ -88,7 +89,7 @@ def run_progress(run: Run, *, after: int) -> dict[str, Any]:
         "stage": progress.get("title", ""),
         "progress": {key: progress.get(key) or 0 for key in ("done", "total", "rate")},
         "elapsed_seconds": elapsed_seconds(run),
-        "remaining_seconds": remaining_seconds(progress),
+        "remaining_seconds": None if run.is_paused else remaining_seconds(progress),
         "points": points,
         "trials": trials,
         "log": log,

@@ -16,11 +16,13 @@ from structlog.contextvars import bound_contextvars
 
 from finetuning import compute
 from finetuning.engine import spec as engine
+from finetuning.engine.crash_points import Point, reach
 from finetuning.engine.events import Event
-from finetuning.models import Attempt, Dataset, Run
+from finetuning.models import Attempt, Dataset, DatasetVersion, Estimate, Run
+from finetuning.models.attempts import DRAINED
 from finetuning.models.datasets import DatasetStatus
 from finetuning.runner import Ending, Outcome, Sandbox, run_engine
-from finetuning.services import datasets, leases, runs, searches, steering, verifications, workspaces
+from finetuning.services import datasets, estimates, leases, runs, searches, steering, verifications, workspaces
 from finetuning.services.journals import Journal
 from marketplace import signing, storage
 from marketplace.errors import DomainError
@@ -50,6 +52,7 @@ def _run(
         deadline_seconds=seconds,
         threads=settings.ENGINE_THREADS,
         stall_seconds=settings.RUN_STALL_SECONDS,
+        drain_seconds=settings.DRAIN_SECONDS,
         sandbox=Sandbox(
             required=settings.SANDBOX == "required",
             memory_bytes=settings.ENGINE_MEMORY_BYTES,
@@ -58,6 +61,11 @@ def _run(
     )
     close_old_connections()  # this thread has not asked for hours; its server may have been restarted meanwhile
     return outcome
+
+
+def _told_of(outcome: Outcome) -> str:
+    """What is kept of an attempt that ended for reasons of this server."""
+    return DRAINED if outcome.ending is Ending.DRAINED else outcome.code
 
 
 def _disk_fault(error: Exception) -> Outcome:
@@ -98,7 +106,7 @@ def inspect_dataset(dataset_id: int) -> None:
                 attempt=attempt, dataset=dataset, code=outcome.code, message=outcome.message, items=outcome.items
             )
         else:
-            leases.close(attempt, outcome=outcome.code)
+            leases.hand_back(attempt, outcome=_told_of(outcome))
             ended = False
     if ended:  # else the directory is somebody else's now
         workspaces.discard("dataset", dataset.pk)
@@ -129,7 +137,7 @@ def verify_release(release_id: int) -> None:
                 attempt=attempt, release=release, code=outcome.code, message=outcome.message
             )
         else:
-            leases.close(attempt, outcome=outcome.code)
+            leases.hand_back(attempt, outcome=_told_of(outcome))
             ended = False
     if ended:
         workspaces.discard("release", release.pk)
@@ -147,6 +155,7 @@ def fine_tune(run_id: int) -> None:
     run, attempt = claimed
     with bound_contextvars(run_id=str(run.uid), attempt=attempt.number):
         _fine_tune(run, attempt)
+    reach(Point.MESSAGE_HANDLED)
 
 
 def _fine_tune(run: Run, attempt: Attempt) -> None:
@@ -184,6 +193,7 @@ def _train_and_evaluate(run: Run, attempt: Attempt, keeper: leases.Keeper, journ
     if evaluated.ending is not Ending.SUCCEEDED:
         return _settle(run, attempt, evaluated)
     judged = workspaces.collect(workspaces.directory("run", run.pk, engine.Verb.EVALUATE), evaluated.result)
+    reach(Point.OUTPUTS_COLLECTED)
     exported, files = _export(run, artifacts, work) if run.hyper.get("export_onnx") else (None, {})
     if exported and exported.ending not in (Ending.SUCCEEDED, Ending.FAILED):
         return _settle(run, attempt, exported)
@@ -243,8 +253,12 @@ def _training_spec(run: Run) -> engine.TrainSpec:
 
 
 def _training_inputs(run: Run) -> dict[str, str]:
-    """The test items are not among them: neither a search nor a training is given any."""
-    return {**workspaces.release_inputs(run.release), "train.pack": run.dataset_version.train_pack_sha256}
+    return _inputs_of_training(run.release, run.dataset_version)
+
+
+def _inputs_of_training(release: Release, version: DatasetVersion) -> dict[str, str]:
+    """The test items are not among them: neither a search nor a training nor its rehearsal is given any."""
+    return {**workspaces.release_inputs(release), "train.pack": version.train_pack_sha256}
 
 
 def _prepare_evaluation(run: Run, artifacts: Files) -> Path:
@@ -275,8 +289,32 @@ def _settle(run: Run, attempt: Attempt, outcome: Outcome) -> bool:
             exit_code=outcome.exit_code,
         )
     else:
-        runs.hand_back(run=run, attempt=attempt, code=outcome.code)
+        runs.hand_back(run=run, attempt=attempt, outcome=_told_of(outcome), exit_code=outcome.exit_code)
     return False
+
+
+def estimate(estimate_id: int) -> None:
+    waiting = Estimate.objects.waiting().select_related(
+        "release__listing__namespace", "dataset_version__dataset", "owner"
+    )
+    claimed = leases.acquire(waiting, estimate_id, now=timezone.now())
+    if claimed is None:
+        return
+    row, attempt = claimed
+    path = workspaces.directory("estimate", row.pk, engine.Verb.ESTIMATE)
+    inputs = _inputs_of_training(row.release, row.dataset_version)
+    beside = estimates.runs_in_hand()
+    with leases.kept(attempt) as keeper:
+        outcome, _ = _check(engine.Verb.ESTIMATE, path, attempt, keeper, estimates.spec_of(row), inputs)
+        if outcome.ending is Ending.SUCCEEDED:
+            ended = estimates.record(attempt=attempt, estimate=row, result=outcome.result, beside=beside)
+        elif outcome.ending is Ending.FAILED:
+            ended = estimates.record_failure(attempt=attempt, estimate=row, code=outcome.code, message=outcome.message)
+        else:
+            leases.hand_back(attempt, outcome=_told_of(outcome))
+            ended = False
+    if ended:
+        workspaces.discard("estimate", row.pk)
 
 
 def fetch_weights(release_id: int) -> None:
@@ -298,6 +336,9 @@ def fetch_weights(release_id: int) -> None:
     path = workspaces.directory("release", release.pk, engine.Verb.CONVERT)
     with leases.kept(attempt) as keeper:
         outcome, files = _check(engine.Verb.CONVERT, path, attempt, keeper, spec, {})
+        if outcome.ending not in (Ending.SUCCEEDED, Ending.FAILED):
+            leases.hand_back(attempt, outcome=_told_of(outcome))
+            return
         ended = verifications.record_fetch(
             attempt=attempt,
             release=release,

@@ -3,7 +3,7 @@
 from django.urls import path
 
 from finetuning.services import thumbnails
-from finetuning.web import datasets, launch, playground, reviews, runs
+from finetuning.web import datasets, estimates, launch, playground, reviews, runs
 
 urlpatterns = [
     path("datasets/", datasets.index, name="datasets"),
@@ -22,6 +22,8 @@ urlpatterns = [
     ),
     path("runs/", runs.index, name="runs"),
     path("runs/new/", launch.new, name="run_new"),
+    path("runs/estimates/<uuid:uid>/", estimates.part, name="estimate"),
+    path("estimates/", estimates.quality, name="estimates"),
     path("runs/<uuid:uid>/", runs.detail, name="run"),
     path("runs/<uuid:uid>/events/", runs.events, name="run_events"),
     path("runs/<uuid:uid>/evaluation/<path:name>", runs.evaluation_file, name="run_evaluation_file"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Any
 
 from django.http import Http404
@@ -11,7 +12,10 @@ from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
 from rest_framework.views import APIView
 
+from marketplace import preconditions, sparse
+from marketplace.errors import DomainError
 from marketplace.rest import CursorPagination
+from marketplace.throttling import API
 
 
 def checked(serializer: BaseSerializer[Any]) -> dict[str, Any]:
@@ -23,17 +27,52 @@ def checked(serializer: BaseSerializer[Any]) -> dict[str, Any]:
 class View(APIView):
     """Base of the API's views."""
 
-    read_scope = "models:read"
-    write_scope = "models:write"
+    read_scope: str | tuple[str, ...] = "models:read"
+    write_scope: str | tuple[str, ...] = "models:write"
     public_read = False
+    pagination_class: type[CursorPagination] | None = CursorPagination  # of `paginated`; the schema reads it here
     filters: tuple[str, ...] = ()  # query parameters of the list beside its place
+    tagged: tuple[str, ...] = ()  # methods that honor If-Match (preconditions.py); GET and they tell the ETag
+    limits_itself: tuple[str, ...] = ()  # methods that look at what a token is limited to (rest.WithinReach)
+    rate_bucket = API  # where its calls count (throttling.py)
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Counts what DRF refuses before it counts, too: guessing at tokens is limited as everything else is."""
+        try:
+            super().initial(request, *args, **kwargs)
+        finally:
+            self.check_throttles(request)
+        if hasattr(self, str(request.method).lower()):  # else it is answered that there is no such method
+            preconditions.refuse_elsewhere(request, self.tagged)
 
     def paginated(self, queryset: Any, serializer: Any, *, ordering: str = "-id") -> Response:
         """Returns one page of the queryset, serialised."""
-        paginator = CursorPagination()
+        assert self.pagination_class is not None  # noqa: S101 - a view that says so calls this not
+        paginator = self.pagination_class()
         paginator.ordering = ordering
+        names = sparse.wanted(self.request)
+        if names is not None and (known := sparse.names_of(serializer)) is not None:
+            sparse.require_known(names, known)
         rows: Any = paginator.paginate_queryset(queryset, self.request, view=self)
-        return paginator.get_paginated_response(serializer(rows, many=True, context={"request": self.request}).data)
+        shown = serializer(rows, many=True, context={"request": self.request})
+        if names is not None:
+            sparse.narrow(shown, names)
+        return paginator.get_paginated_response(shown.data)
+
+    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
+        if request.method == "GET" and isinstance(response, Response) and response.status_code == HTTPStatus.OK:
+            response = self._sparse(request, response)
+        return super().finalize_response(request, response, *args, **kwargs)
+
+    def _sparse(self, request: Request, response: Response) -> Response:
+        names = sparse.wanted(request)
+        if names is None:
+            return response
+        try:
+            response.data = sparse.picked(response.data, names)
+        except DomainError as error:
+            return self.handle_exception(error)
+        return response
 
 
 class RawBody(BaseParser):

@@ -171,7 +171,7 @@ def _seed_datasets(*, report: Report) -> None:
                     owner=owner,
                     name=example.title,
                     task=example.task,
-                    stream=file,
+                    source=file,
                     filename=example.file,
                 )
         if dataset.status == DatasetStatus.CHECKING:

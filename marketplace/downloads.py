@@ -23,31 +23,39 @@ from marketplace.errors import PROBLEM_JSON, problem_document
 
 _RANGE = re.compile(r"bytes=([0-9]*)-([0-9]*)")
 _SPAN = re.compile(r"bytes ([0-9]+)-([0-9]+)/([0-9]+)")
+# Bytes. Less costs more calls than copying; more is mostly sent again, and beside other work leaves the caches:
+# 256 KiB is as fast as any on a quiet machine and twice as fast as 2.5 MiB, the socket's buffer, on a busy one.
+_MOST_AT_ONCE = 256 * 1024
 _LONGEST_NUMBER = 18  # digits: more than any file has bytes, and few enough for int()
 
 
 class _Slice:
-    """A window on a file, with the positions that `wsgi.file_wrapper` asks for relative to its start."""
+    """A window on a file, with the positions that `wsgi.file_wrapper` asks for relative to its start.
+
+    waitress reads as much as the socket's buffer may ever hold, sends what it takes now, and goes back: so a read is
+    short, and the file is moved only where the next one begins elsewhere than the last one ended."""
 
     def __init__(self, file: BinaryIO, *, start: int, length: int) -> None:
-        self._file, self._start, self._left = file, start, length
-        self._length = length
-        file.seek(start)
+        self._file, self._start, self._length = file, start, length
+        self._position = 0
+        self._file_at = file.seek(start) - start
 
     def read(self, size: int = -1) -> bytes:
-        wanted = self._left if size < 0 else min(size, self._left)
+        left = self._length - self._position
+        wanted = left if size < 0 else min(size, left, _MOST_AT_ONCE)
+        if self._file_at != self._position:
+            self._file.seek(self._start + self._position)
         chunk = self._file.read(wanted)
-        self._left -= len(chunk)
+        self._position += len(chunk)
+        self._file_at = self._position
         return chunk
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        position = {0: offset, 1: self.tell() + offset, 2: self._length + offset}[whence]
-        self._file.seek(self._start + position)
-        self._left = self._length - position
-        return position
+        self._position = {0: 0, 1: self._position, 2: self._length}[whence] + offset
+        return self._position
 
     def tell(self) -> int:
-        return self._length - self._left
+        return self._position
 
     def seekable(self) -> bool:
         return True

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from django.db import DataError
+
 PROBLEM_JSON = "application/problem+json"
 
 
@@ -57,6 +59,12 @@ class Conflict(DomainError):
     status = 409
 
 
+class Gone(DomainError):
+    """It was there, and is no more."""
+
+    status = 410
+
+
 class Denied(DomainError):
     """A policy said no."""
 
@@ -87,3 +95,11 @@ class Unavailable(DomainError):
 
 class StorageFull(Unavailable):
     status = 507
+
+
+def of_the_sender(error: Exception) -> Exception:
+    """Returns the error, or what it means where people sent text with a NUL, which PostgreSQL has no place for: no name
+    and no text here has one, so that it is looked for in vain."""
+    if isinstance(error, DataError) and "NUL (0x00)" in str(error):
+        return Broken("null_character", "Text here has no NUL (0x00) characters. Leave them out.")
+    return error

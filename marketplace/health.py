@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 
@@ -15,6 +14,7 @@ from django.utils import timezone
 
 from finetuning.runner import unconfined
 from finetuning.selectors import oldest_queued_seconds
+from marketplace import storage
 from marketplace.errors import PROBLEM_JSON, problem_document
 from marketplace.supervision import canary
 
@@ -44,12 +44,14 @@ def health(_request: HttpRequest) -> HttpResponse:
 
 def ready(_request: HttpRequest) -> HttpResponse:
     """Answers 200 where this version may be sent people: its migrations are applied and its store can be written."""
-    executor = MigrationExecutor(connection)
-    waiting = executor.migration_plan(executor.loader.graph.leaf_nodes())
-    settings.STORAGE_DIR.mkdir(parents=True, exist_ok=True)
-    writable = os.access(settings.STORAGE_DIR, os.W_OK)
-    faults = [*(["migrations_missing"] if waiting else []), *([] if writable else ["storage_read_only"])]
+    faults = [fault for fault in ("migrations_missing" if migrations_wait() else "", storage.fault()) if fault]
     return JsonResponse({"status": "not_ready" if faults else "ok", "faults": faults}, status=503 if faults else 200)
+
+
+def migrations_wait() -> bool:
+    """Whether this version has migrations that the database does not know."""
+    executor = MigrationExecutor(connection)
+    return bool(executor.migration_plan(executor.loader.graph.leaf_nodes()))
 
 
 def server_error(request: HttpRequest) -> HttpResponse:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, TypeVar
 
 from django.contrib import messages
 from django.forms import Form
@@ -10,7 +11,9 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
 from django.utils.http import url_has_allowed_host_and_scheme
 
-from marketplace.errors import DomainError
+from marketplace.errors import DomainError, of_the_sender
+
+PageView = TypeVar("PageView", bound=Callable[..., Any])
 
 
 def wants_json(request: HttpRequest) -> bool:
@@ -36,6 +39,13 @@ def redirect_back(request: HttpRequest, fallback: str) -> HttpResponse:
     return redirect(fallback)
 
 
+def public_page(view: PageView) -> PageView:
+    """Marks a page that says the same to everybody who is not signed in, so that shared_pages.py may keep it. All
+    that it shows lies in its address and in the tables of models_catalog/models/change_watch.py."""
+    view.is_public_page = True  # type: ignore[attr-defined]  # functions have attributes
+    return view
+
+
 class DomainErrorMiddleware:
     """The one place where a DomainError that no form caught becomes an answer of the site's pages."""
 
@@ -46,6 +56,7 @@ class DomainErrorMiddleware:
         return self.get_response(request)
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
+        error = of_the_sender(error)
         if not isinstance(error, DomainError):
             return None
         if wants_json(request):

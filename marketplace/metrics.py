@@ -21,6 +21,7 @@ from finetuning.models.runs import RunStatus
 from finetuning.selectors import oldest_queued_seconds
 from marketplace.errors import Denied
 from marketplace.supervision import canary
+from marketplace.webhooks import selectors as webhooks
 
 # Seconds. Pages take hundredths, uploads minutes.
 _BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 600)
@@ -60,6 +61,8 @@ class _State:
         yield GaugeMetricFamily("marketplace_oldest_queued_run_seconds", "How long it has waited.", waiting)
         checking = Dataset.objects.filter(status=DatasetStatus.CHECKING, deleted_at__isnull=True).count()
         yield GaugeMetricFamily("marketplace_datasets_checking", "Uploads that wait for their inspection.", checking)
+        late = webhooks.oldest_due_seconds(now=now)
+        yield GaugeMetricFamily("marketplace_oldest_due_webhook_seconds", "How long it has been due.", late)
         silent = GaugeMetricFamily("marketplace_slot_silent_seconds", "Since a slot heard its canary.", labels=["slot"])
         for slot, at in canary.heard_at().items():
             if at is not None:

@@ -11,11 +11,13 @@ from django.shortcuts import render
 
 from finetuning import selectors as finetuning
 from finetuning.models.runs import OPEN
+from marketplace.html import public_page
 from models_catalog import selectors as catalog
 
 FEATURED = 6
 
 
+@public_page
 def home(request: HttpRequest) -> HttpResponse:
     """The door: search and the three steps, or a person's own runs; and models that are on this server."""
     listings = catalog.order_catalog(catalog.catalog(request.user).filter(latest_release__remote_url=""), "newest")

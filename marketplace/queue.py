@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from enum import Enum
 from functools import partial
+from typing import Any
 
 from django.db import transaction
 from django_q.tasks import async_task
 
+from finetuning.engine.crash_points import Point, reach
 from marketplace.queue_settings import FAST, TRAIN
 
 CANARY = "marketplace.supervision.canary.sing"
@@ -22,7 +24,9 @@ class Job(Enum):
     VERIFY_RELEASE = ("finetuning.tasks.verify_release", FAST)
     FETCH_WEIGHTS = ("finetuning.tasks.fetch_weights", FAST)
     INSPECT_DATASET = ("finetuning.tasks.inspect_dataset", FAST)
+    ESTIMATE = ("finetuning.tasks.estimate", FAST)
     SEND_EMAIL = ("marketplace.accounts.tasks.send_email", FAST)
+    SEND_WEBHOOKS = ("marketplace.webhooks.tasks.send_webhooks", FAST)
     FINE_TUNE = ("finetuning.tasks.fine_tune", TRAIN)
 
     @property
@@ -38,7 +42,18 @@ def enqueue(job: Job, pk: int) -> None:
     """Rings once the transaction has committed, so that a worker never sees a row that is not there.
 
     A crash between commit and ring loses the message: the reaper rings again."""
-    transaction.on_commit(partial(async_task, job.path, pk, cluster=job.slot))
+    transaction.on_commit(partial(_ring, job, pk))
+
+
+def _ring(job: Job, pk: int) -> None:
+    reach(Point.MESSAGE_SENDING)
+    async_task(job.path, pk, cluster=job.slot)
+    reach(Point.MESSAGE_SENT)
+
+
+def ring_again(slot: str, message: dict[str, Any]) -> None:
+    """Sends a message once more that the slot has taken and none of its workers has heard."""
+    async_task(message["func"], *message["args"], cluster=slot)
 
 
 def ring_canary(slot: str, number: int) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.http import Http404
 from rest_framework import exceptions, pagination, status
@@ -13,9 +14,12 @@ from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from marketplace import sparse
 from marketplace.accounts.models import ApiToken
-from marketplace.errors import PROBLEM_JSON, DomainError, Invalid, problem_document
+from marketplace.accounts.models.reach import Reach, reach_of
+from marketplace.errors import PROBLEM_JSON, Denied, DomainError, Invalid, of_the_sender, problem_document
 
+SAFE = ("GET", "HEAD", "OPTIONS")
 _UNREADABLE_FORM = "The form cannot be read. Send multipart/form-data with its boundary, as HTTP libraries do."
 
 
@@ -27,7 +31,7 @@ class CursorPagination(pagination.CursorPagination):
     def paginate_queryset(self, queryset: Any, request: Request, view: Any = None) -> Any:
         """Returns one page. Raises Invalid (`unknown_parameter`, `bad_page_size`, `bad_cursor`): DRF checks a
         cursor's form, not whether the position in it is one of the column's values."""
-        known = {self.cursor_query_param, self.page_size_query_param, *getattr(view, "filters", ())}
+        known = {self.cursor_query_param, self.page_size_query_param, sparse.PARAMETER, *getattr(view, "filters", ())}
         if unknown := sorted(set(request.query_params) - known):
             text = f"There is no such parameter here; these are: {', '.join(sorted(known))}."
             raise Invalid("unknown_parameter", text, field=unknown[0][:100])
@@ -55,23 +59,63 @@ class CursorPagination(pagination.CursorPagination):
         return response
 
 
+def is_safe(request: Request, view: Any) -> bool:
+    """A POST may be no more than a long question: `changes_nothing` says so of a view."""
+    return request.method in SAFE or getattr(view, "changes_nothing", False)
+
+
 class HasScope(BasePermission):
-    """A token does only what its scopes name: `read_scope` and `write_scope` of the view. Sessions do what
-    their user may; anonymous readers only reach views that set `public_read`."""
+    """A token does only what its scopes name: `read_scope` and `write_scope` of the view, of several any. Sessions do
+    what their user may; anonymous readers only reach views that set `public_read`."""
 
     message = "This token lacks the scope that the call needs."
 
     def has_permission(self, request: Request, view: Any) -> bool:
-        safe = request.method in ("GET", "HEAD", "OPTIONS")
+        safe = is_safe(request, view)
         if not request.user or not request.user.is_authenticated:
             return safe and getattr(view, "public_read", False)
         if not isinstance(request.auth, ApiToken):
             return True
-        scope = view.read_scope if safe else view.write_scope
-        if not request.auth.grants(scope):
-            self.message = f"This token lacks the scope {scope}. Issue one that has it."
+        wanted = view.read_scope if safe else view.write_scope
+        scopes = (wanted,) if isinstance(wanted, str) else wanted
+        if not any(request.auth.grants(scope) for scope in scopes):
+            self.message = f"This token lacks the scope {' or '.join(scopes)}. Issue one that has it."
             return False
         return True
+
+
+class WithinReach(BasePermission):
+    """A token that is limited to some things acts on those alone: what the address names, or what a view limits by itself
+    (`limits_itself`: the methods whose queries and `require_within` do). For what anybody may read it is nobody; the rest
+    does not exist for it, or is refused where the call reaches further than any one thing."""
+
+    def has_permission(self, request: Request, view: Any) -> bool:
+        token = request.auth if isinstance(request.auth, ApiToken) else None
+        if token is None or token.reach is None or request.method in getattr(view, "limits_itself", ()):
+            return True
+        namespace, name = view.kwargs.get("namespace"), view.kwargs.get("name")
+        if namespace and is_within(token.reach, namespace, name or ""):
+            return True
+        if getattr(view, "public_read", False) and is_safe(request, view):
+            request.user = AnonymousUser()
+            return True
+        if namespace:
+            raise Http404
+        text = (
+            f"This token is limited to {', '.join(token.resources[:5])}, and this call is not about one of these alone."
+        )
+        raise Denied("token_restricted", text)
+
+
+def is_within(reach: Reach, namespace: str, name: str) -> bool:
+    return reach.has_listing(namespace, name) if name else reach.has_namespace(namespace)
+
+
+def require_within(request: Request, namespace: str, name: str = "") -> None:
+    """Raises Http404 where the request's token is limited to other things than this namespace, or this model of it."""
+    reach = reach_of(request.user)
+    if reach is not None and not is_within(reach, namespace, name):
+        raise Http404
 
 
 def problem(
@@ -84,6 +128,7 @@ def problem(
 
 def exception_handler(error: Exception, _context: dict[str, Any]) -> Response | None:
     """Turns every expected failure into a problem; the rest is a 500 of the site."""
+    error = of_the_sender(error)
     if isinstance(error, DomainError):
         fields = [{"field": error.field, "code": error.code, "detail": error.message}] if error.field else []
         return problem(
@@ -117,7 +162,7 @@ def _drf_problem(error: exceptions.APIException) -> Response:
     if header := getattr(error, "auth_header", None):
         response["WWW-Authenticate"] = header
     if error.status_code == status.HTTP_429_TOO_MANY_REQUESTS and getattr(error, "wait", None):
-        response["Retry-After"] = str(int(error.wait) + 1)
+        response["Retry-After"] = str(int(error.wait))
     return response
 
 

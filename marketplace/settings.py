@@ -5,14 +5,20 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shutil
 from pathlib import Path
 
 import environ
 from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 
+from finetuning.engine import crash_points
+from marketplace import error_reports
 from marketplace.log_settings import logging_config
 from marketplace.queue_settings import q_cluster
+from marketplace.rate_settings import plans, rate
+from marketplace.storage_settings import storage
+from marketplace.webhook_settings import allowed
 
 env = environ.Env()
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -21,6 +27,8 @@ MIN_KEY_CHARACTERS = 50  # as `check --deploy` asks
 DATA_DIR = Path(env.str("DATA_DIR", default=str(BASE_DIR / "var"))).resolve()
 DATA_DIR.mkdir(parents=True, exist_ok=True)
 DEBUG = env.bool("DEBUG", default=False)
+if DEBUG:
+    crash_points.arm(env.str(crash_points.VARIABLE, default=""))
 # A production site names its hosts; without that this is somebody's own machine.
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=[])
 PRODUCTION = env.bool("PRODUCTION", default=bool(ALLOWED_HOSTS))
@@ -68,13 +76,11 @@ def _production_faults() -> list[str]:
 
 if PRODUCTION and (faults := _production_faults()):
     raise ImproperlyConfigured("Refusing to start in production: " + "; ".join(faults) + ".")
-if not STORAGE_URL.startswith("file://"):
-    raise ImproperlyConfigured("STORAGE_URL must be a file:// address; other stores are not supported yet.")
 if not PRODUCTION:
     ALLOWED_HOSTS = [*ALLOWED_HOSTS, "localhost", "127.0.0.1", "[::1]", "testserver", HOST]
 
-STORAGE_DIR = Path(STORAGE_URL.removeprefix("file://"))
-RUNS_DIR = DATA_DIR / "runs"
+STORAGE_DIR, STORAGE_BUCKET = storage(STORAGE_URL, data_dir=DATA_DIR)
+RUNS_DIR = Path(env.str("RUNS_DIR", default=str(DATA_DIR / "runs")))
 SERVING_DIR = DATA_DIR / "serving"
 PREDICTOR_DIR = DATA_DIR / "predictor"
 EXAMPLES_DIR = DATA_DIR / "examples"
@@ -100,15 +106,19 @@ INSTALLED_APPS = [
     "rest_framework",
     "marketplace",
     "marketplace.accounts",
+    "marketplace.uploads",
+    "marketplace.webhooks",
     "models_catalog",
     "finetuning",
 ]
 MIDDLEWARE = [
     "marketplace.request_ids.RequestIds",
     "marketplace.metrics.TimedRequests",
+    "marketplace.throttling.RateLimitHeaders",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
+    "marketplace.shared_pages.SharedPages",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -149,7 +159,11 @@ if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
         "init_command": "PRAGMA journal_mode=WAL;PRAGMA synchronous=FULL;PRAGMA cache_size=-20000;",
     }
 else:
-    DATABASES["default"] |= {"CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True}
+    DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
+    # As long as SQLite waits: a transaction that was forgotten holds up no page for ever.
+    DATABASES["default"].setdefault("OPTIONS", {}).setdefault("options", "-c lock_timeout=20s")
+# To open a connection takes 1.6 ms of processor time on SQLite, as long as a dozen of its queries.
+DATABASES["default"]["CONN_MAX_AGE"] = 60
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # `default` holds what must survive a restart and be shared, allauth's login counters above all: it must not be
@@ -174,10 +188,20 @@ else:
         },
     }
 
+# Public pages as they were made for one who is not signed in. Each process has its own: the database tells each of them
+# when they are out of date, so that they need not be shared.
+PAGE_CACHE_SECONDS = env.int("PAGE_CACHE_SECONDS", default=60)
+CACHES["pages"] = {
+    "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
+    "LOCATION": "pages",
+    "OPTIONS": {"MAX_ENTRIES": 300},
+}
+
 BROKER_URL = env.str("BROKER_URL", default="")
 RUN_DEADLINE_SECONDS = env.int("RUN_DEADLINE_SECONDS", default=6 * 3600)
 # The engine tells of its progress several times a second; what it does in silence takes minutes at most.
 RUN_STALL_SECONDS = env.int("RUN_STALL_SECONDS", default=1800)
+DRAIN_SECONDS = env.float("DRAIN_SECONDS", default=15.0)
 Q_CLUSTER = q_cluster(
     slot=env.str("Q_CLUSTER_NAME", default="fast"), broker_url=BROKER_URL, run_deadline_seconds=RUN_DEADLINE_SECONDS
 )
@@ -243,6 +267,14 @@ FILE_UPLOAD_TEMP_DIR = DATA_DIR / "uploads"
 FILE_UPLOAD_TEMP_DIR.mkdir(parents=True, exist_ok=True)
 MAX_UPLOAD_BYTES = env.int("MAX_UPLOAD_BYTES", default=2 * 2**30)
 MAX_ARTIFACT_BYTES = env.int("MAX_ARTIFACT_BYTES", default=20 * 2**30)
+# What people send leaves so much of the disk to the database and to what runs write.
+MIN_FREE_DISK_BYTES = env.int(
+    "MIN_FREE_DISK_BYTES", default=min(2**30, shutil.disk_usage(FILE_UPLOAD_TEMP_DIR).total // 50)
+)
+MAX_REBUILDS = env.int("MAX_REBUILDS", default=2)
+# Of one account: sent, or promised by an upload in pieces, and named by no release yet.
+MAX_UNCOMMITTED_BYTES = env.int("MAX_UNCOMMITTED_BYTES", default=10 * MAX_ARTIFACT_BYTES)
+LFS_PART_BYTES = env.int("LFS_PART_BYTES", default=256 * 2**20)
 MAX_IMAGE_BYTES = 20 * 2**20
 
 CONTENT_SECURITY_POLICY = {
@@ -277,33 +309,46 @@ REST_FRAMEWORK = {
         "marketplace.accounts.authentication.TokenAuthentication",
         "rest_framework.authentication.SessionAuthentication",
     ],
-    "DEFAULT_PERMISSION_CLASSES": ["marketplace.rest.HasScope"],
+    "DEFAULT_PERMISSION_CLASSES": ["marketplace.rest.HasScope", "marketplace.rest.WithinReach"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["marketplace.inputs.JsonBody"],
-    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_SCHEMA_CLASS": "marketplace.schema.Schema",
     "DEFAULT_PAGINATION_CLASS": "marketplace.rest.CursorPagination",
     "PAGE_SIZE": 20,
     "EXCEPTION_HANDLER": "marketplace.rest.exception_handler",
-    "DEFAULT_THROTTLE_CLASSES": [
-        "marketplace.throttling.AnonymousThrottle",
-        "marketplace.throttling.UserThrottle",
-    ],
+    "DEFAULT_THROTTLE_CLASSES": ["marketplace.throttling.CallLimit"],
     "NUM_PROXIES": 0,  # the client's address is the web server's word, never a header's
-    "DEFAULT_THROTTLE_RATES": {
-        "anon": env.str("RATE_LIMIT_ANONYMOUS", default="120/min"),
-        "user": env.str("RATE_LIMIT_USER", default="1200/min"),
-        "license_key": env.str("RATE_LIMIT_LICENSE_KEY", default="60/min"),
-    },
 }
+try:
+    # By address: of those who are not signed in, and of calls that show a secret in the place of signing in.
+    RATE_LIMITS = {
+        "anonymous": rate(env.str("RATE_LIMIT_ANONYMOUS", default="120/min")),
+        "credentials": rate(env.str("RATE_LIMIT_CREDENTIALS", default="30/min")),
+        "license_key": rate(env.str("RATE_LIMIT_LICENSE_KEY", default="60/min")),
+    }
+    # Of each token, by its owner's plan.
+    RATE_LIMIT_PLANS = plans(
+        env.list("RATE_LIMIT_PLANS", default=[]), standard=rate(env.str("RATE_LIMIT_USER", default="1200/min"))
+    )
+except ValueError as error:
+    raise ImproperlyConfigured(f"A limit of calls cannot be read: {error}.") from error
 SPECTACULAR_SETTINGS = {
     "TITLE": "Model marketplace API",
     "VERSION": "1",
     "DESCRIPTION": "License models, upload datasets, fine-tune, evaluate and publish. See docs/api.md.",
     "SERVE_INCLUDE_SCHEMA": False,
+    "OAS_VERSION": "3.1.1",
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "marketplace.schema.with_problem",
+        "marketplace.schema.with_sparse_answers",
+    ],
     "SCHEMA_PATH_PREFIX": "/api/v1",
     "ENUM_NAME_OVERRIDES": {
         "TaskEnum": "models_catalog.models.listings.TASKS",
         "GrantStateEnum": "models_catalog.models.licensing.GrantState",
+        "EstimateStatusEnum": "finetuning.models.estimates.EstimateStatus",
+        "MessageStatusEnum": "marketplace.webhooks.models.MessageStatus",
         "SubjectEnum": "models_catalog.models.moderation.SUBJECTS",
         "OfferEnum": "models_catalog.presets.OFFER_KEYS",
         "StrategyEnum": "finetuning.api.serializers.STRATEGY_NAMES",
@@ -316,6 +361,11 @@ SPECTACULAR_SETTINGS = {
 STRIPE_SECRET_KEY = env.str("STRIPE_SECRET_KEY", default="")
 STRIPE_WEBHOOK_SECRET = env.str("STRIPE_WEBHOOK_SECRET", default="")
 STRIPE_API_BASE = env.str("STRIPE_API_BASE", default="https://api.stripe.com")
+# Receivers of webhooks beside public ones, which alone are told without it.
+try:
+    WEBHOOK_ALLOW = allowed(env.list("WEBHOOK_ALLOW", default=[]))
+except ValueError as error:
+    raise ImproperlyConfigured(f"WEBHOOK_ALLOW has networks, addresses and names of hosts: {error}.") from error
 # What this site keeps of each paid order, in hundredths of a percent of the price.
 SITE_FEE_BPS = env.int("SITE_FEE_BPS", default=0)
 if not 0 <= SITE_FEE_BPS <= 10_000:  # noqa: PLR2004 - the whole, in basis points
@@ -330,6 +380,9 @@ COMPUTE_CURRENCY = env.str("COMPUTE_CURRENCY", default="EUR")
 if COMPUTE_PRICE_MINOR_PER_HOUR < 0:
     raise ImproperlyConfigured("COMPUTE_PRICE_MINOR_PER_HOUR must not be negative.")
 MAX_DATASETS = env.int("MAX_DATASETS", default=200)
+# Signs receipts and license files; machines of one site share it.
+SIGNING_KEY_FILE = Path(env.str("SIGNING_KEY_FILE", default=str(DATA_DIR / "receipts.pem")))
+MAX_OPEN_UPLOADS = env.int("MAX_OPEN_UPLOADS", default=20)
 # Where the kernel cannot confine the engine: refuse to work, or do without and say so in /healthz.
 SANDBOX = env.str("SANDBOX", default="required" if PRODUCTION else "degraded")
 if SANDBOX not in {"required", "degraded"}:
@@ -346,3 +399,9 @@ LOG_FORMAT = env.str("LOG_FORMAT", default="plain")
 if LOG_FORMAT not in {"plain", "json"}:
     raise ImproperlyConfigured("LOG_FORMAT must be plain or json.")
 LOGGING = logging_config(style=LOG_FORMAT, level=LOG_LEVEL)
+if SENTRY_DSN := env.str("SENTRY_DSN", default=""):
+    error_reports.start(
+        SENTRY_DSN,
+        environment=env.str("SENTRY_ENVIRONMENT", default="production" if PRODUCTION else "development"),
+        release=env.str("SENTRY_RELEASE", default=""),
+    )

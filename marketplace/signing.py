@@ -1,4 +1,4 @@
-"""The site's Ed25519 key: made once, kept beside the data, readable by its owner only. It signs the receipts of
+"""The site's Ed25519 key: made once, kept beside the data (or in SIGNING_KEY_FILE), readable by its owner only. It signs the receipts of
 evaluations (in the engine's process), receipts of consent and license files.
 
 A receipt carries the public half; `/api/v1/signing-key/` tells which half is this site's.
@@ -76,10 +76,10 @@ def _private() -> Ed25519PrivateKey:
 
 def _key() -> Path:
     """Returns where the key lies. Made on first use; of several processes at once the first one's stays."""
-    path = Path(settings.DATA_DIR) / KEY_FILE
+    path = Path(settings.SIGNING_KEY_FILE)
     if not path.exists():
         content = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{KEY_FILE}-") as folder:
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
             draft = Path(folder) / KEY_FILE
             _write(draft, content)
             with contextlib.suppress(FileExistsError):

@@ -10,8 +10,8 @@ from django.http import HttpRequest
 
 from marketplace import administration
 from models_catalog.models import PaymentEvent
+from models_catalog.payment_outcomes import Outcome
 from models_catalog.services import payment_watch
-from models_catalog.services.stripe_webhook import Outcome
 
 
 class NeedsStaff(admin.SimpleListFilter):

@@ -14,7 +14,7 @@ from django.db.models.expressions import RawSQL
 from marketplace.accounts.models import User
 from models_catalog.models import Grant, LicenseTerms, LineageEdge, Order, Release
 from models_catalog.presets import OWN_DATA
-from models_catalog.selectors import PRIVATE_MODEL
+from models_catalog.selectors import PRIVATE_MODEL, sold_with
 from models_catalog.terms import Terms
 from models_catalog.verdict import Edge, Effective, Lineage, Node, effective
 
@@ -71,8 +71,7 @@ def bounds_of(release: Release, *, user: Person | None = None) -> Effective:
 def last_end(order: Order) -> datetime | None:
     """Returns when a license that follows from the order ends at the latest: with that of a parent, under which the
     vendor offers what was made of it. None: without end."""
-    offered = Release.objects.filter(listing=order.listing_id, terms=order.terms_id).select_related("listing")
-    release = offered.order_by("-id").first()
+    release = sold_with(order)
     return bounds_of(release).expires_at if release else None
 
 

@@ -29,7 +29,8 @@ def front_matter(text: str) -> dict[str, Any]:
         if match is None or not _is_plain(match.group(1)):
             return {}
         document = yaml.load(match.group(1), Loader=_Loader)  # noqa: S506 - a safe loader, the C one where built
-    except (yaml.YAMLError, ValueError):  # ValueError: a date such as 2026-99-99
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError):
+        # Not YAML errors: a date such as 2026-99-99, and values that are not what their tag says (`!!bool maybe`).
         return {}
     return document if isinstance(document, dict) else {}
 

@@ -67,7 +67,9 @@ class PayoutForm(forms.Form):
     minimum = forms.DecimalField(
         min_value=Decimal("0.01"), max_digits=12, decimal_places=2, initial=50, label="Least amount that is paid out"
     )
-    namespace = forms.ModelChoiceField(Namespace.objects.none(), to_field_name="name", label="Balance of")
+    namespace = forms.ModelChoiceField(
+        Namespace.objects.none(), to_field_name="name", label="Balance of", empty_label=None
+    )
 
     def __init__(self, *args: Any, namespaces: list[Namespace], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -135,7 +137,8 @@ class ParentForm(forms.Form):
 class ArtifactForm(forms.Form):
     """One file, checked; without the page's script a request may carry more, which the view takes too."""
 
-    file = forms.FileField(label="Files")
+    file = forms.FileField(label="Files", required=False)
+    upload = forms.UUIDField(required=False, widget=forms.HiddenInput)  # of a file that came in pieces before
     path = forms.CharField(
         max_length=200,
         required=False,

@@ -28,6 +28,7 @@ class Purpose(StrEnum):
     FEE = "fee"
     RECEIPT = "receipt"
     PAYOUT = "payout"
+    DEBT = "debt"
 
 
 class Event(StrEnum):
@@ -36,6 +37,7 @@ class Event(StrEnum):
     PAYOUT = "payout"
     PAYOUT_SENT = "payout_sent"
     PAYOUT_CANCELED = "payout_canceled"
+    DEBT_COLLECTED = "debt_collected"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,3 +114,8 @@ def payout(namespace: int, amount_minor: int) -> list[Line]:
 def payout_sent(amount_minor: int) -> list[Line]:
     """Returns the line that says that a batch left this site's account."""
     return [Line(debit=PAYOUTS, credit=PROVIDER, amount_minor=amount_minor, purpose=Purpose.PAYOUT)]
+
+
+def debt_collected(namespace: int, amount_minor: int) -> list[Line]:
+    """Returns the line that says that a vendor has paid this site what they owed it."""
+    return [Line(debit=PROVIDER, credit=payable(namespace), amount_minor=amount_minor, purpose=Purpose.DEBT)]

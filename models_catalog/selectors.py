@@ -5,10 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
-import django_filters
 from django.contrib.auth.models import AnonymousUser
 from django.core.paginator import Page, Paginator
 from django.db.models import (
@@ -25,8 +24,7 @@ from django.db.models import (
     Value,
     When,
 )
-from django.db.models.functions import Coalesce
-from django.forms import CheckboxSelectMultiple
+from django.db.models.functions import Coalesce, Lower
 from django.utils import timezone
 
 from marketplace.accounts.models import Namespace, User
@@ -36,6 +34,7 @@ from models_catalog import royalties
 from models_catalog.models import (
     Acceptance,
     AccessRequest,
+    Download,
     Flag,
     Grant,
     GrantTransfer,
@@ -44,25 +43,16 @@ from models_catalog.models import (
     LicenseTerms,
     LineageEdge,
     Listing,
+    Order,
     Release,
     Seat,
 )
 from models_catalog.models.licensing import AccessRequestQuerySet, GrantState, RequestStatus
-from models_catalog.models.listings import FRAMEWORKS, TASKS
+from models_catalog.models.lineage import Relation
+from models_catalog.models.listings import PUBLISHED_ONCE
 from models_catalog.models.transfers import GrantTransferQuerySet
 from models_catalog.royalties import Claim
-from models_catalog.terms import Answer
 
-RIGHTS = [
-    ("commercial_use", "Commercial use"),
-    ("fine_tune", "Fine-tuning"),
-    ("share_derivatives", "Sharing derivatives"),
-    ("sell_derivatives", "Selling derivatives"),
-    ("host_as_service", "Hosting as a service"),
-]
-PRICES = [("free", "Free"), ("paid", "Paid")]
-SIZES = [("tiny", "Up to 5 M"), ("small", "5 to 25 M"), ("medium", "25 to 100 M"), ("large", "Over 100 M")]
-_SIZE_BOUNDS = {"tiny": (0, 5e6), "small": (5e6, 25e6), "medium": (25e6, 100e6), "large": (100e6, 1e15)}
 SORTS = [
     ("here", "Ready here first"),
     ("newest", "Newest"),
@@ -86,66 +76,8 @@ _ORDERINGS: dict[str, list[Any]] = {
 
 
 Row = TypeVar("Row", Grant, AccessRequest)
-MAX_QUERY = 200  # characters; a database refuses patterns of many thousands
 MAX_NAME = 96
 _NOBODY = 0  # no namespace has this key
-
-
-class ListingFilter(django_filters.FilterSet):
-    """The catalog's facets, for the page and the API alike."""
-
-    q = django_filters.CharFilter(method="matching", label="Search", max_length=MAX_QUERY)
-    search = django_filters.CharFilter(method="matching", label="Search", max_length=MAX_QUERY)
-    task = django_filters.MultipleChoiceFilter(choices=TASKS, widget=CheckboxSelectMultiple)
-    framework = django_filters.MultipleChoiceFilter(choices=FRAMEWORKS, widget=CheckboxSelectMultiple)
-    right = django_filters.MultipleChoiceFilter(
-        choices=RIGHTS, method="with_rights", label="License allows", widget=CheckboxSelectMultiple
-    )
-    price = django_filters.MultipleChoiceFilter(
-        choices=PRICES, method="with_price", label="Price", widget=CheckboxSelectMultiple
-    )
-    size = django_filters.MultipleChoiceFilter(
-        choices=SIZES, method="with_size", label="Parameters", widget=CheckboxSelectMultiple
-    )
-    vendor = django_filters.CharFilter(field_name="namespace__name", lookup_expr="iexact", max_length=MAX_NAME)
-    here = django_filters.BooleanFilter(
-        field_name="latest_release__remote_url", method="on_server", label="On this server"
-    )
-
-    class Meta:
-        model = Listing
-        fields: list[str] = []
-
-    def matching(self, queryset: QuerySet[Listing], _name: str, value: str) -> QuerySet[Listing]:
-        for word in value.split()[:8]:
-            queryset = queryset.filter(
-                Q(name__icontains=word)
-                | Q(title__icontains=word)
-                | Q(summary__icontains=word)
-                | Q(architecture__icontains=word)
-                | Q(namespace__name__icontains=word)
-            )
-        return queryset
-
-    def with_rights(self, queryset: QuerySet[Listing], _name: str, value: list[str]) -> QuerySet[Listing]:
-        """Only models whose licence allows every right that is ticked."""
-        return queryset.filter(**{f"latest_release__terms__{right}": Answer.ALLOW.value for right in value})
-
-    def with_price(self, queryset: QuerySet[Listing], _name: str, value: list[str]) -> QuerySet[Listing]:
-        if set(value) == {"free"}:
-            return queryset.filter(latest_release__terms__price_minor=0)
-        return queryset.filter(latest_release__terms__price_minor__gt=0) if set(value) == {"paid"} else queryset
-
-    def with_size(self, queryset: QuerySet[Listing], _name: str, value: list[str]) -> QuerySet[Listing]:
-        condition = Q()
-        for size in value:
-            low, high = _SIZE_BOUNDS[size]
-            condition |= Q(latest_release__parameters__gte=low, latest_release__parameters__lt=high)
-        return queryset.filter(condition) if value else queryset
-
-    def on_server(self, queryset: QuerySet[Listing], _name: str, value: bool) -> QuerySet[Listing]:  # noqa: FBT001 - django-filter's signature
-        here = Q(latest_release__remote_url="")
-        return queryset.filter(here if value else ~here)
 
 
 def catalog(user: User | AnonymousUser) -> QuerySet[Listing]:
@@ -180,10 +112,12 @@ def listing_of(user: User | AnonymousUser, namespace: str, name: str) -> QuerySe
     """The listing by its name, as a queryset so that the caller turns absence into 404."""
     if len(namespace) > MAX_NAME or len(name) > MAX_NAME:
         return Listing.objects.none()
+    # As the unique indexes have them: `iexact` would compare with every listing.
     return (
         Listing.objects.visible_to(user)
         .select_related("namespace__organization", "latest_release__terms")
-        .filter(namespace__name__iexact=namespace, name__iexact=name)
+        .alias(folded_owner=Lower("namespace__name"), folded=Lower("name"))
+        .filter(folded_owner=Lower(Value(namespace)), folded=Lower(Value(name)))
     )
 
 
@@ -206,6 +140,14 @@ def release_with_files(user: User | AnonymousUser, listing: Listing, version: st
     return releases.order_by("-id").first()
 
 
+def newest_work(listing: Listing) -> Release | None:
+    """The newest release that was begun after what the listing offers, and was never published."""
+    rows = Release.objects.filter(listing=listing).exclude(status__in=PUBLISHED_ONCE)
+    if listing.latest_release_id:
+        rows = rows.filter(pk__gt=listing.latest_release_id)
+    return rows.select_related("listing__namespace", "terms").order_by("-id").first()
+
+
 def covering_grant(holder: Namespace, release: Release, *, now: datetime) -> Grant | None:
     """The grant under which the holder may use the release; None where it has none, or owns the release."""
     return Grant.objects.active(now).covering(release).filter(licensee=holder).select_related("terms").first()
@@ -216,6 +158,24 @@ def organizations_covering(release: Release, *, now: datetime) -> NamespaceQuery
     holders = Grant.objects.active(now).covering(release).values("licensee_id")
     covering = Q(pk=release.listing.namespace_id) | Q(pk__in=holders)
     return Namespace.objects.filter(covering, organization__isnull=False).order_by("name")
+
+
+def copied_from(release: Release) -> list[Release]:
+    """Returns the models of others whose very weights the release is: up the copies of the owner's own, a query for each
+    step."""
+    owner, found, level, seen = release.listing.namespace_id, [], {release.pk}, {release.pk}
+    while level:
+        copies = LineageEdge.objects.filter(child__in=level, relation=Relation.COPY, parent__isnull=False)
+        level = set()
+        for edge in copies.select_related("parent__listing__namespace", "parent__terms"):
+            if edge.parent is None or edge.parent.pk in seen:
+                continue
+            seen.add(edge.parent.pk)
+            if edge.parent.listing.namespace_id == owner:
+                level.add(edge.parent.pk)
+            else:
+                found.append(edge.parent)
+    return found
 
 
 PRIVATE_MODEL = "a private model"
@@ -272,21 +232,39 @@ def _ancestor(edge: LineageEdge, depth: int) -> LineageNode:
     return LineageNode(None, PRIVATE_MODEL, relation, depth, digest=digest, is_private_model=True)
 
 
+def sold_with(order: Order) -> Release | None:
+    """Returns the release that the order is for. Of one that was placed before orders named it: the newest that was
+    published under its terms."""
+    if order.release is not None:
+        return order.release
+    rows = Release.objects.filter(listing=order.listing_id, terms=order.terms_id, published_at__isnull=False)
+    return rows.select_related("listing", "terms").order_by("-published_at", "-id").first()
+
+
 def royalty_claims(release: Release) -> list[Claim]:
     """What every ancestor may ask of a sale of the release, under the terms of the time when it was used and for
-    its owner of now; a query for each generation."""
+    its owner of now; a query for each step up.
+
+    For what lies further up a step between two models of one owner is no generation: else whoever sells would put a
+    model of their own in between, and owe nothing to those whose terms name few generations."""
     claims: list[Claim] = []
-    frontier, seen, generations = {release.pk}, {release.pk}, 0
-    while frontier:
+    level, seen, generations = {release.pk}, {release.pk}, 0
+    while level:
         generations += 1
-        edges = LineageEdge.objects.filter(child__in=frontier, parent__isnull=False)
-        found: dict[int, Release] = {}
-        for edge in edges.select_related("parent__listing__namespace", "parent__terms", "terms"):
-            if edge.parent is not None and edge.parent.pk not in seen:
-                found[edge.parent.pk] = edge.parent
+        above: set[int] = set()
+        while level:
+            edges = LineageEdge.objects.filter(child__in=level, parent__isnull=False)
+            level, found = set(), set()
+            for edge in edges.select_related("parent__listing__namespace", "parent__terms", "terms", "child__listing"):
+                if edge.parent is None or edge.parent.pk in seen:
+                    continue
                 claims.append(_claim(edge.parent, terms=edge.terms or edge.parent.terms, generations=generations))
-        frontier = set(found)
-        seen |= frontier
+                found.add(edge.parent.pk)
+                is_own = edge.parent.listing.namespace_id == edge.child.listing.namespace_id
+                (level if is_own else above).add(edge.parent.pk)
+            seen |= found
+            above -= level
+        level = above
     return claims
 
 
@@ -424,6 +402,28 @@ def access_requests_of(user: User, asked: Mapping[str, str]) -> QuerySet[AccessR
     rows = shown.put_to(user) if side == "vendor" else shown.made_by(user)
     rows = rows.filter(status=status) if status else rows
     return _of_listing(rows, asked.get("listing", "")).order_by("-created_at")
+
+
+def bases_of(releases: Iterable[int | None], user: User | AnonymousUser) -> dict[int, list[str]]:
+    """Returns the models, as far as the user may see them, that each release was made from, by its key."""
+    edges = LineageEdge.objects.filter(child__in=[pk for pk in releases if pk], parent__isnull=False)
+    found: dict[int, list[str]] = {}
+    if not edges.exists():  # of most; who may see what is costly to ask
+        return found
+    for edge in edges.shown_to(user).order_by("id"):
+        if edge.parent is not None and edge.is_parent_shown:  # type: ignore[attr-defined]  # by shown_to
+            found.setdefault(edge.child_id, []).append(str(edge.parent.listing))
+    return found
+
+
+def downloads_of(listings: Iterable[int], *, now: datetime) -> dict[int, dict[str, int]]:
+    """Returns the counted downloads of each listing by its key: in the last 30 days (`month`) and in `all`."""
+    rows = Download.objects.filter(artifact__release__listing__in=list(listings), day__isnull=False)
+    since = timezone.localdate(now) - timedelta(days=30)
+    counted = rows.values_list("artifact__release__listing").annotate(
+        all=Count("pk"), month=Count("pk", filter=Q(day__gt=since))
+    )
+    return {pk: {"all": total, "month": month} for pk, total, month in counted}
 
 
 def number_of(rows: QuerySet[Any], *, of: str) -> Coalesce:

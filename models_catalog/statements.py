@@ -67,6 +67,7 @@ class Statement:
     fees: int = 0
     paid_directly: int = 0  # what buyers paid the vendor, less what they got back
     payouts: int = 0
+    collected: int = 0  # what the vendor paid this site of their debt
 
     @property
     def closing(self) -> int:
@@ -98,7 +99,12 @@ def _line(purpose: str, *, is_credit: bool, is_undone: bool) -> str:
         return "refunds" if is_undone else "sales"
     if purpose == Purpose.ROYALTY:
         return "royalties_in" if is_credit != is_undone else "royalties_out"
-    return {Purpose.FEE.value: "fees", Purpose.RECEIPT.value: "paid_directly", Purpose.PAYOUT.value: "payouts"}[purpose]
+    return {
+        Purpose.FEE.value: "fees",
+        Purpose.RECEIPT.value: "paid_directly",
+        Purpose.PAYOUT.value: "payouts",
+        Purpose.DEBT.value: "collected",
+    }[purpose]
 
 
 def months(namespace: Namespace) -> list[Month]:

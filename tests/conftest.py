@@ -7,7 +7,12 @@ import shutil
 from collections.abc import Iterator
 from typing import Any
 
+import doorbell
+import other_databases
 import pytest
+from django.conf import settings as site_settings
+from django.core.cache import caches
+from django.db import connection
 from hypothesis import HealthCheck, settings
 from live_stack import Stack
 from xdist.scheduler import LoadFileScheduling
@@ -19,6 +24,8 @@ os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
 # A machine with other work draws and runs examples slowly; that is no fault of a property.
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("suite")
+if connection.vendor == "postgresql":
+    connection.ops.sql_flush = other_databases.deletions
 WITH_STACK = ("tests/browser/", "tests/flows/")
 FLAGS = [
     "--no-sandbox",
@@ -83,7 +90,8 @@ def page(page: Any) -> Iterator[Any]:
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The real product, started once by its own command on a data directory of its own."""
-    with Stack(tmp_path_factory.mktemp("stack")) as running:
+    # Small parts, so that files of a few megabytes already come in several.
+    with Stack(tmp_path_factory.mktemp("stack"), LFS_PART_BYTES="1000000") as running:
         yield running
 
 
@@ -95,3 +103,15 @@ def _ledger_can_be_emptied(request: pytest.FixtureRequest, _django_db_marker: No
     marker = request.node.get_closest_marker("django_db")
     if marker is not None and marker.kwargs.get("transaction") and LedgerTransaction.objects.exists():
         ledger_guard.remove("default")
+
+
+@pytest.fixture(autouse=True)
+def _no_kept_pages() -> None:
+    """A test's rows are rolled back, and with them the number of the change that made them."""
+    caches["pages"].clear()
+
+
+@pytest.fixture(autouse=site_settings.BROKER_URL != "")
+def _silent_queue() -> None:
+    """No transaction that is rolled back takes the messages of the test before out of Redis."""
+    doorbell.silence()

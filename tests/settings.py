@@ -12,13 +12,16 @@ atexit.register(shutil.rmtree, _folder, ignore_errors=True)
 os.environ["DATA_DIR"] = _folder
 for name in ("ALLOWED_HOSTS", "SECRET_KEY", "DATABASE_URL", "BROKER_URL", "CACHE_URL", "STORAGE_URL", "PRODUCTION"):
     os.environ.pop(name, None)
-for name in ("STRIPE_SECRET_KEY", "STRIPE_WEBHOOK_SECRET", "SITE_FEE_BPS", "SITE_URL"):
+for name in ("STRIPE_SECRET_KEY", "STRIPE_WEBHOOK_SECRET", "SITE_FEE_BPS", "SITE_URL", "WEBHOOK_ALLOW"):
     os.environ.pop(name, None)
 # The same tests on another database; each run of the suite has one of its own there, which Django removes.
 if _url := os.environ.get("TEST_DATABASE_URL"):
     os.environ["DATABASE_URL"] = _url
 if _broker := os.environ.get("TEST_BROKER_URL"):
-    os.environ["BROKER_URL"] = _broker
+    # One of Redis' numbered databases for each worker of pytest-xdist: gw0, gw1, ...
+    _server, _, _number = _broker.rpartition("/")
+    _worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
+    os.environ["BROKER_URL"] = f"{_server}/{int(_number) + int(_worker)}"
 
 # One thread for each process, those that the product starts included: the workers share the processors already,
 # and threads that wait for one another on a busy machine cost more than they give. Read when torch is loaded.
@@ -35,7 +38,9 @@ if not _url:
     _options["init_command"] = _options["init_command"].replace("synchronous=FULL", "synchronous=OFF")
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 _memory = "django.core.cache.backends.locmem.LocMemCache"
-CACHES = {alias: {"BACKEND": _memory, "LOCATION": alias} for alias in ("default", "throttles")}
+CACHES = {alias: {"BACKEND": _memory, "LOCATION": alias} for alias in ("default", "throttles", "pages")}
+# All tests of a worker ask from one address, and many of them as nobody.
+RATE_LIMITS["anonymous"] = RATE_LIMITS["anonymous"].times(1000)  # noqa: F405
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},

@@ -10,6 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 APPS = ("marketplace", "models_catalog", "finetuning")
 RAISERS = {
+    "Stale",
     "not_in_this_state",
     "Invalid",
     "Conflict",
@@ -17,6 +18,10 @@ RAISERS = {
     "TooLarge",
     "TooMany",
     "Broken",
+    "Gone",
+    "NoSuchUpload",
+    "PieceDamaged",
+    "UnknownVersion",
     "Unavailable",
     "StorageFull",
     "deny",

@@ -6,12 +6,15 @@ import dataclasses
 from enum import StrEnum
 from typing import Any, get_type_hints
 
+from django.conf import settings
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from finetuning import compute, forecasts
 from finetuning.compute import MAX_BUDGET_MINUTES
 from finetuning.engine.spec import MAX_TRIALS, PRESETS, Hyper, SearchMode, Strategy
-from finetuning.models import Dataset, Run
+from finetuning.models import Dataset, Estimate, Run
+from finetuning.models.estimates import EstimateMethod, EstimateStatus
 from finetuning.services import searches
 from finetuning.services.datasets import LICENSE_KEYS, OWN, license_key
 from finetuning.services.searches import DEFAULT_MINUTES, DEFAULT_TRIALS
@@ -20,6 +23,7 @@ from models_catalog.models.listings import TASKS
 from models_catalog.presets import CURRENCIES, OFFER_KEYS
 
 STRATEGY_NAMES = [item.value for item in Strategy]
+PRESET_NAMES = sorted({preset.name for presets in PRESETS.values() for preset in presets})
 SEARCH_CHOICES = [searches.NONE, *(mode.value for mode in SearchMode)]
 SEARCHED_SETTINGS = [entry.name for entry in dataclasses.fields(Hyper) if entry.metadata["searched"] is not None]
 
@@ -54,7 +58,8 @@ class ProblemOutput(serializers.Serializer[Any]):
 class DatasetInput(Input):
     name = serializers.CharField(max_length=120)
     task = serializers.ChoiceField(choices=TASKS)
-    file = serializers.FileField()
+    file = serializers.FileField(required=False)
+    upload = serializers.UUIDField(required=False, help_text="An upload in pieces that is whole, in the place of file")
     owner = serializers.CharField(max_length=96, required=False)
     license = serializers.ChoiceField(
         choices=LICENSE_KEYS, required=False, default=OWN, help_text="Of the data: it binds what is trained on them"
@@ -117,7 +122,7 @@ class RunInput(Input):
         choices=STRATEGY_NAMES, required=False, help_text="Default: the preset's, else head"
     )
     preset = serializers.ChoiceField(
-        choices=sorted({preset.name for presets in PRESETS.values() for preset in presets}),
+        choices=PRESET_NAMES,
         required=False,
         help_text="A strategy and settings for the dataset's task; `hyper` goes over them",
     )
@@ -140,6 +145,68 @@ class RunInput(Input):
         return searches.Wish(mode=SearchMode(mode), **lists, **asked)
 
 
+class EstimateInput(Input):
+    listing = serializers.RegexField(r"^[^/\s]+/[^/\s]+$", help_text="namespace/name")
+    version = serializers.CharField(max_length=40, required=False, help_text="Default: the newest release")
+    dataset = serializers.UUIDField()
+    strategy = serializers.ChoiceField(choices=STRATEGY_NAMES, required=False)
+    preset = serializers.ChoiceField(choices=PRESET_NAMES, required=False)
+    hyper = HyperInput(required=False)
+    budget_minutes = serializers.IntegerField(
+        min_value=1, max_value=MAX_BUDGET_MINUTES, required=False, help_text="To compare with: see `limits`"
+    )
+
+
+class BudgetInput(Input):
+    budget_minutes = serializers.IntegerField(min_value=1, max_value=MAX_BUDGET_MINUTES, required=False)
+
+
+class LimitOutput(serializers.Serializer[Any]):
+    code = serializers.CharField()
+    detail = serializers.CharField(source="why")
+
+
+class EstimateOutput(serializers.Serializer[Any]):
+    id = serializers.UUIDField(source="uid")
+    status = serializers.ChoiceField(choices=EstimateStatus.choices)
+    method = serializers.ChoiceField(choices=EstimateMethod.choices, allow_blank=True)
+    seconds = serializers.FloatField(allow_null=True, help_text="Of compute, from the claim of the run to its end")
+    low_seconds = serializers.FloatField(allow_null=True)
+    high_seconds = serializers.FloatField(allow_null=True)
+    coverage = serializers.FloatField(
+        allow_null=True, help_text="The probability that the range holds the run; null where it is a margin only"
+    )
+    past_runs = serializers.IntegerField(help_text="That the range was made from")
+    derivation = serializers.SerializerMethodField(help_text="Where the range comes from, in words")
+    peak_memory_bytes = serializers.IntegerField(allow_null=True)
+    price_minor = serializers.SerializerMethodField(help_text="[low, middle, high]; charged only if the run succeeds")
+    currency = serializers.SerializerMethodField()
+    hardware = serializers.CharField(allow_blank=True)
+    measured = serializers.DictField(help_text="What the rehearsal measured (docs/engine.md, estimate)")
+    failure = serializers.SerializerMethodField()
+    created_at = serializers.DateTimeField()
+
+    def get_derivation(self, estimate: Estimate) -> str:
+        return forecasts.derivation(estimate) if estimate.is_ready else ""
+
+    @extend_schema_field(serializers.ListField(child=serializers.IntegerField()))
+    def get_price_minor(self, estimate: Estimate) -> list[int]:
+        told = (estimate.low_seconds, estimate.seconds, estimate.high_seconds)
+        return [compute.charge_minor(seconds) for seconds in told if seconds is not None]
+
+    def get_currency(self, _estimate: Estimate) -> str:
+        return settings.COMPUTE_CURRENCY if settings.COMPUTE_PRICE_MINOR_PER_HOUR else ""
+
+    @extend_schema_field(serializers.DictField(allow_null=True))
+    def get_failure(self, estimate: Estimate) -> dict[str, str] | None:
+        return {"code": estimate.failure_code, "message": estimate.failure_message} if estimate.failure_code else None
+
+
+class JudgedEstimateOutput(EstimateOutput):
+    limits = LimitOutput(many=True, help_text="For which a launch is refused: even the low end passes them")
+    warnings = LimitOutput(many=True, help_text="Which the high end passes")
+
+
 class RunOutput(serializers.Serializer[Any]):
     id = serializers.UUIDField(source="uid")
     owner = serializers.CharField(source="owner.name")
@@ -157,6 +224,7 @@ class RunOutput(serializers.Serializer[Any]):
         help_text="What was asked to be tried first, and from its end its trials"
     )
     progress = serializers.DictField()
+    estimate = EstimateOutput(allow_null=True, help_text="What it was said to take when it was launched")
     budget_minutes = serializers.IntegerField(allow_null=True)
     charge_minor = serializers.IntegerField(help_text="The price of the compute that led to the result")
     charge_currency = serializers.CharField(allow_blank=True)

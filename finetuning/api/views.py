@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from django.http import Http404, HttpResponseBase
 from django.shortcuts import get_object_or_404
@@ -14,15 +14,19 @@ from rest_framework.parsers import MultiPartParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from finetuning import selectors
+from finetuning import policies, selectors
 from finetuning.api import serializers as shapes
-from finetuning.models import Dataset, Run
-from finetuning.services import datasets, derivatives, playground, runs, steering
+from finetuning.models import Dataset, Estimate, Run
+from finetuning.models.estimates import EstimateStatus
+from finetuning.services import datasets, derivatives, estimates, playground, runs, steering
 from marketplace import downloads
 from marketplace.accounts.services import people
 from marketplace.api import RawBody, View, checked
 from marketplace.errors import Invalid
 from marketplace.inputs import JsonBody
+from marketplace.preconditions import tag_of, tagged, unchanged
+from marketplace.rest import require_within
+from marketplace.uploads import services as uploads
 from models_catalog.api.views import find_release, namespace_named
 
 
@@ -38,9 +42,22 @@ def _absent() -> NoReturn:
     raise Http404
 
 
-class DatasetsView(View):
+class DatasetCall(View):
+    """Base of the calls about data sets, whose queries know what a token is limited to."""
+
     read_scope, write_scope = "datasets:read", "datasets:write"
-    parser_classes = [MultiPartParser]
+    limits_itself = ("GET", "POST", "PATCH", "DELETE")
+
+
+class RunCall(View):
+    """Base of the calls about runs; a run is within a token's limits where its data set is."""
+
+    read_scope, write_scope = "runs:read", "runs:write"
+    limits_itself = ("GET", "POST")
+
+
+class DatasetsView(DatasetCall):
+    parser_classes = [MultiPartParser, JsonBody]
 
     @extend_schema(summary="Your datasets", responses=shapes.DatasetOutput(many=True))
     def get(self, request: Request) -> Response:
@@ -48,7 +65,7 @@ class DatasetsView(View):
 
     @extend_schema(
         summary="Upload a dataset",
-        request={"multipart/form-data": shapes.DatasetInput},
+        request={"multipart/form-data": shapes.DatasetInput, "application/json": shapes.DatasetInput},
         responses={201: shapes.DatasetOutput},
     )
     def post(self, request: Request) -> Response:
@@ -56,25 +73,28 @@ class DatasetsView(View):
         owner = (
             namespace_named(fields["owner"], field="owner") if "owner" in fields else people.namespace_of(request.user)
         )
-        upload = fields["file"]
+        require_within(request, owner.name)
+        source, filename = uploads.given(
+            user=request.user, upload=fields.get("upload"), file=fields.get("file"), now=timezone.now()
+        )
         dataset = datasets.receive(
             user=request.user,
             owner=owner,
             name=fields["name"],
             task=fields["task"],
-            stream=upload,
-            filename=upload.name,
+            source=source,
+            filename=filename,
             license=fields["license"],
         )
         return Response(shapes.DatasetOutput(dataset).data, status=201)
 
 
-class DatasetView(View):
-    read_scope, write_scope = "datasets:read", "datasets:write"
+class DatasetView(DatasetCall):
+    tagged = ("PATCH", "DELETE")
 
     @extend_schema(summary="A dataset, its state and its report", responses=shapes.DatasetOutput)
     def get(self, request: Request, uid: str) -> Response:
-        return Response(shapes.DatasetOutput(find_dataset(request, uid)).data)
+        return _told(find_dataset(request, uid))
 
     @extend_schema(
         summary="State the license of the data, from the next run on",
@@ -83,18 +103,28 @@ class DatasetView(View):
     )
     def patch(self, request: Request, uid: str) -> Response:
         fields = checked(shapes.DatasetEdit(data=request.data))
-        datasets.set_license(user=request.user, dataset=find_dataset(request, uid), license=fields["license"])
-        return Response(shapes.DatasetOutput(find_dataset(request, uid)).data)
+        dataset = find_dataset(request, uid)
+        with unchanged(request, lock=lambda: _locked(dataset), tag=tag_of):
+            datasets.set_license(user=request.user, dataset=dataset, license=fields["license"])
+        return _told(find_dataset(request, uid))
 
     @extend_schema(summary="Delete a dataset", responses={204: None})
     def delete(self, request: Request, uid: str) -> Response:
-        datasets.delete(user=request.user, dataset=find_dataset(request, uid), now=timezone.now())
+        dataset = find_dataset(request, uid)
+        with unchanged(request, lock=lambda: _locked(dataset), tag=tag_of):
+            datasets.delete(user=request.user, dataset=dataset, now=timezone.now())
         return Response(status=204)
 
 
-class DatasetRecheck(View):
-    read_scope, write_scope = "datasets:read", "datasets:write"
+def _told(dataset: Dataset) -> Response:
+    return tagged(Response(shapes.DatasetOutput(dataset).data), tag_of(dataset))
 
+
+def _locked(dataset: Dataset) -> Dataset | None:
+    return Dataset.objects.select_for_update(no_key=True).filter(pk=dataset.pk).first()
+
+
+class DatasetRecheck(DatasetCall):
     @extend_schema(
         summary="Check a dataset again after this server failed at it", request=None, responses=shapes.DatasetOutput
     )
@@ -103,9 +133,7 @@ class DatasetRecheck(View):
         return Response(shapes.DatasetOutput(dataset).data)
 
 
-class RunsView(View):
-    read_scope, write_scope = "runs:read", "runs:write"
-
+class RunsView(RunCall):
     @extend_schema(summary="Your runs", responses=shapes.RunOutput(many=True))
     def get(self, request: Request) -> Response:
         return self.paginated(selectors.runs_of(request.user), shapes.RunOutput)
@@ -114,14 +142,9 @@ class RunsView(View):
     def post(self, request: Request) -> Response:
         given = shapes.RunInput(data=request.data)
         fields = checked(given)
-        namespace, _, name = fields["listing"].partition("/")
         run = runs.launch(
             user=request.user,
-            release=find_release(request, namespace, name, fields.get("version", "")),
-            dataset=find_dataset(request, str(fields["dataset"])),
-            strategy=fields.get("strategy", ""),
-            preset=fields.get("preset", ""),
-            hyper=dict(fields.get("hyper", {})),
+            **_wanted(request, fields),
             search=given.wish(),
             budget_minutes=fields.get("budget_minutes"),
             now=timezone.now(),
@@ -129,17 +152,62 @@ class RunsView(View):
         return Response(shapes.RunOutput(run).data, status=201)
 
 
-class RunView(View):
-    read_scope, write_scope = "runs:read", "runs:write"
+def _wanted(request: Request, fields: dict[str, Any]) -> dict[str, Any]:
+    """Returns which fine-tune is meant, as launches and estimates take it."""
+    namespace, _, name = fields["listing"].partition("/")
+    require_within(request, namespace, name)
+    return {
+        "release": find_release(request, namespace, name, fields.get("version", "")),
+        "dataset": find_dataset(request, str(fields["dataset"])),
+        "strategy": fields.get("strategy", ""),
+        "preset": fields.get("preset", ""),
+        "hyper": dict(fields.get("hyper", {})),
+    }
 
+
+class EstimatesView(RunCall):
+    @extend_schema(
+        summary="What a fine-tune will take: time, price, memory",
+        request=shapes.EstimateInput,
+        responses={200: shapes.JudgedEstimateOutput, 202: shapes.JudgedEstimateOutput},
+    )
+    def post(self, request: Request) -> Response:
+        fields = checked(shapes.EstimateInput(data=request.data))
+        row = estimates.ask(
+            user=request.user,
+            **_wanted(request, fields),
+            now=timezone.now(),
+        )
+        return _judged(row, fields.get("budget_minutes"), status=202 if row.status == EstimateStatus.WAITING else 200)
+
+
+class EstimateView(RunCall):
+    @extend_schema(
+        summary="An estimate as it stands",
+        parameters=[OpenApiParameter("budget_minutes", int)],
+        responses=shapes.JudgedEstimateOutput,
+    )
+    def get(self, request: Request, uid: str) -> Response:
+        rows = Estimate.objects.visible_to(request.user).select_related("owner")
+        row = get_object_or_404(rows, uid=datasets.parse_uid(uid) or _absent())
+        return _judged(row, checked(shapes.BudgetInput(data=request.query_params)).get("budget_minutes"), status=200)
+
+
+def _judged(row: Estimate, budget_minutes: int | None, *, status: int) -> Response:
+    """Answers with the estimate and what it passes: the budget, the month's hours, the server's limit."""
+    now = timezone.now()
+    row.limits = policies.limits_of(row, row.low_seconds, budget_minutes=budget_minutes, now=now)
+    row.warnings = policies.doubts_of(row, budget_minutes=budget_minutes, now=now)
+    return Response(shapes.JudgedEstimateOutput(row).data, status=status)
+
+
+class RunView(RunCall):
     @extend_schema(summary="A run with its evaluation", responses=shapes.RunOutput)
     def get(self, request: Request, uid: str) -> Response:
         return Response(shapes.RunOutput(find_run(request, uid)).data)
 
 
-class RunEvents(View):
-    read_scope, write_scope = "runs:read", "runs:write"
-
+class RunEvents(RunCall):
     @extend_schema(
         summary="What happened since a cursor",
         parameters=[OpenApiParameter("after", int, description="The cursor of the last answer")],
@@ -152,36 +220,28 @@ class RunEvents(View):
         return Response(selectors.run_progress(find_run(request, uid), after=cursor))
 
 
-class RunCancel(View):
-    read_scope, write_scope = "runs:read", "runs:write"
-
+class RunCancel(RunCall):
     @extend_schema(summary="Cancel a run", request=None, responses=shapes.RunOutput)
     def post(self, request: Request, uid: str) -> Response:
         run = steering.request_cancel(user=request.user, run=find_run(request, uid), now=timezone.now())
         return Response(shapes.RunOutput(run).data)
 
 
-class RunPause(View):
-    read_scope, write_scope = "runs:read", "runs:write"
-
+class RunPause(RunCall):
     @extend_schema(summary="Pause a run at its next checkpoint", request=None, responses=shapes.RunOutput)
     def post(self, request: Request, uid: str) -> Response:
         run = steering.request_pause(user=request.user, run=find_run(request, uid), now=timezone.now())
         return Response(shapes.RunOutput(run).data)
 
 
-class RunResume(View):
-    read_scope, write_scope = "runs:read", "runs:write"
-
+class RunResume(RunCall):
     @extend_schema(summary="Let a paused run go on from its checkpoint", request=None, responses=shapes.RunOutput)
     def post(self, request: Request, uid: str) -> Response:
         run = steering.resume(user=request.user, run=find_run(request, uid), now=timezone.now())
         return Response(shapes.RunOutput(run).data)
 
 
-class RunReceipt(View):
-    read_scope, write_scope = "runs:read", "runs:write"
-
+class RunReceipt(RunCall):
     @extend_schema(
         summary="The signed receipt of a run's evaluation", responses={(200, "application/json"): OpenApiTypes.OBJECT}
     )
@@ -197,15 +257,14 @@ class RunReceipt(View):
         )
 
 
-class RunPublish(View):
-    read_scope, write_scope = "runs:read", "runs:write"
-
+class RunPublish(RunCall):
     @extend_schema(
         summary="Publish the result as a derivative", request=shapes.PublishInput, responses={201: OpenApiTypes.OBJECT}
     )
     def post(self, request: Request, uid: str) -> Response:
         fields = checked(shapes.PublishInput(data=request.data))
         namespace = namespace_named(fields.pop("namespace"))
+        require_within(request, namespace.name, fields["name"])
         release = derivatives.publish(
             user=request.user, run=find_run(request, uid), namespace=namespace, now=timezone.now(), **fields
         )

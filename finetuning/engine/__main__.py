@@ -13,13 +13,14 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from finetuning.engine import confinement, ranks, results
+from finetuning.engine import confinement, crash_points, ranks, results
 from finetuning.engine import spec as specs
 from finetuning.engine.events import EventWriter, Kind
-from finetuning.engine.failures import EXIT_APP, EXIT_BUSY, EXIT_STOPPED, EXIT_USER, EngineFailure
+from finetuning.engine.failures import EXIT_APP, EXIT_BUSY, EXIT_USER, EngineFailure
+from finetuning.engine.imports import torchvision_without_compiler
 from finetuning.engine.memory import keep_freed_memory
 from finetuning.engine.problems import Rejected
-from finetuning.engine.stopping import Stopped, die_with_parent, watch_for_stop
+from finetuning.engine.stopping import Stopped, die_with_parent, exit_code, watch_for_stop
 
 _LOCK_WAIT_SECONDS = 5.0
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -31,15 +32,17 @@ HELP = {
     specs.Verb.CONVERT: "turn a pickle of tensors into a release",
     specs.Verb.ZOO: "list the pretrained models that torchvision knows of",
     specs.Verb.EXAMPLES: "build a data set to try each task with",
+    specs.Verb.REBUILD: "put files together out of the chunks that a Xet client has sent",
     specs.Verb.TRAIN: "fine-tune a release on the training and validation items",
     specs.Verb.SEARCH: "try strategies and hyper-parameters on the validation items",
+    specs.Verb.ESTIMATE: "rehearse a training on a few items, and say how long the whole takes",
     specs.Verb.EVALUATE: "score a finished training on the test items, and write the receipt",
     specs.Verb.EXPORT: "write a release as one ONNX file, and compare the two on the test items",
     specs.Verb.SERVE: "answer predictions on a Unix socket until SIGTERM",
 }
 VERIFY_RECEIPT = "verify-receipt"
 CONFINEMENT = "confinement"
-_WITHOUT_TORCH = frozenset({specs.Verb.INSPECT, specs.Verb.EXAMPLES})
+_WITHOUT_TORCH = frozenset({specs.Verb.INSPECT, specs.Verb.EXAMPLES, specs.Verb.REBUILD})
 
 
 def main(arguments: list[str]) -> int:
@@ -61,6 +64,7 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write(f"usage: python -m finetuning.engine {{{names}}} RUN_DIR, or --help\n")
         return 64
     verb, run_dir, rank = specs.Verb(arguments[0]), Path(arguments[1]).resolve(), ranks.own()
+    crash_points.arm(os.environ.get(crash_points.VARIABLE, ""))
     wish = confinement.asked_for()
     missing = confinement.confine(wish, run_dir) if wish else []
     _die_with_supervisor(rank)
@@ -72,6 +76,7 @@ def main(arguments: list[str]) -> int:
     lock = _lock(run_dir)
     if lock is None:
         return EXIT_BUSY
+    crash_points.reach(crash_points.Point.LOCK_TAKEN)
     if results.finished(run_dir, verb):  # an earlier attempt finished: never work twice
         return 0
     with EventWriter(run_dir / specs.EVENTS_FILE) as events:
@@ -132,7 +137,7 @@ def _guarded(verb: specs.Verb, run_dir: Path, events: EventWriter) -> int:
         _work(verb, run_dir, events)
     except Stopped:
         events.log("Stopped as asked.")
-        return EXIT_STOPPED
+        return exit_code()
     except specs.SpecError as error:
         return _failed(events, "user:bad_spec", str(error), (), EXIT_USER)
     except Rejected as error:
@@ -172,6 +177,7 @@ def _work(verb: specs.Verb, run_dir: Path, events: EventWriter) -> None:
     part = importlib.import_module(f"finetuning.engine.{verb.value}").run(spec, run_dir, events)
     seconds = time.monotonic() - started
     results.write(run_dir, verb=verb, part={**machine, **part}, seconds=seconds)
+    crash_points.reach(crash_points.Point.RESULT_SAVED)
     events.emit(Kind.FINISHED, seconds=round(seconds, 3))
 
 
@@ -179,12 +185,13 @@ def _machine(spec: Any) -> dict[str, Any]:
     """Prepares torch as the spec asks, and says what the verb computes on."""
     if not isinstance(spec, specs.ServeSpec):
         keep_freed_memory()
+    torchvision_without_compiler()
     machine = importlib.import_module("finetuning.engine.runtime").prepare(
         device=getattr(spec, "device", "auto"),
         threads=getattr(spec, "threads", 0),
         seed=getattr(getattr(spec, "hyper", spec), "seed", 0),
     )
-    return {"device": str(machine.device), "threads": machine.threads}
+    return {"device": str(machine.device), "threads": machine.threads, "hardware": machine.hardware}
 
 
 if __name__ == "__main__":

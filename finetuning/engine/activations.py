@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -61,18 +61,26 @@ class Frozen:
         return self.training.get((epoch - 1) % self.views, positions)
 
 
-class Shelf:
+class Sized(Protocol):
+    @property
+    def bytes(self) -> int: ...
+
+
+Kept = TypeVar("Kept", bound=Sized)
+
+
+class Shelf(Generic[Kept]):
     """Frozen activations of earlier trainings on the same items, the oldest dropped beyond `max_bytes`."""
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int = MAX_CACHE_BYTES) -> None:
         self._max_bytes = max_bytes
-        self._kept: dict[tuple[Any, ...], Frozen] = {}
+        self._kept: dict[tuple[Any, ...], Kept] = {}
 
-    def get(self, key: tuple[Any, ...]) -> Frozen | None:
+    def get(self, key: tuple[Any, ...]) -> Kept | None:
         """Returns the activations of exactly these choices."""
         return self._kept.get(key)
 
-    def put(self, key: tuple[Any, ...], frozen: Frozen) -> None:
+    def put(self, key: tuple[Any, ...], frozen: Kept) -> None:
         self._kept[key] = frozen
         while len(self._kept) > 1 and sum(kept.bytes for kept in self._kept.values()) > self._max_bytes:
             del self._kept[next(iter(self._kept))]
@@ -81,6 +89,11 @@ class Shelf:
 def views_of(hyper: Hyper) -> int:
     """Returns how many views of each training item are worth caching: no more than there are epochs."""
     return 1 if hyper.augmentation is Augmentation.NONE else min(hyper.cached_views, hyper.epochs)
+
+
+def key_of(boundary: int, hyper: Hyper) -> tuple[Any, ...]:
+    """Returns what the activations of one network before stage number `boundary` depend on."""
+    return (boundary, views_of(hyper), hyper.augmentation, hyper.horizontal_flip, hyper.seed)
 
 
 def computed(
@@ -114,13 +127,13 @@ def computed(
         views,
     )
     for view in range(views):
-        events.stage("features", f"Computing the frozen stages once, view {view + 1} of {views}")
+        events.stage("activations", f"Computing the frozen stages once, view {view + 1} of {views}")
         done, started = 0, time.perf_counter()
         for batch in images(view + 1):
             runtime.check_stop()
             frozen.training.put(view, done, forward.run(batch))
             done += len(batch)
-            events.progress("features", done, training, rate=done / (time.perf_counter() - started))
+            events.progress("activations", done, training, rate=done / (time.perf_counter() - started))
     done = 0
     for batch in images(None):
         frozen.validation.put(0, done, forward.run(batch))

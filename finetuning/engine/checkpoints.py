@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from finetuning.engine.crash_points import Point, reach
 from finetuning.engine.events import EventWriter
 from finetuning.engine.results import write_durably
 from finetuning.engine.spec import CHECKPOINT_VARIABLE, TrainSpec, canonical, to_json
@@ -21,6 +22,7 @@ CHECKPOINTS_DIR = "checkpoints"
 KEPT = 2
 INTERVAL_SECONDS = 60.0
 _DIGEST_BYTES = 32
+_STEPS = (Point.CHECKPOINT_WRITTEN, Point.CHECKPOINT_SYNCED, Point.CHECKPOINT_RENAMED)
 
 
 def interval_seconds() -> float:
@@ -48,7 +50,9 @@ class Checkpoints:
         buffer = io.BytesIO()
         torch.save({"identity": self._identity, **state}, buffer)
         content = buffer.getvalue()
-        write_durably(self._directory / f"{step:012d}.ckpt", hashlib.sha256(content).digest() + content)
+        path = self._directory / f"{step:012d}.ckpt"
+        write_durably(path, hashlib.sha256(content).digest() + content, steps=_STEPS)
+        reach(Point.CHECKPOINT_SAVED)
         for old in self._files()[:-KEPT]:
             old.unlink()
 

@@ -180,11 +180,17 @@ class CachedDetector(Detector):
 
 @torch.no_grad()
 def cached(
-    whole: Detector, loaded: Loaded, boundary_at: int, run_dir: Path, events: EventWriter
+    whole: Detector,
+    loaded: Loaded,
+    boundary_at: int,
+    run_dir: Path,
+    events: EventWriter,
+    shelf: activations.Shelf[activations.Frozen],
 ) -> CachedDetector | None:
-    """Computes the frozen stages for every item and view, or returns None where they cannot be cut off or
-    would take too much disk."""
+    """Computes the frozen stages for every item and view, or takes them from the shelf; returns None where they cannot
+    be cut off or would take too much disk."""
     data, hyper = whole.data, whole.hyper
+    key = activations.key_of(boundary_at, hyper)
     still = placement.evaluation(data.preprocessing)
     sample = torch.stack([still(item, data.pack.image(item)) for item in data.train[:2]])
     loaded.module.eval()
@@ -197,7 +203,7 @@ def cached(
         items = data.train if view else data.validation
         return (batch for _, batch in features.batches(data.pack, items, transform))
 
-    frozen = activations.computed(
+    frozen = shelf.get(key) or activations.computed(
         halves.prefix if halves else None,
         sample,
         images,
@@ -209,4 +215,5 @@ def cached(
     )
     if halves is None or frozen is None:
         return None
+    shelf.put(key, frozen)
     return CachedDetector(whole, Learner(halves.suffix, data.side, halves.learning), frozen)

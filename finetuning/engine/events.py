@@ -26,8 +26,9 @@ _LATEST = 253_402_300_799.0  # the last second that a datetime can hold
 class Kind(StrEnum):
     STARTED = "started"  # {pid, engine}: before any heavy import
     STAGE = "stage"  # {name, title}: what the engine does now
-    PROGRESS = "progress"  # {stage, done, total, rate}: rate in items a second
+    PROGRESS = "progress"  # {stage, done, total, rate}: items, and items a second
     METRIC = "metric"  # {name, split, step, value}: one point of a curve, a gap where value is null
+    CHECKPOINT = "checkpoint"  # {step}: what was learned up to there is on the disk; a killed run goes on from it
     TRIAL = "trial"  # of a search: a row of its result's `trials` as it stands; `ended` is empty while it may go on
     LOG = "log"  # {level, message}
     FINISHED = "finished"  # {seconds}
@@ -61,8 +62,9 @@ class EventWriter:
 
     @contextmanager
     def part(self, name: str) -> Iterator[Self]:
-        """Curves and progress written inside are named after a part of the run: `probe_loss`."""
-        before, self._part = self._part, f"{name}_"
+        """Curves and progress written inside are named after a part of the run, and parts of it: `probe_loss`,
+        `trial_1_probe_loss`."""
+        before, self._part = self._part, f"{self._part}{name}_"
         try:
             yield self
         finally:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 EXIT_USER = 65  # EX_DATAERR in sysexits.h
 EXIT_APP = 70  # EX_SOFTWARE
 EXIT_BUSY = 75  # EX_TEMPFAIL
+EXIT_PAUSED = 85  # by SIGUSR1: what could be kept is kept
 EXIT_STOPPED = 143  # 128 + SIGTERM
 MAX_ITEMS = 20
 

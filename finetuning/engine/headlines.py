@@ -16,6 +16,9 @@ _KEYS = {
     Task.TEXT_CLASSIFICATION: "accuracy",
 }
 HEADLINES: dict[Task, tuple[str, str]] = {task: (key, TITLES[key]) for task, key in _KEYS.items()}
+# The best epoch and the best trial are those of the highest headline on validation items; of the other tasks those of
+# the lowest loss.
+CHOSEN_BY_HEADLINE = (Task.OBJECT_DETECTION, Task.SEMANTIC_SEGMENTATION)
 # Of images that show any number of classes: no single answer could be accurate.
 OF_LABEL_SETS = ("macro_average_precision", TITLES["macro_average_precision"])
 

@@ -88,6 +88,7 @@ class Precision(StrEnum):
     FLOAT16 = "float16"
 
 
+LEAST_PATIENCE = 3  # epochs
 _TUNED = tuple(strategy for strategy in Strategy if strategy is not Strategy.HEAD)
 _STARTS_FROM_PROBE = (Strategy.LAST, Strategy.FULL, Strategy.LORA)
 _CLASSIFIES = (Task.IMAGE_CLASSIFICATION, Task.TEXT_CLASSIFICATION)
@@ -101,8 +102,6 @@ STRATEGIES: dict[Task, tuple[Strategy, ...]] = {
     Task.SEMANTIC_SEGMENTATION: (Strategy.HEAD, Strategy.LAST, Strategy.FULL, Strategy.SCRATCH),
     Task.TEXT_CLASSIFICATION: tuple(Strategy),
 }
-# What a search of settings is possible for: the tasks whose module has a `prepare`.
-SEARCHABLE = _CLASSIFIES
 _OF_CLASSES = (
     Loss.AUTO,
     Loss.CROSS_ENTROPY,
@@ -367,10 +366,11 @@ class Hyper:
         searched=Searched(),
     )
     patience: int = hyper_field(
-        3,
+        0,
         label="Early-stopping patience",
-        help_text="Stop after so many epochs without a better validation score; the best epoch is kept.",
-        minimum=1,
+        help_text="Stop after so many epochs without a better validation score, those of the warm-up not counted; the "
+        "best epoch is kept. 0: a fifth of the epochs, at least three.",
+        minimum=0,
         maximum=200,
         strategies=_TUNED,
         advanced=True,
@@ -410,6 +410,17 @@ class Hyper:
     def __post_init__(self) -> None:
         for entry in dataclasses.fields(self):
             _check_range(entry, getattr(self, entry.name))
+
+    @property
+    def warm_epochs(self) -> int:
+        """The epochs in which the rate rises, the last of them maybe in part."""
+        return math.ceil(round(self.warm_up * self.epochs, 6))
+
+    @property
+    def longest_wait(self) -> int:
+        """After so many epochs without a better one, counted from the end of the warm-up, a run stops: a rate that has
+        hardly begun to rise can show nothing."""
+        return self.patience or max(LEAST_PATIENCE, math.ceil(self.epochs / 5))
 
 
 def _check_range(entry: dataclasses.Field[Any], value: Any) -> None:
@@ -485,6 +496,19 @@ def defaults_for(task: Task, strategy: Strategy) -> dict[str, Any]:
     shows first, and what `Hyper` should be built from where nothing was chosen."""
     better = {**_TASK_DEFAULTS.get(task, {}), **_STRATEGY_DEFAULTS.get((task, strategy), {})}
     return {entry.name: better.get(entry.name, entry.default) for entry in applicable(strategy, task)}
+
+
+# How a head is fitted to frozen features of boxes and pixels. A baseline that were fitted at the run's own rate would
+# be as bad as that rate, and flatter what is compared with it.
+_OF_A_FIT = ("learning_rate", "optimizer", "schedule", "warm_up", "weight_decay", "clip_norm", "average_weights")
+
+
+def of_the_probe(task: Task, hyper: Hyper) -> Hyper:
+    """Returns the settings of a probe that is trained in epochs: the task's defaults for how it is fitted, the run's
+    own for what it sees and how often. Runs that differ in nothing else share a probe."""
+    defaults = defaults_for(task, Strategy.HEAD)
+    own = {name: getattr(hyper, name) for name in defaults if name not in _OF_A_FIT}
+    return Hyper(**{**defaults, **own})
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from finetuning.engine import collective, lr_finder, optimizers, runtime
 from finetuning.engine.checkpoints import Checkpoints, interval_seconds
-from finetuning.engine.events import EventWriter
+from finetuning.engine.events import EventWriter, Kind
 from finetuning.engine.hyper import Hyper
 from finetuning.engine.stepping import Stepper
 from finetuning.engine.strategies import Plan
@@ -101,6 +101,7 @@ class Run:
         self._progress, self._best_state = Progress(learning_rate=hyper.learning_rate), dict[str, Tensor]()
         self._updates_in_all = math.ceil(trainee.steps / hyper.accumulation) * hyper.epochs
         self._saved_at, self._interval = time.monotonic(), interval_seconds()
+        self._begun_at, self._done_before = time.monotonic(), 0.0  # of the stage that `epochs` announces
 
     def epochs(self) -> Iterator[Validation]:
         """Trains, and yields the validation of each epoch; of those before a checkpoint first, as they were."""
@@ -111,9 +112,10 @@ class Run:
         if not progress.best:
             self._begin()
         self._events.stage("tune", "Training")
+        self._begun_at, self._done_before = time.monotonic(), self._items_done(progress.epoch, progress.batch)
         for epoch in range(progress.epoch, hyper.epochs + 1):
-            if epoch - 1 - progress.best_epoch >= hyper.patience:
-                self._events.log(f"Stopped early: nothing better for {hyper.patience} epochs.")
+            if epoch - 1 - max(progress.best_epoch, hyper.warm_epochs) >= hyper.longest_wait:
+                self._events.log(f"Stopped early: nothing better for {epoch - 1 - progress.best_epoch} epochs.")
                 break
             self._epoch()
             validation = self._judge()
@@ -167,7 +169,7 @@ class Run:
     def _epoch(self) -> None:
         trainee, hyper, progress = self._trainee, self._hyper, self._progress
         self._stepper.train_mode()
-        started, first = time.monotonic(), progress.batch
+        first = progress.batch
         for number, batch in enumerate(trainee.batches(progress.epoch, start=first), start=first + 1):
             self._stop_if_asked(number)
             progress.losses.append(self._stepper.backward(batch, place=(progress.epoch, number)))
@@ -178,9 +180,18 @@ class Run:
                 progress.batch = number
                 if time.monotonic() - self._saved_at > self._interval:
                     self._save()
-            done = (progress.epoch - 1) * trainee.steps + number
-            rate = (number - first) * trainee.items / trainee.steps / max(1e-9, time.monotonic() - started)
-            self._events.progress("tune", done, trainee.steps * hyper.epochs, rate=rate)
+            self._tell(number)
+
+    def _tell(self, number: int) -> None:
+        """Tells the progress in items. The rate counts from the stage's beginning, validations included: the time
+        left is the items left over it."""
+        done = self._items_done(self._progress.epoch, number)
+        rate = (done - self._done_before) / max(1e-9, time.monotonic() - self._begun_at)
+        self._events.progress("tune", round(done), self._trainee.items * self._hyper.epochs, rate=rate)
+
+    def _items_done(self, epoch: int, batches: int) -> float:
+        trainee = self._trainee
+        return (epoch - 1 + batches / trainee.steps) * trainee.items
 
     def _stop_if_asked(self, number: int) -> None:
         """Raises Stopped where that is asked for; a pause keeps the work up to the last update first, unless
@@ -241,6 +252,7 @@ class Run:
             "progress": {name: getattr(self._progress, name) for name in Progress.__dataclass_fields__},
         }
         self._checkpoints.save(state, step=self._progress.updates)
+        self._events.emit(Kind.CHECKPOINT, step=self._progress.updates)
 
     def _restore(self) -> None:
         state = collective.from_first(self._checkpoints.load(self._events))

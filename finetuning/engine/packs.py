@@ -103,6 +103,10 @@ class PackReader:
         """Returns the item's encoded image."""
         return self._read(item.file)
 
+    def mask_content(self, item: Item) -> bytes:
+        """Returns the item's encoded mask."""
+        return self._read(item.mask)
+
     def image(self, item: Item) -> Image.Image:
         """Returns the decoded item, upright, mode RGB, 8 bits a channel."""
         with Image.open(io.BytesIO(self.content(item)), formats=("PNG", "JPEG")) as image:
@@ -111,7 +115,7 @@ class PackReader:
 
     def mask(self, item: Item) -> Image.Image:
         """Returns the class of each pixel, mode L, in the size of the item's image."""
-        with Image.open(io.BytesIO(self._read(item.mask)), formats=("PNG",)) as mask:
+        with Image.open(io.BytesIO(self.mask_content(item)), formats=("PNG",)) as mask:
             mask.load()
             return mask
 

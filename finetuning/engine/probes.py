@@ -136,16 +136,15 @@ def judged(
     probe: Probe, items: Sequence[Item], bought: nn.Module, *, names: tuple[str, ...], seed: int, events: EventWriter
 ) -> dict[str, Any]:
     """Returns `cross_validation`, `leave_one_out` and `label_audit` of the head on the table's items, each only
-    where the data allow it; all of them are of items with one class each. `bought` is the network that must have
-    computed the table."""
-    if probe.labelling.is_multi:
-        return {}
+    where the data allow it. `bought` is the network that must have computed the table."""
+    labelling = probe.labelling
     events.stage("cross_validation", "Cross-validating the head on the frozen features")
     frozen = crossval.FrozenFeatures(
         table=probe.table,
-        labels=torch.tensor([item.label for item in items], dtype=torch.int64),
+        labels=labelling.truth(items, len(names)),
         groups=intervals.numbered([item.group for item in items]),
         backbone=probe.backbone,
+        labelling=labelling,
     )
     crossval.check(frozen, bought=crossval.digest(bought))
     part: dict[str, Any] = {}
@@ -156,5 +155,7 @@ def judged(
     if found is not None:
         part["cross_validation"] = crossval.summary(found, frozen)
         indices = np.array([item.index for item in items])
-        part["label_audit"] = audit.report(found.logits, frozen.labels.numpy(), indices=indices, names=names)
+        report = audit.report_of_sets if labelling.is_multi else audit.report
+        given = frozen.labels.long().numpy()
+        part["label_audit"] = report(found.logits, given, indices=indices, names=names)
     return part

@@ -6,12 +6,15 @@ import hashlib
 import json
 import os
 import platform
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from finetuning.engine.crash_points import Point, reach
 from finetuning.engine.spec import FORMAT, OUTPUTS_DIR, RESULT_FILE, Verb
 
+_STEPS = (Point.RESULT_WRITTEN, Point.RESULT_SYNCED, Point.RESULT_RENAMED)
 _LIBRARIES = (
     "torch",
     "torchvision",
@@ -69,15 +72,24 @@ def finished(run_dir: Path, verb: Verb) -> bool:
         return False
 
 
-def write_durably(path: Path, content: bytes) -> None:
-    """Replaces `path` in one step; afterwards it survives a power cut."""
+def write_durably(path: Path, content: bytes, *, steps: Sequence[Point] = ()) -> None:
+    """Replaces `path` in one step; afterwards it survives a power cut. `steps` name the three moments between."""
+    written, synced, renamed = steps or (None, None, None)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with temporary.open("wb") as file:
         file.write(content)
         file.flush()
+        _pass(written)
         os.fsync(file.fileno())
+    _pass(synced)
     temporary.replace(path)
+    _pass(renamed)
     sync_directory(path.parent)
+
+
+def _pass(step: Point | None) -> None:
+    if step is not None:
+        reach(step)
 
 
 def sync_directory(directory: Path) -> None:
@@ -103,7 +115,7 @@ def write(run_dir: Path, *, verb: Verb, part: dict[str, Any], seconds: float) ->
         "versions": versions(),
     }
     content = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False).encode()
-    write_durably(run_dir / RESULT_FILE, content)
+    write_durably(run_dir / RESULT_FILE, content, steps=_STEPS)
 
 
 def _durable_digests(outputs: Path) -> dict[str, dict[str, Any]]:
@@ -114,4 +126,5 @@ def _durable_digests(outputs: Path) -> dict[str, dict[str, Any]]:
                 os.fsync(file.fileno())
         else:
             sync_directory(path)
+    reach(Point.OUTPUTS_SYNCED)
     return digests(outputs)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import platform
 import random
 import resource
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,6 +19,7 @@ from finetuning.engine.results import versions
 from finetuning.engine.stopping import check_stop, pause_requested, stop_requested
 
 _KIBIBYTE = 1024
+_PROCESSORS = Path("/proc/cpuinfo")
 
 __all__ = [
     "Machine",
@@ -39,6 +42,13 @@ class Machine:
     device: torch.device
     threads: int
 
+    @property
+    def hardware(self) -> str:
+        """Names what times depend on, for people and to compare: runs of one name took their times alike."""
+        if self.device.type == "cuda":
+            return torch.cuda.get_device_name(self.device)
+        return f"{_processor()}, {self.threads} of {os.cpu_count()} threads"
+
 
 def prepare(*, device: str = "auto", threads: int = 0, seed: int = 0) -> Machine:
     """Chooses the device, sets the threads (0: torch's own choice), and makes the run repeatable."""
@@ -47,6 +57,16 @@ def prepare(*, device: str = "auto", threads: int = 0, seed: int = 0) -> Machine
     seed_everything(seed)
     be_deterministic()
     return Machine(device=choose_device(device), threads=torch.get_num_threads())
+
+
+def _processor() -> str:
+    """Returns the processor's own name on Linux, else its architecture."""
+    try:
+        lines = _PROCESSORS.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())
 
 
 def choose_device(wish: str = "auto") -> torch.device:

@@ -10,15 +10,15 @@ import itertools
 import math
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from finetuning.engine import loop, runtime, tasks
 from finetuning.engine.events import EventWriter, Kind
-from finetuning.engine.failures import UserFault
 from finetuning.engine.results import write_durably
-from finetuning.engine.spec import OUTPUTS_DIR, SEARCHABLE, SPEC_FILE, SearchSpec, TrainSpec, canonical, to_json
+from finetuning.engine.spec import OUTPUTS_DIR, SPEC_FILE, SearchSpec, TrainSpec, canonical, to_json
 from finetuning.engine.trainee import Validation
 from finetuning.engine.trials import Attempt, Trials
 
@@ -33,8 +33,11 @@ class Prepared(Protocol):
     @property
     def validation_items(self) -> int: ...
 
-    def begin(self, spec: TrainSpec, run_dir: Path, events: EventWriter) -> loop.Run | Validation:
-        """Returns a training that has not begun, or the score of what needs no epochs."""
+    def begin(
+        self, spec: TrainSpec, run_dir: Path, events: EventWriter, *, is_over: Callable[[], bool]
+    ) -> loop.Run | Validation:
+        """Returns a training that has not begun, or the score of what needs no epochs. `is_over` is asked between
+        the epochs of what must be trained before: then it is left as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +46,13 @@ class Budget:
 
     until: float
 
-    @property
     def is_over(self) -> bool:
         return time.monotonic() >= self.until
 
 
 def run(spec: SearchSpec, run_dir: Path, events: EventWriter) -> dict[str, Any]:
-    """Returns the search verb's part of the result (docs/engine.md). Raises UserFault (`search_unsupported`)."""
+    """Returns the search verb's part of the result (docs/engine.md)."""
     device = runtime.choose_device(spec.device)
-    if spec.target not in SEARCHABLE:
-        raise UserFault("search_unsupported", f"A search for {spec.target} is not possible yet. Start single runs.")
     trials = Trials(spec, run_dir)
     if trials.ended:
         events.log(f"Going on after {len(trials.ended)} finished trials.")
@@ -82,7 +82,7 @@ class _Search:
                 continue
             self._announce(attempt)
             self._end(attempt, self._advance(attempt, until=math.inf) or "finished")
-            if self._budget.is_over:
+            if self._budget.is_over():
                 self._events.log("The budget is used up.")
                 return
 
@@ -93,17 +93,17 @@ class _Search:
         for rung in rungs(max(self._trials.order(attempt).hyper.epochs for attempt in attempts)):
             for attempt in running:
                 is_first = not any(one.best for one in attempts)  # some answer there must be
-                if not attempt.ended and (is_first or not self._budget.is_over):
+                if not attempt.ended and (is_first or not self._budget.is_over()):
                     self._announce(attempt, f", up to epoch {rung}")
                     if self._advance(attempt, until=rung) == "finished":
                         self._end(attempt, "finished")
-            if self._budget.is_over:
+            if self._budget.is_over():
                 self._events.log("The budget is used up.")
                 break
             running = self._promoted(running, rung)
         for attempt in attempts:
             if not attempt.ended:
-                self._end(attempt, "budget" if self._budget.is_over else "finished")
+                self._end(attempt, "budget" if self._budget.is_over() else "finished")
 
     def _promoted(self, running: list[Attempt], rung: int) -> list[Attempt]:
         """Returns the best third of those that reached the rung, at least one; ends the others. What needs no
@@ -123,7 +123,8 @@ class _Search:
         directory = self._directory(attempt)
         directory.mkdir(parents=True, exist_ok=True)
         with self._events.part(f"trial_{attempt.place + 1}") as events:
-            begun = self.prepared.begin(self._trials.order(attempt), directory, events)
+            order = self._trials.order(attempt)
+            begun = self.prepared.begin(order, directory, events, is_over=self._budget.is_over)
             if isinstance(begun, Validation):
                 attempt.best, ended = begun, "finished"
             else:
@@ -144,7 +145,7 @@ class _Search:
                 return "finished"
             if is_hopeless:
                 return "pruned"
-            if self._budget.is_over:
+            if self._budget.is_over():
                 return "budget"
             if epoch >= until:
                 return ""

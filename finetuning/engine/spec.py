@@ -18,7 +18,6 @@ from typing import Any
 
 from finetuning.engine.hyper import (
     LOSSES,
-    SEARCHABLE,
     STRATEGIES,
     Augmentation,
     Features,
@@ -42,7 +41,6 @@ from finetuning.engine.presets import PRESETS, Preset, preset_of
 __all__ = [
     "LOSSES",
     "PRESETS",
-    "SEARCHABLE",
     "STRATEGIES",
     "Augmentation",
     "Features",
@@ -100,8 +98,10 @@ class Verb(StrEnum):
     CONVERT = "convert"
     ZOO = "zoo"
     EXAMPLES = "examples"
+    REBUILD = "rebuild"
     TRAIN = "train"
     SEARCH = "search"
+    ESTIMATE = "estimate"
     EVALUATE = "evaluate"
     EXPORT = "export"
     SERVE = "serve"
@@ -259,6 +259,17 @@ class ExamplesSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RebuildSpec:
+    """Put files together again out of the chunks that a Xet client has sent: `xorbs` holds them by their hashes, `shard`
+    lists the files. `max_bytes` is of all files together."""
+
+    max_bytes: int
+    max_files: int = 256
+    shard: str = "inputs/shard"
+    xorbs: str = "inputs/xorbs"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrainSpec:
     """Fine-tune on a pack that holds the training and validation items only: the trainer never has the
     test items. `task` is what to learn where that is not what the weights were bought for: a classifier can
@@ -347,6 +358,33 @@ class SearchSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EstimateSpec:
+    """Rehearse the training `order` and its evaluation on a few of its items, and say how long the whole will take.
+    `steps` of training are rehearsed where the data have so many; `test_items` is how many items the evaluation will
+    score, none of which is given."""
+
+    order: TrainSpec
+    steps: int = 20
+    test_items: int = 0
+
+    def __post_init__(self) -> None:
+        if self.steps < 2 or self.test_items < 0:
+            raise SpecError("An estimate needs at least two steps, and no fewer than no test items.", "steps")
+
+    @property
+    def device(self) -> str:
+        return self.order.device
+
+    @property
+    def threads(self) -> int:
+        return self.order.threads
+
+    @property
+    def seed(self) -> int:
+        return self.order.hyper.seed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
     """How the settings of a training were chosen before it: the best of so many trials by their validation score."""
 
@@ -411,8 +449,10 @@ type_of_verb: dict[Verb, type[Any]] = {
     Verb.CONVERT: ConvertSpec,
     Verb.ZOO: ZooSpec,
     Verb.EXAMPLES: ExamplesSpec,
+    Verb.REBUILD: RebuildSpec,
     Verb.TRAIN: TrainSpec,
     Verb.SEARCH: SearchSpec,
+    Verb.ESTIMATE: EstimateSpec,
     Verb.EVALUATE: EvaluateSpec,
     Verb.EXPORT: ExportSpec,
     Verb.SERVE: ServeSpec,
@@ -423,8 +463,10 @@ Spec = (
     | ConvertSpec
     | ZooSpec
     | ExamplesSpec
+    | RebuildSpec
     | TrainSpec
     | SearchSpec
+    | EstimateSpec
     | EvaluateSpec
     | ExportSpec
     | ServeSpec

@@ -9,7 +9,7 @@ import sys
 import threading
 from types import FrameType
 
-from finetuning.engine.failures import EXIT_APP
+from finetuning.engine.failures import EXIT_APP, EXIT_PAUSED, EXIT_STOPPED
 
 _PR_SET_PDEATHSIG = 1
 _stop = threading.Event()
@@ -44,6 +44,11 @@ def stop_requested() -> bool:
 
 def pause_requested() -> bool:
     return _pause.is_set()
+
+
+def exit_code() -> int:
+    """Returns what the process ends with after `Stopped`."""
+    return EXIT_STOPPED if _stop.is_set() else EXIT_PAUSED
 
 
 def check_stop() -> None:

@@ -13,7 +13,7 @@ from unicodedata import normalize
 
 from finetuning.engine.problems import Rejected, reject
 from finetuning.engine.spec import ArchiveLimits
-from finetuning.engine.tables import DELIMITERS, LABEL_COLUMNS, SPLIT_COLUMNS, decode_text, position_of
+from finetuning.engine.tables import DELIMITERS, LABEL_COLUMNS, LABELS_COLUMN, SPLIT_COLUMNS, decode_text, position_of
 
 COLUMNS: dict[str, tuple[str, ...]] = {
     "text": ("text", "sentence", "review", "content", "document", "message", "comment", "tweet", "utterance"),
@@ -22,6 +22,10 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "group": ("group", "group_id"),
 }
 COLUMN_ADVICE = "Name one column text and one label; split and group may be added."
+ONE_LABEL_ADVICE = (
+    "Texts are learned with one label each; any number of labels is for images. Name the column label where each text has "
+    "one, or upload a dataset for each label, with yes or no as its label"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +53,8 @@ class TextTable:
 
 def read_texts(content: bytes, name: str, limits: ArchiveLimits) -> TextTable:
     """Returns the rows of a file and the faults of single rows (`bad_json`, `duplicate_key`, `bad_text`,
-    `bad_row`, `row_too_large`). Rejects what cannot be read at all: `empty_file`, `encoding`, `not_json_lines`,
-    `bad_csv`, `missing_columns`, `too_many_rows`."""
+    `several_labels`, `bad_row`, `row_too_large`). Rejects what cannot be read at all: `empty_file`, `encoding`, `not_json_lines`,
+    `bad_csv`, `missing_columns`, `several_labels`, `too_many_rows`."""
     document = decode_text(content, name)
     start = document.lstrip()[:1]
     if not start:
@@ -69,6 +73,8 @@ def _delimited(document: str, name: str, limits: ArchiveLimits) -> TextTable:
     if places["text"] is None and places["label"] is None:
         return _headless(document, name, limits)
     missing = [kind for kind in ("text", "label") if places[kind] is None]
+    if missing == ["label"] and LABELS_COLUMN in header:
+        raise reject("several_labels", f"The table has a column {LABELS_COLUMN}. {ONE_LABEL_ADVICE}.", [name])
     if missing:
         raise _no_columns(missing, header)
     table = TextTable(
@@ -167,6 +173,10 @@ def _add(table: TextTable, line: int, entries: dict[str, Any], ignored: dict[str
     names = [key.strip().casefold() for key in keys]
     places = {kind: position_of(names, accepted) for kind, accepted in COLUMNS.items()}
     missing = [kind for kind in ("text", "label") if places[kind] is None]
+    given = entries[keys[places["label"]]] if places["label"] is not None else None
+    if isinstance(given, list) or (missing == ["label"] and LABELS_COLUMN in names):
+        table.fault("several_labels", line, "a list of labels" if isinstance(given, list) else LABELS_COLUMN)
+        return
     if missing:
         table.fault("missing_columns", line, f"no {' and no '.join(missing)}")
         return

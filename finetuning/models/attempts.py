@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import uuid
+from functools import reduce
+from operator import or_
 
 from django.db import models
 from django.db.models import Q
 
 from finetuning.models.datasets import Dataset
+from finetuning.models.estimates import Estimate
 from finetuning.models.runs import Run
 from models_catalog.models import Release
 
 EXPIRED = "lease_expired"  # the outcome of one that was taken away: its process died, or was not heard of
+DRAINED = "drained"  # of one that was laid down because its slot was told to stop: neither failure nor interruption
+
+
+SUBJECTS = ("run", "dataset", "release", "estimate")
+
+
+def _is_alone(subject: str) -> Q:
+    return Q(**{f"{other}__isnull": other != subject for other in SUBJECTS})
 
 
 class AttemptQuerySet(models.QuerySet["Attempt"]):
@@ -20,11 +31,12 @@ class AttemptQuerySet(models.QuerySet["Attempt"]):
 
 
 class Attempt(models.Model):
-    """One try at a run, an inspection or a verification. Its token is the right to write the outcome."""
+    """One try at a run, an inspection, a verification or an estimate. Its token is the right to write the outcome."""
 
     run = models.ForeignKey(Run, null=True, on_delete=models.CASCADE, related_name="attempts")
     dataset = models.ForeignKey(Dataset, null=True, on_delete=models.CASCADE, related_name="attempts")
     release = models.ForeignKey(Release, null=True, on_delete=models.CASCADE, related_name="attempts")
+    estimate = models.ForeignKey(Estimate, null=True, on_delete=models.CASCADE, related_name="attempts")
     number = models.PositiveIntegerField()
     token = models.UUIDField(default=uuid.uuid4, unique=True)
     slot = models.CharField(max_length=80)  # the `own_name` of the process that works on it
@@ -40,22 +52,20 @@ class Attempt(models.Model):
     class Meta:
         constraints = [
             models.CheckConstraint(
-                condition=Q(run__isnull=False, dataset__isnull=True, release__isnull=True)
-                | Q(run__isnull=True, dataset__isnull=False, release__isnull=True)
-                | Q(run__isnull=True, dataset__isnull=True, release__isnull=False),
+                condition=reduce(or_, (_is_alone(subject) for subject in SUBJECTS)),
                 name="finetuning_attempt_one_subject",
             ),
             *(
                 models.UniqueConstraint(
                     fields=[subject], condition=Q(ended_at__isnull=True), name=f"finetuning_attempt_open_{subject}"
                 )
-                for subject in ("run", "dataset", "release")
+                for subject in SUBJECTS
             ),
             *(
                 models.UniqueConstraint(fields=[subject, "number"], name=f"finetuning_attempt_number_{subject}")
-                for subject in ("run", "dataset", "release")
+                for subject in SUBJECTS
             ),
         ]
 
     def __str__(self) -> str:
-        return f"Attempt {self.number} of {self.run or self.dataset or self.release}"
+        return f"Attempt {self.number} of {self.run or self.dataset or self.release or self.estimate}"

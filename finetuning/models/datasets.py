@@ -10,6 +10,7 @@ from django.db import models
 from django.db.models import Q
 
 from marketplace.accounts.models import Namespace, User
+from marketplace.accounts.models.reach import reach_of
 from models_catalog.models import LicenseTerms
 from models_catalog.models.listings import TASKS
 
@@ -27,9 +28,16 @@ SOURCES: dict[str, tuple[str, ...]] = {
 }
 
 
+# Where the conditions of `Reach.datasets_within` lie for what was made from a version.
+DATASET_OF_VERSION = {"uid": "dataset_version__dataset__uid", "owner": "dataset_version__dataset__owner__name"}
+
+
 class DatasetQuerySet(models.QuerySet["Dataset"]):
     def visible_to(self, user: User | AnonymousUser) -> DatasetQuerySet:
-        return self.filter(owner__in=Namespace.objects.of(user), deleted_at__isnull=True)
+        """Those of the user's namespaces, as far as the token reaches that the request came with."""
+        rows = self.filter(owner__in=Namespace.objects.of(user), deleted_at__isnull=True)
+        reach = reach_of(user)
+        return rows if reach is None else rows.filter(reach.datasets_within(uid="uid", owner="owner__name"))
 
     def transition(self, pk: int, *, to: str, **fields: Any) -> bool:
         return self.filter(pk=pk, status__in=SOURCES[to]).update(status=to, **fields) == 1

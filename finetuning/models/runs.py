@@ -12,8 +12,10 @@ from django.db.models import Q
 from finetuning import failures
 from finetuning.engine.headlines import Measured, headline
 from finetuning.engine.spec import Strategy, Task
-from finetuning.models.datasets import DatasetVersion
+from finetuning.models.datasets import DATASET_OF_VERSION, DatasetVersion
+from finetuning.models.estimates import Estimate
 from marketplace.accounts.models import Namespace, User
+from marketplace.accounts.models.reach import reach_of
 from models_catalog.models import Grant, LicenseTerms, Release
 
 
@@ -46,7 +48,9 @@ RESUMED = (RunStatus.PAUSED,)
 
 class RunQuerySet(models.QuerySet["Run"]):
     def visible_to(self, user: User | AnonymousUser) -> RunQuerySet:
-        return self.filter(owner__in=Namespace.objects.of(user))
+        """Those of the user's namespaces; with a token that is limited, those on a dataset within its reach."""
+        rows, reach = self.filter(owner__in=Namespace.objects.of(user)), reach_of(user)
+        return rows if reach is None else rows.filter(reach.datasets_within(**DATASET_OF_VERSION))
 
     def active(self) -> RunQuerySet:
         return self.filter(status__in=ACTIVE)
@@ -75,6 +79,8 @@ class Run(models.Model):
     search = models.JSONField(default=dict, blank=True)
     searched = models.JSONField(default=dict, blank=True)
     spec_sha256 = models.CharField(max_length=64)
+    # What was told before the launch, where somebody had asked.
+    estimate = models.ForeignKey(Estimate, null=True, blank=True, on_delete=models.PROTECT, related_name="runs")
     status = models.CharField(max_length=10, choices=RunStatus.choices, default=RunStatus.QUEUED)
     cancel_requested_at = models.DateTimeField(null=True, blank=True)
     pause_requested_at = models.DateTimeField(null=True, blank=True)
@@ -82,6 +88,7 @@ class Run(models.Model):
     # The price of the compute that led to a result: nothing else is charged. In minor units.
     charge_minor = models.PositiveIntegerField(default=0)
     charge_currency = models.CharField(max_length=3, blank=True)
+    # Both since the last checkpoint: what stops a run again and again that gets no further.
     failures = models.PositiveIntegerField(default=0)
     interruptions = models.PositiveIntegerField(default=0)
     poked_at = models.DateTimeField()

@@ -12,6 +12,7 @@ from django.db import IntegrityError, transaction
 
 from finetuning import policies
 from finetuning.engine import spec as engine
+from finetuning.engine.crash_points import Point, reach
 from finetuning.models import Attempt, Dataset, DatasetVersion, Run
 from finetuning.models.datasets import DatasetStatus
 from finetuning.services import leases
@@ -41,11 +42,11 @@ def receive(
     owner: Namespace,
     name: str,
     task: str,
-    stream: storage.Readable,
+    source: storage.Readable | storage.Blob,
     filename: str,
     license: str = OWN,  # noqa: A002 - the word that pages and API use
 ) -> Dataset:
-    """Stores the upload and queues its inspection. Raises Invalid (`task_not_supported`, `bad_license`,
+    """Stores the upload, where it is no blob yet, and queues its inspection. Raises Invalid (`task_not_supported`, `bad_license`,
     `empty_file`), Conflict (`name_taken`, `quota_exceeded`), TooLarge; nothing is kept then but the unreferenced
     blob."""
     require(policies.may_change(user, owner))
@@ -55,7 +56,8 @@ def receive(
     _require_room(owner)
     if Dataset.objects.filter(owner=owner, name=name, deleted_at__isnull=True).exists():
         raise Conflict("name_taken", "You have a dataset of this name. Choose another name.", field="name")
-    blob = storage.put(stream, max_bytes=settings.MAX_UPLOAD_BYTES)
+    blob = storage.settle(source, max_bytes=settings.MAX_UPLOAD_BYTES)
+    reach(Point.UPLOAD_STORED)
     try:
         with transaction.atomic():
             # Uploads of one owner count one after the other: SQLite's IMMEDIATE does it, PostgreSQL by this.
@@ -148,6 +150,7 @@ def record_inspection(
             thumbnails_sha256=files["thumbnails.pack"]["sha256"],
             index_sha256=files["index.jsonl"]["sha256"],
         )
+        reach(Point.INSPECTION_COMMITTING)
     return True
 
 

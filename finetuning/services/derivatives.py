@@ -12,7 +12,7 @@ from finetuning.engine import spec as engine
 from finetuning.engine import titles
 from finetuning.engine.headlines import headline, named
 from finetuning.models import Run
-from finetuning.services import derivative_terms, searches
+from finetuning.services import derivative_terms, loading, searches
 from finetuning.services.runs import RELEASE_FOLDER, receipt_of
 from marketplace import storage
 from marketplace.accounts.models import Namespace, User
@@ -21,7 +21,8 @@ from marketplace.decisions import require
 from marketplace.errors import Conflict
 from models_catalog import cards
 from models_catalog import policies as license_policies
-from models_catalog.models import Listing, Release
+from models_catalog import selectors as catalog
+from models_catalog.models import Grant, Listing, Release
 from models_catalog.models.listings import ReleaseStatus
 from models_catalog.services import licensing, lineage, publishing
 from models_catalog.terms import Terms
@@ -69,7 +70,9 @@ def publish(
     `price_below_floor`, ...) and Conflict (`not_publishable`, `name_taken`, `version_taken`, `already_published`).
     Locks the run, so that of two requests at once one makes the derivative."""
     require(policies.may_publish_derivative(user, run, now=now, namespace=namespace))
-    bound = policies.bounds_of(run, user=user)
+    # What an organisation publishes it publishes under its own license of the model, and lives and ends with that.
+    grant = run.grant if namespace == run.owner else catalog.covering_grant(namespace, run.release, now=now)
+    bound = policies.bounds_of(run, user=user, publisher=namespace, grant=grant)
     value = derivative_terms.offered(run, bound=bound, key=license, price_minor=price_minor, currency=currency)
     require(license_policies.may_offer(value, bound, name=name))
     title = title or name
@@ -82,14 +85,14 @@ def publish(
         release = publishing.draft(user=user, listing=listing, version=version, terms=licensing.terms_row(value))
         for path, blob in files.items():
             publishing.attach_artifact(user=user, release=release, path=path, blob=blob)
-        lineage.record_training(release=release, training=training_of(run))
+        lineage.record_training(release=release, training=training_of(run, grant=grant))
         require(license_policies.may_price(release))
         # From here on the files are frozen: they are what the figures are of.
-        Release.objects.filter(pk=release.pk).update(metrics=metrics_of(run), publish_when_verified=True)
+        Release.objects.filter(pk=release.pk).update(metrics=metrics_of(run))
         Run.objects.filter(pk=run.pk).update(derivative=release)
         audit.record("derivative.create", actor=user, namespace=namespace, subject=release)
         release.refresh_from_db()
-        publishing.submit(user=user, release=release)
+        publishing.submit(user=user, release=release, publish_when_verified=True)
     release.refresh_from_db()
     return release
 
@@ -107,10 +110,10 @@ def release_rejected(*, release_id: int) -> bool:
     return True
 
 
-def training_of(run: Run) -> lineage.Training:
+def training_of(run: Run, *, grant: Grant | None) -> lineage.Training:
     return lineage.Training(
         parent=run.release,
-        grant_id=run.grant_id,
+        grant_id=grant.pk if grant else None,
         terms_id=run.terms_id,
         dataset_name=run.dataset_version.dataset.name,
         dataset_sha256=run.dataset_version.digest,
@@ -227,7 +230,7 @@ Fine-tuned from **{parent.listing}** {parent.version} with the strategy `{run.st
 {run.dataset_version.images} {noun} in {len(run.dataset_version.labels)} classes. {_search_sentence(run)}`receipt.json` has
 every setting and digest.
 
-{_onnx_section(run)}## License
+{loading.section(run)}{_onnx_section(run)}## License
 
 {terms.name}. {terms.attribution_text}
 """

@@ -20,7 +20,7 @@ from models_catalog.models import Artifact
 
 # A blob is stored before the row that names it: seconds before as a rule, and never longer than a run may take.
 KEPT_FOR = timedelta(hours=24)
-_OURS = ("marketplace", "accounts", "models_catalog", "finetuning")
+_OURS = ("marketplace", "accounts", "uploads", "models_catalog", "finetuning")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _DIGEST_CHARACTERS = 64
 _ROWS = 500
@@ -50,7 +50,7 @@ def collect(*, now: datetime, dry_run: bool = False) -> Collected:
 
 def _size_of_removed(sha256: str, before: datetime, *, dry_run: bool) -> int | None:
     if dry_run:
-        return storage.path_of(sha256).stat().st_size
+        return storage.size_of(sha256)
     return storage.remove_if_old(sha256, before=before)
 
 

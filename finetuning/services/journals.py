@@ -15,11 +15,13 @@ from finetuning.models.runs import IN_HAND, RunStatus
 from finetuning.services import leases
 
 _FIGURES = ("done", "total", "rate")
+_NO_HISTORY = frozenset({Kind.PROGRESS, Kind.CHECKPOINT})
 
 
 class Journal:
     """Takes events at once and without a database; `flush` writes what has come since. Progress is not
-    history: only the newest is kept, on the run."""
+    history: only the newest is kept, on the run. With a checkpoint what went wrong before it is forgotten: a run that
+    gets on is never given up, however often it is interrupted."""
 
     def __init__(self, run: Run, attempt: Attempt) -> None:
         self._run, self._attempt = run, attempt
@@ -45,10 +47,12 @@ class Journal:
             del self._pending[: len(batch)]
 
     def _write(self, batch: list[tuple[Verb, Event]], progress: dict[str, Any]) -> None:
-        rows = [self._row(verb, event) for verb, event in batch if event.kind is not Kind.PROGRESS]
+        rows = [self._row(verb, event) for verb, event in batch if event.kind not in _NO_HISTORY]
         RunEvent.objects.bulk_create(rows, ignore_conflicts=True)
         if not self._is_announced:
             Run.objects.transition(self._run.pk, to=RunStatus.RUNNING)
+        if any(event.kind is Kind.CHECKPOINT for _, event in batch):
+            Run.objects.filter(pk=self._run.pk, status__in=IN_HAND).update(interruptions=0, failures=0)
         if progress != self._progress:
             Run.objects.filter(pk=self._run.pk, status__in=IN_HAND).update(progress=progress)
 

@@ -16,9 +16,11 @@ from django.db import IntegrityError, close_old_connections, connections, transa
 from django.db.models import Max, QuerySet
 from django.utils import timezone
 
-from finetuning.models import Attempt, Dataset, Run
-from finetuning.models.attempts import EXPIRED
+from finetuning.models import Attempt, Dataset, Estimate, Run
+from finetuning.models.attempts import DRAINED, EXPIRED, SUBJECTS
 from finetuning.runner import Signal
+from marketplace.queue import Job, enqueue
+from marketplace.supervision import drain
 from marketplace.supervision.processes import own_name
 from models_catalog.models import Release
 
@@ -31,7 +33,7 @@ POKE_AFTER = timedelta(seconds=30)  # a row that waits this long has lost its me
 MAX_INTERRUPTIONS = 10
 MAX_FAILURES = 3  # of the server, in one check
 _INTERRUPTIONS = frozenset({EXPIRED, "app:busy", "app:lease_lost"})
-Subject = TypeVar("Subject", Run, Dataset, Release)
+Subject = TypeVar("Subject", Run, Dataset, Release, Estimate)
 
 
 def acquire(rows: QuerySet[Subject], pk: int, *, now: datetime) -> tuple[Subject, Attempt] | None:
@@ -90,6 +92,8 @@ class Keeper:
             self._is_lost = True
         if self._is_lost:
             return Signal.LOST
+        if self._wish is Signal.CONTINUE and drain.is_asked():
+            return Signal.DRAIN
         return self._wish
 
     def start(self) -> None:
@@ -145,13 +149,44 @@ def close(attempt: Attempt, *, outcome: str, exit_code: int | None = None) -> bo
     return bool(ended == 1)
 
 
+def hand_back(attempt: Attempt, *, outcome: str) -> bool:
+    """Ends the attempt of a check without a word on its subject, and rings for it again at once where this slot was
+    told to stop, or where weights are fetched, of which the reaper does not know whether they are still wanted; else the
+    reaper does so, in a minute."""
+    with transaction.atomic():
+        ended = close(attempt, outcome=outcome)
+        if ended and (outcome == DRAINED or _is_fetch(attempt)):
+            ring(attempt)
+    return ended
+
+
+def _is_fetch(attempt: Attempt) -> bool:
+    return attempt.release is not None and attempt.release.is_remote
+
+
+def ring(attempt: Attempt) -> None:
+    """Rings for what the attempt was made on."""
+    if attempt.run is not None:
+        enqueue(Job.FINE_TUNE, attempt.run.pk)
+    elif attempt.dataset is not None:
+        enqueue(Job.INSPECT_DATASET, attempt.dataset.pk)
+    elif attempt.release is not None:
+        enqueue(Job.FETCH_WEIGHTS if _is_fetch(attempt) else Job.VERIFY_RELEASE, attempt.release.pk)
+    elif attempt.estimate is not None:
+        enqueue(Job.ESTIMATE, attempt.estimate.pk)
+
+
 def is_worn_out(attempt: Attempt, *, failing: bool) -> bool:
-    """Whether the server has tried this inspection or verification often enough; `failing` counts the attempt
-    itself. Only faults of the server in a row count: what was said of the input ended the row."""
-    earlier = Attempt.objects.filter(
-        dataset=attempt.dataset_id, release=attempt.release_id, run=attempt.run_id, number__lt=attempt.number
+    """Whether the server has tried this inspection, verification or estimate often enough; `failing` counts the attempt
+    itself. Only faults of the server in a row count: what was said of the input ended the row, and that the server was
+    stopped counts neither way."""
+    subject = {name: getattr(attempt, f"{name}_id") for name in SUBJECTS}
+    earlier = Attempt.objects.filter(**subject, number__lt=attempt.number)
+    outcomes = (
+        earlier.exclude(outcome=DRAINED)
+        .order_by("-number")
+        .values_list("outcome", flat=True)[: MAX_FAILURES + MAX_INTERRUPTIONS]
     )
-    outcomes = earlier.order_by("-number").values_list("outcome", flat=True)[: MAX_FAILURES + MAX_INTERRUPTIONS]
     row = list(takewhile(lambda outcome: outcome in _INTERRUPTIONS or outcome.startswith("app:"), outcomes))
     failures = sum(outcome not in _INTERRUPTIONS for outcome in row)
     return failures + failing >= MAX_FAILURES or len(row) - failures >= MAX_INTERRUPTIONS

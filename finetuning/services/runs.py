@@ -4,6 +4,7 @@ is the truth; every write is a compare-and-swap or stands under the attempt's le
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,12 +14,14 @@ from django.utils import timezone
 
 from finetuning import compute, policies
 from finetuning.engine import spec as engine
+from finetuning.engine.crash_points import Point, reach
 from finetuning.failures import may_try_again
-from finetuning.models import Attempt, Dataset, DatasetVersion, Run
+from finetuning.models import Attempt, Dataset, DatasetVersion, Estimate, Run
+from finetuning.models.attempts import DRAINED
 from finetuning.models.runs import RunStatus
-from finetuning.services import leases, searches, workspaces
+from finetuning.services import charges, leases, searches, steering, webhooks, workspaces
 from marketplace import signing, storage
-from marketplace.accounts.models import User
+from marketplace.accounts.models import Namespace, User
 from marketplace.accounts.services import audit
 from marketplace.decisions import require
 from marketplace.errors import Conflict, Invalid
@@ -47,29 +50,29 @@ def launch(
 ) -> Run:
     """Queues a fine-tune of the release on the dataset's newest version, under the license that the dataset's
     owner holds; the run keeps it. What to learn is the dataset's task. With `search` the run first tries several
-    settings, those given among them. The run is stopped at its budget of compute.
+    settings, those given among them. The run is stopped at its budget of compute. It keeps the estimate that stands
+    for it.
 
-    Raises Denied (all that `may_launch` says), Invalid (as `settings_of` and `searches.plan`), Conflict
+    Raises Denied (all that `may_launch` and `may_take` say), Invalid (as `settings_of` and `searches.plan`), Conflict
     (`duplicate_run`) where the very same run has not ended."""
     require(policies.may_launch(user, release, dataset, now=now))
-    version = dataset.versions.first()
-    if version is None:
-        raise Conflict("dataset_not_ready", "This dataset has no checked version yet.")
-    chosen, values = settings_of(engine.Task(dataset.task), strategy=strategy, preset=preset, hyper=hyper)
-    _check_loss(values, version)
-    order = train_spec(release, version, chosen, values)
+    order = ordered(release, dataset, strategy=strategy, preset=preset, hyper=hyper)
     plan = (
-        searches.plan(order, search, strategy=strategy, preset=preset, hyper=hyper, budget_minutes=budget_minutes)
+        searches.plan(order.spec, search, strategy=strategy, preset=preset, hyper=hyper, budget_minutes=budget_minutes)
         if search
         else None
     )
-    first = plan.order(plan.strategies[0], {}) if plan else order
-    identity = [engine.to_json(plan or order), release.manifest_sha256, version.digest]
-    digest = hashlib.sha256(engine.canonical(identity)).hexdigest()
+    first = plan.order(plan.strategies[0], {}) if plan else order.spec
+    digest = _digest(plan, release, order.version) if plan else order.digest
+    estimate = Estimate.objects.standing(dataset.owner, digest, now=now).first()
+    if estimate is not None:
+        require(policies.may_take(estimate, budget_minutes=budget_minutes, now=now))
     try:
         with transaction.atomic():
             # Launches of one person count one after the other: SQLite's IMMEDIATE does it, PostgreSQL by this.
             User.objects.select_for_update(no_key=True).get(pk=user.pk)
+            # So do those for one organization, whose hours they share.
+            Namespace.objects.select_for_update(no_key=True).get(pk=dataset.owner_id)
             require(policies.has_quota(user, dataset.owner, now=now))
             seats.use(user=user, release=release, holder=dataset.owner, now=now)
             run = Run.objects.create(
@@ -78,7 +81,8 @@ def launch(
                 release=release,
                 grant=catalog.covering_grant(dataset.owner, release, now=now),
                 terms=release.terms,
-                dataset_version=version,
+                dataset_version=order.version,
+                estimate=estimate,
                 strategy=first.strategy.value,
                 hyper=engine.to_json(first)["hyper"],
                 search=searches.asked(plan) if plan else {},
@@ -86,14 +90,42 @@ def launch(
                 budget_minutes=budget_minutes,
                 poked_at=now,
             )
+            charges.reserve(run, user=user, now=now)
             audit.record("run.launch", actor=user, namespace=run.owner, subject=run)
             enqueue(Job.FINE_TUNE, run.pk)
+            reach(Point.LAUNCH_COMMITTING)
     except IntegrityError as error:
         running = Run.objects.open().get(owner=dataset.owner, spec_sha256=digest)
         raise Conflict(
             "duplicate_run", "The same fine-tune is queued, running or paused already.", extra={"run": str(running.uid)}
         ) from error
     return run
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A training as it was asked for; equal ones have one digest."""
+
+    version: DatasetVersion
+    spec: engine.TrainSpec
+    digest: str
+
+
+def ordered(release: Release, dataset: Dataset, *, strategy: str, preset: str, hyper: dict[str, Any]) -> Order:
+    """Returns the training of the release on the dataset's newest version. Raises Conflict (`dataset_not_ready`),
+    Invalid (as `settings_of`)."""
+    version = dataset.versions.first()
+    if version is None:
+        raise Conflict("dataset_not_ready", "This dataset has no checked version yet.")
+    chosen, values = settings_of(engine.Task(dataset.task), strategy=strategy, preset=preset, hyper=hyper)
+    _check_loss(values, version)
+    spec = train_spec(release, version, chosen, values)
+    return Order(version, spec, _digest(spec, release, version))
+
+
+def _digest(spec: engine.Spec, release: Release, version: DatasetVersion) -> str:
+    identity = [engine.to_json(spec), release.manifest_sha256, version.digest]
+    return hashlib.sha256(engine.canonical(identity)).hexdigest()
 
 
 def settings_of(
@@ -177,7 +209,8 @@ def receipt_of(run: Run) -> storage.Blob | None:
 
 def claim(run_id: int) -> tuple[Run, Attempt] | None:
     """Takes a queued run, or returns None: a stale or doubled message, or a lost race. The licence is asked
-    again here, because it may have ended while the run waited."""
+    again here, because it may have ended while the run waited, and of a run that nobody has worked on yet the hours:
+    what was begun goes on."""
     now = timezone.now()
     queued = Run.objects.filter(status=RunStatus.QUEUED).select_related(
         "release__listing__namespace",
@@ -192,11 +225,16 @@ def claim(run_id: int) -> tuple[Run, Attempt] | None:
         if claimed is None or not Run.objects.transition(run_id, to=RunStatus.STARTING, started_at=now):
             transaction.set_rollback(True)
             return None
+        reach(Point.CLAIM_COMMITTING)
+    reach(Point.CLAIM_COMMITTED)
     run, attempt = claimed
     run.refresh_from_db(fields=["status", "started_at", "cancel_requested_at"])
     decision = policies.may_go_on(run, now=now)
     if not decision.allowed:
         fail(run=run, attempt=attempt, code="user:not_allowed_any_more", message=decision.why)
+        return None
+    if attempt.number == 1 and not (hours := policies.may_begin(run, now=now)).allowed:
+        fail(run=run, attempt=attempt, code="user:compute_quota_exceeded", message=hours.why)
         return None
     return run, attempt
 
@@ -214,6 +252,7 @@ def finish(
     with transaction.atomic():
         if not leases.close(attempt, outcome="succeeded", exit_code=0):
             return False
+        charged = compute.charge_minor(compute.worked_seconds(run, now=now))
         done = Run.objects.transition(
             run.pk,
             to=RunStatus.SUCCEEDED,
@@ -222,7 +261,7 @@ def finish(
             evaluation=evaluation,
             artifacts=artifacts,
             progress={},
-            charge_minor=compute.charge_minor(compute.worked_seconds(run, now=now)),
+            charge_minor=charged,
             charge_currency=settings.COMPUTE_CURRENCY if settings.COMPUTE_PRICE_MINOR_PER_HOUR else "",
         )
         if done:
@@ -231,6 +270,10 @@ def finish(
             version = DatasetVersion.objects.select_for_update().get(pk=run.dataset_version_id)
             version.evaluations += 1
             version.save(update_fields=["evaluations"])
+            charges.settle(run, amount_minor=charged)
+            webhooks.of_run(run, ended=RunStatus.SUCCEEDED, now=now)
+        reach(Point.FINISH_COMMITTING)
+    reach(Point.FINISH_COMMITTED)
     return done
 
 
@@ -240,6 +283,7 @@ def fail(
     """Ends the attempt; what may end otherwise is tried again (`finetuning.failures`)."""
     now = timezone.now()
     text = message + (f" ({'; '.join(items)})" if items else "")
+    run.refresh_from_db(fields=["failures"])  # a checkpoint since the claim has forgotten those before it
     failures = run.failures + 1
     with transaction.atomic():
         if not leases.close(attempt, outcome=code, exit_code=exit_code):
@@ -248,8 +292,9 @@ def fail(
             # poked_at in the future: the reaper rings again once the pause is over.
             pause = BACKOFF * 4 ** (failures - 1) - leases.POKE_AFTER
             Run.objects.transition(run.pk, to=RunStatus.QUEUED, failures=failures, poked_at=now + pause)
+            reach(Point.FAIL_COMMITTING)
             return
-        Run.objects.transition(
+        failed = Run.objects.transition(
             run.pk,
             to=RunStatus.FAILED,
             finished_at=now,
@@ -257,11 +302,20 @@ def fail(
             failure_code=code,
             failure_message=text,
         )
+        if failed:
+            charges.settle(run)
+            webhooks.of_run(run, ended=RunStatus.FAILED, now=now, code=code)
 
 
-def hand_back(*, run: Run, attempt: Attempt, code: str) -> None:
-    """Gives the run back to the queue: its directory is still held by an engine that is about to end, or the
-    lease could not be renewed in time."""
+def hand_back(*, run: Run, attempt: Attempt, outcome: str, exit_code: int | None = None) -> None:
+    """Gives the run back to the queue: its directory is still held by an engine that is about to end, the lease could
+    not be renewed in time, or this slot was told to stop (DRAINED), and then whoever works next takes it at once. What
+    its owner has asked for happens instead."""
+    now = timezone.now()
     with transaction.atomic():
-        if leases.close(attempt, outcome=code):
-            Run.objects.transition(run.pk, to=RunStatus.QUEUED, poked_at=timezone.now())
+        if not leases.close(attempt, outcome=outcome, exit_code=exit_code) or steering.grant_wish(run, now=now):
+            return
+        queued = Run.objects.transition(run.pk, to=RunStatus.QUEUED, poked_at=now)
+        if queued and outcome == DRAINED:
+            leases.ring(attempt)
+        reach(Point.HAND_BACK_COMMITTING)

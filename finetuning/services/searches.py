@@ -9,13 +9,11 @@ from typing import Any
 from django.conf import settings
 from django.db import transaction
 
-from finetuning import policies
 from finetuning.engine import spec as engine
 from finetuning.engine import titles
 from finetuning.models import Attempt, Run
 from finetuning.models.runs import IN_HAND
 from finetuning.services import leases
-from marketplace.decisions import require
 from marketplace.errors import Invalid
 
 NONE = "none"  # what forms and clients call a run without a search
@@ -61,9 +59,8 @@ def plan(
     """Returns the search that precedes the training `order`, which was made of the other arguments: what was given
     is fixed for all trials, the preset's settings too unless they are varied. The run's own budget leaves time to train.
 
-    Raises Denied (`search_unsupported`), Invalid (`bad_search`) with the field."""
+    Raises Invalid (`bad_search`) with the field."""
     task = order.target
-    require(policies.may_search(task))
     strategies = _strategies(order, wish, strategy=strategy, preset=preset)
     minutes = _minutes(wish, budget_minutes)
     space = _space(task, strategies, wish, hyper)

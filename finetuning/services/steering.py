@@ -8,10 +8,11 @@ from django.db import transaction
 from django.utils import timezone
 
 from finetuning import policies
+from finetuning.engine.crash_points import Point, reach
 from finetuning.models import Attempt, Run
 from finetuning.models.runs import RESUMED, RunStatus
-from finetuning.services import leases
-from marketplace.accounts.models import User
+from finetuning.services import charges, leases, webhooks
+from marketplace.accounts.models import Namespace, User
 from marketplace.accounts.services import audit
 from marketplace.decisions import require
 from marketplace.queue import Job, enqueue
@@ -28,7 +29,11 @@ def request_cancel(*, user: User, run: Run, now: datetime) -> Run:
         asked = Run.objects.open().filter(pk=run.pk, cancel_requested_at__isnull=True)
         if asked.update(cancel_requested_at=now):
             audit.record("run.cancel", actor=user, namespace=run.owner, subject=run)
-        Run.objects.transition(run.pk, to=RunStatus.CANCELED, sources=WAITING, finished_at=now)
+        if Run.objects.transition(run.pk, to=RunStatus.CANCELED, sources=WAITING, finished_at=now):
+            charges.settle(run)
+            webhooks.of_run(run, ended=RunStatus.CANCELED, now=now)
+        reach(Point.CANCEL_COMMITTING)
+    reach(Point.CANCEL_COMMITTED)
     run.refresh_from_db()
     return run
 
@@ -52,10 +57,11 @@ def resume(*, user: User, run: Run, now: datetime) -> Run:
     """Queues a paused run again: it goes on from its checkpoint. Of two who ask at once, one is told `not_paused`.
 
     Raises Conflict (`already_finished`, `not_paused`, `dataset_gone`), Denied (`not_a_writer`, `quota_exceeded`, `compute_quota_exceeded`, all
-    that the licenses say); the run stays paused then. Locks the user, as a launch does; enqueues FINE_TUNE."""
+    that the licenses say); the run stays paused then. Locks the user and the owner, as a launch does; enqueues FINE_TUNE."""
     require(policies.may_resume(user, run, now=now))
     with transaction.atomic():
         User.objects.select_for_update(no_key=True).get(pk=user.pk)
+        Namespace.objects.select_for_update(no_key=True).get(pk=run.owner_id)
         require(policies.has_quota(user, run.owner, now=now))
         queued = Run.objects.transition(
             run.pk, to=RunStatus.QUEUED, sources=RESUMED, pause_requested_at=None, poked_at=now
@@ -74,17 +80,33 @@ def cancel(*, run: Run, attempt: Attempt) -> bool:
     with transaction.atomic():
         if not leases.close(attempt, outcome="canceled"):
             return False
-        return Run.objects.transition(run.pk, to=RunStatus.CANCELED, finished_at=timezone.now())
+        now = timezone.now()
+        canceled = Run.objects.transition(run.pk, to=RunStatus.CANCELED, finished_at=now)
+        if canceled:
+            charges.settle(run)
+            webhooks.of_run(run, ended=RunStatus.CANCELED, now=now)
+        reach(Point.CANCELED_COMMITTING)
+    return canceled
 
 
 def pause(*, run: Run, attempt: Attempt) -> None:
     """Lays a run aside whose engine was stopped because its owner asked for it; its directory, with the checkpoints,
     stays. A cancel that came meanwhile wins."""
     with transaction.atomic():
-        if not leases.close(attempt, outcome="paused"):
-            return
-        now = timezone.now()
+        if leases.close(attempt, outcome="paused"):
+            grant_wish(run, now=timezone.now())
+
+
+def grant_wish(run: Run, *, now: datetime) -> bool:
+    """Cancels or pauses a run that nobody works on any more, where its owner has asked for that; of the two the cancel
+    wins. False where it was asked for neither, and then nothing is written. Needs a transaction: locks the run."""
+    asked = Run.objects.select_for_update(no_key=True).get(pk=run.pk)
+    if asked.cancel_requested_at is not None:
+        if Run.objects.transition(run.pk, to=RunStatus.CANCELED, finished_at=now):
+            charges.settle(run)
+            webhooks.of_run(run, ended=RunStatus.CANCELED, now=now)
+    elif asked.pause_requested_at is not None:
         Run.objects.transition(run.pk, to=RunStatus.PAUSED)
-        canceled = Run.objects.filter(pk=run.pk, cancel_requested_at__isnull=False).exists()
-        if canceled:
-            Run.objects.transition(run.pk, to=RunStatus.CANCELED, finished_at=now)
+    else:
+        return False
+    return True

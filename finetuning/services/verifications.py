@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from django.db import transaction
+from django.utils import timezone
 
 from finetuning.models import Attempt
 from finetuning.services import derivatives, leases
 from marketplace import storage
+from marketplace.webhooks.events import EventType
 from models_catalog.models import Release
 from models_catalog.models.listings import ReleaseStatus
-from models_catalog.services import publishing
+from models_catalog.services import publishing, webhooks
 
 
 def record(
@@ -39,9 +41,12 @@ def record_failure(*, attempt: Attempt, release: Release, code: str, message: st
         sentence = "The verification failed through no fault of these files: this server could not finish it."
         problem = {"code": "check_failed", "message": f"{sentence} Submit them again. ({message})", "items": []}
         # Nobody sees the state between the two: a release becomes a draft by way of a refusal.
-        return Release.objects.transition(release.pk, to=ReleaseStatus.REJECTED) and Release.objects.transition(
+        ended = Release.objects.transition(release.pk, to=ReleaseStatus.REJECTED) and Release.objects.transition(
             release.pk, to=ReleaseStatus.DRAFT, report={"problems": [problem]}
         )
+        if ended:
+            webhooks.of_release(EventType.RELEASE_REJECTED, release, now=timezone.now())
+        return ended
 
 
 def record_fetch(

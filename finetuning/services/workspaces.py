@@ -12,6 +12,7 @@ from typing import Any
 from django.conf import settings
 
 from finetuning.engine import spec as engine
+from finetuning.engine.crash_points import Point, reach
 from marketplace import storage
 from marketplace.errors import Conflict
 from models_catalog.models import Artifact, Release
@@ -56,6 +57,7 @@ def prepare(path: Path, spec: engine.Spec, inputs: dict[str, str]) -> Path:
         target = path / engine.INPUTS_DIR / name
         if not target.exists():
             storage.link_into(sha256, target)
+    reach(Point.INPUTS_LINKED)
     engine.write(spec, path)
     return path
 

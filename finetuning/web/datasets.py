@@ -27,6 +27,7 @@ from marketplace.accounts.services import people
 from marketplace.errors import DomainError
 from marketplace.html import add_error, form_errors, wants_json
 from marketplace.templatetags.market import filesize
+from marketplace.uploads import services as uploads
 
 PAGE_SIZE = 25
 
@@ -47,13 +48,16 @@ def new(request: HttpRequest) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
         fields = form.cleaned_data
         try:
+            source, filename = uploads.given(
+                user=request.user, upload=fields["upload"], file=fields["file"], now=timezone.now()
+            )
             dataset = services.receive(
                 user=request.user,
                 owner=people.namespace_of(request.user),
                 name=fields["name"],
                 task=fields["task"],
-                stream=fields["file"],
-                filename=fields["file"].name,
+                source=source,
+                filename=filename,
                 license=fields["license"] or services.OWN,
             )
             location = reverse("dataset", args=[dataset.uid])
@@ -66,6 +70,7 @@ def new(request: HttpRequest) -> HttpResponse:
     context = {
         "form": form,
         "max_size": filesize(settings.MAX_UPLOAD_BYTES),
+        "max_bytes": settings.MAX_UPLOAD_BYTES,
         "accept": ",".join(sorted(endings)),
         "examples": examples.available(),
     }

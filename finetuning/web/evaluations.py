@@ -22,6 +22,7 @@ _OF_RESAMPLES = (
     "miou",
     headlines.OF_LABEL_SETS[0],
 )  # no item is right or wrong by itself: it comes out better or worse
+_SHARES_OF_RIGHT = ("accuracy", "subset_accuracy")
 _VERDICTS = {"better": "Better", "worse": "Worse", "no_measurable_gain": "No measurable gain"}
 
 
@@ -72,7 +73,7 @@ class Slice:
 
 @dataclass(frozen=True, slots=True)
 class Leaked:
-    """The accuracy with and, where anything is left, without the test items that training had too."""
+    """The share of right items with and, where anything is left, without the test items that training had too."""
 
     everything: Figure
     rest: Figure | None
@@ -196,34 +197,38 @@ def _reliability(calibration: Evaluation) -> Iterator[Reliability]:
 def _estimates(result: Evaluation) -> Estimates | None:
     folds, single = result.get("cross_validation", {}), result.get("leave_one_out", {})
     figures = []
+    metric = headlines.OF_LABEL_SETS[0] if headlines.OF_LABEL_SETS[0] in folds else "accuracy"
     if folds:
         title = f"{folds['k']}-fold cross-validation"
-        figures.append(metrics.figure("accuracy", folds["mean"], title=f"{title}, mean of the folds"))
-        figures.append(metrics.figure("accuracy", folds["pooled"], title=f"{title}, all items together"))
+        figures.append(metrics.figure(metric, folds["mean"], title=f"{title}, mean of the folds"))
+        if "pooled" in folds:
+            figures.append(metrics.figure(metric, folds["pooled"], title=f"{title}, all items together"))
     if single:
         figures.append(metrics.figure("accuracy", single["accuracy"], title="Leave one out, a ridge classifier"))
     if not figures:
         return None
     return Estimates(
         figures=figures,
-        folds=[percent(share) for share in folds.get("accuracy", [])],
+        folds=[percent(share) for share in folds.get(metric, [])],
         items=(folds or single)["items"],
     )
 
 
 def _slice(row: Evaluation) -> Slice:
-    return Slice(row["kind"], row["name"], row["items"], metrics.figure("accuracy", row["accuracy"]))
+    name = next(name for name in _SHARES_OF_RIGHT if name in row)
+    return Slice(row["kind"], row["name"], row["items"], metrics.figure(name, row[name]))
 
 
 def _leaked(found: Evaluation | None) -> Leaked | None:
     if not found:
         return None
-    everything = metrics.figure("accuracy", found["all"])
-    text = f"{found['items']:,} of them. Accuracy with them {everything.shown} ({everything.low} to {everything.high})"
+    name = found.get("metric", "accuracy")
+    everything = metrics.figure(name, found["all"])
+    text = f"{found['items']:,} of them. {everything.title} with them {everything.shown} ({everything.low} to {everything.high})"
     if not found["rest"]:
         return Leaked(everything, None, f"{text}; without them nothing is left to measure.")
-    rest = metrics.figure("accuracy", found["rest"])
-    gain = METRICS["accuracy"].difference(found["inflation"])
+    rest = metrics.figure(name, found["rest"])
+    gain = METRICS[name].difference(found["inflation"])
     text += f"; on the other {found['remaining']:,} {rest.shown} ({rest.low} to {rest.high}): {gain} points by leaks."
     return Leaked(everything, rest, text)
 

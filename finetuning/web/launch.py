@@ -6,6 +6,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.conf import settings
+from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
@@ -15,11 +16,12 @@ from finetuning import selectors
 from finetuning.engine.spec import PRESETS, Preset, SearchMode, SpecError, Task, preset_of
 from finetuning.forms import RunForm, ready_datasets
 from finetuning.models import Dataset, Run
-from finetuning.policies import may_search
 from finetuning.search_form import SearchForm
+from finetuning.services import estimates
 from finetuning.services import runs as services
 from finetuning.services.datasets import parse_uid
-from marketplace.errors import DomainError
+from finetuning.web import estimates as pages
+from marketplace.errors import DomainError, Invalid
 from marketplace.html import add_error
 from models_catalog import policies
 from models_catalog.models import Listing, Release
@@ -43,15 +45,23 @@ def new(request: HttpRequest) -> HttpResponse:
     preset, problem = _preset(request, task)
     form = RunForm(request.POST or None, user=request.user, task=task, initial=_initial(request, preset))
     search = SearchForm(request.POST or None, task=task)
+    told: dict[str, Any] | None = None
     if request.method == "POST" and all([form.is_valid(), search.is_valid()]):
         try:
-            return redirect("run", _launched(request, release, form, search).uid)
+            if "estimate" not in request.POST:
+                return redirect("run", _launched(request, release, form, search).uid)
+            told = _estimated(request, release, form, search)
         except DomainError as error:
+            if twin := error.extra.get("run"):  # the very same is under way: that is where its owner wants to be
+                messages.info(request, error.message)
+                return redirect("run", twin)
             add_error(search if error.field in search.fields else form, error)
+    if request.htmx and "estimate" in request.POST:
+        return render(request, "finetuning/_estimate.html", {"told": told, "problems": _problems(form, search)})
     context = {
+        "told": told,
         "form": form,
         "search": search,
-        "may_search": may_search(task),
         "release": release,
         "listing": release.listing,
         "allowed": policies.may_fine_tune_for_some(request.user, release, now=timezone.now()),
@@ -80,6 +90,34 @@ def _launched(request: HttpRequest, release: Release, form: RunForm, search: Sea
         budget_minutes=form.cleaned_data["budget_minutes"],
         now=timezone.now(),
     )
+
+
+def _estimated(request: HttpRequest, release: Release, form: RunForm, search: SearchForm) -> dict[str, Any]:
+    """Asks for the estimate of what the form describes. Raises Invalid (`estimate_of_search`), and as
+    `estimates.ask`."""
+    if search.wish is not None:
+        raise Invalid(
+            "estimate_of_search", "An estimate is of one training: a search takes its minutes besides. Leave it out."
+        )
+    row = estimates.ask(
+        user=request.user,
+        release=release,
+        dataset=form.cleaned_data["dataset"],
+        strategy=form.cleaned_data["strategy"],
+        hyper=form.hyper,
+        now=timezone.now(),
+    )
+    return pages.part_of(row, budget_minutes=form.cleaned_data["budget_minutes"])
+
+
+def _problems(*forms: RunForm | SearchForm) -> list[str]:
+    """Returns what is wrong with the forms, each with the field's name."""
+    return [
+        f"{form.fields[name].label or name}: {text}" if name in form.fields else str(text)
+        for form in forms
+        for name, texts in form.errors.items()
+        for text in texts
+    ]
 
 
 def _choice(request: HttpRequest) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from django.utils.text import slugify
 from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_POST
 
-from finetuning import policies, selectors
+from finetuning import compute, policies, selectors
 from finetuning.engine import titles
 from finetuning.engine.spec import Hyper, Strategy, applicable
 from finetuning.forms import PublishForm
@@ -69,6 +69,7 @@ def detail(request: HttpRequest, uid: uuid.UUID) -> HttpResponse:
         "pause": policies.may_pause(request.user, run),
         "resume": policies.may_resume(request.user, run, now=timezone.now()) if run.is_paused else None,
         "publish": policies.may_publish_derivative(request.user, run, now=timezone.now()),
+        "worked": compute.worked_seconds(run, now=timezone.now()),
         "elapsed": selectors.elapsed_seconds(run),
         "search": trials.page(run),
     }

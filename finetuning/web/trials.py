@@ -22,12 +22,12 @@ _ENDINGS = {
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One trial; `score` and `objective` are text, a dash where there is none yet."""
+    """One trial; `score` and `loss` are text, a dash where there is none yet."""
 
     number: int
     strategy: str
     values: str
-    objective: str
+    loss: str
     score: str
     epochs: int
     seconds: float
@@ -46,6 +46,7 @@ def page(run: Run) -> dict[str, Any] | None:
         "is_race": run.search["mode"] == SearchMode.RACE,
         "is_live": not found and not run.is_terminal,
         "score_title": title,
+        "compared_by": title if run.task in headlines.CHOSEN_BY_HEADLINE else "loss",
         "rows": [_row(run, trial, is_winner=trial["trial"] == winner) for trial in tried],
         "planned": run.search["trials"],
         "budget_seconds": run.search["budget_seconds"],
@@ -61,7 +62,7 @@ def _scores(tried: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _row(run: Run, trial: dict[str, Any], *, is_winner: bool) -> Row:
     scores = trial["validation"]
-    score, objective = scores.get(headlines.named(run.task, scores)[0]), trial["objective"]
+    score, loss = scores.get(headlines.named(run.task, scores)[0]), scores.get("loss")
     return Row(
         number=trial["trial"],
         strategy=titles.STRATEGIES[Strategy(trial["strategy"])],
@@ -69,7 +70,7 @@ def _row(run: Run, trial: dict[str, Any], *, is_winner: bool) -> Row:
             f"{_FIELDS[name].metadata['label']} {_plain(name, value)}" for name, value in trial["values"].items()
         )
         or "its defaults",
-        objective="–" if objective is None else f"{objective:.4f}",
+        loss="–" if loss is None else f"{loss:.4f}",
         score="–" if score is None else f"{score:.1%}",
         epochs=trial["epochs"],
         seconds=trial["seconds"],

@@ -33,7 +33,7 @@ def _refuse_in_address(request: Request) -> None:
     """Raises Broken (`token_in_url`) for a token in the address, and ends it: every log on the way has it."""
     for value in map(str, request.query_params.values()):
         if tokens.is_well_formed(value):
-            tokens.revoke_leaked(value, now=timezone.now())
+            tokens.revoke_leaked(value, now=timezone.now(), where="in the address of a request")
             text = "A token in an address ends up in logs, so it was revoked. Send tokens in the Authorization header."
             raise Broken("token_in_url", text)
 

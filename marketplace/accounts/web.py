@@ -1,24 +1,18 @@
-"""The account's overview, tokens and organisations; signing in and the like are allauth's."""
+"""The account's overview and organisations; tokens are token_pages.py's, signing in and the like are allauth's."""
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 from allauth.account.models import EmailAddress
 from allauth.mfa.utils import is_mfa_enabled
-from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
-from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_POST
 
-from marketplace.accounts.forms import MemberForm, OrganizationForm, TokenForm
+from marketplace.accounts.forms import MemberForm, OrganizationForm
 from marketplace.accounts.models import Namespace, Role
 from marketplace.accounts.models.people import ADMINISTERS
 from marketplace.accounts.services import people
-from marketplace.accounts.services import tokens as token_services
 from marketplace.errors import DomainError
 from marketplace.html import add_error
 
@@ -32,33 +26,6 @@ def settings_page(request: HttpRequest) -> HttpResponse:
         "tokens": request.user.api_tokens.live(timezone.now()).count(),
     }
     return render(request, "accounts/settings.html", context)
-
-
-@login_required
-@never_cache
-def tokens(request: HttpRequest) -> HttpResponse:
-    """Lists tokens; the page that answers the form is the only one that ever shows the secret."""
-    form, secret = TokenForm(request.POST or None), ""
-    if request.method == "POST" and form.is_valid():
-        expires_at = timezone.now() + timedelta(days=form.cleaned_data["days"])
-        _, secret = token_services.issue(
-            user=request.user,
-            name=form.cleaned_data["name"],
-            scopes=form.cleaned_data["scopes"],
-            expires_at=expires_at,
-        )
-        form = TokenForm()
-    rows = request.user.api_tokens.filter(revoked_at__isnull=True)
-    return render(request, "accounts/tokens.html", {"form": form, "tokens": rows, "secret": secret})
-
-
-@login_required
-@require_POST
-def token_revoke(request: HttpRequest, pk: int) -> HttpResponse:
-    token = get_object_or_404(request.user.api_tokens, pk=pk)
-    token_services.revoke(token, actor=request.user, now=timezone.now())
-    messages.success(request, f"{token} no longer works.")
-    return redirect("tokens")
 
 
 @login_required
@@ -83,7 +50,8 @@ def organization(request: HttpRequest, name: str) -> HttpResponse:
         role = Role(form.cleaned_data["role"]) if form.cleaned_data["role"] else None
         try:
             people.set_role(actor=request.user, namespace=namespace, username=form.cleaned_data["username"], role=role)
-            return redirect("organization", namespace.name)
+            is_member = mine.filter(pk=namespace.pk).exists()
+            return redirect("organization", namespace.name) if is_member else redirect("organizations")
         except DomainError as error:
             add_error(form, error)
     administers = Namespace.objects.of(request.user, roles=ADMINISTERS).filter(pk=namespace.pk).exists()

@@ -1,4 +1,4 @@
-"""Keeps a set of commands alive: restarts what dies with a growing pause, and ends them all together."""
+"""Keeps a set of commands alive: restarts what dies, and ends them all together."""
 
 from __future__ import annotations
 
@@ -9,11 +9,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import FrameType
 
-from marketplace.supervision.processes import kill_group, spawn, terminate
+from marketplace.supervision.processes import GRACE_SECONDS, kill_group, spawn, terminate
 
 POLL_SECONDS = 0.2
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 30.0
-STEADY_SECONDS = 60.0  # who lives this long starts again with the shortest pause
+# Who lived this long had started, and starts again at once. Who cannot start ends sooner, and is given growing pauses.
+STEADY_SECONDS = 10.0
+
+
+def next_pause(last: float, *, lived: float) -> float:
+    """Returns the seconds until the next start of what died after `lived` seconds; `last` is the pause before."""
+    if lived >= STEADY_SECONDS:
+        return 0.0
+    return min(LONGEST_PAUSE_SECONDS, max(FIRST_PAUSE_SECONDS, 2 * last))
 
 
 @dataclass(slots=True)
@@ -22,10 +30,11 @@ class Child:
     command: Sequence[str]
     environment: dict[str, str] = field(default_factory=dict)
     descriptors: Sequence[int] = ()  # which the child inherits
+    grace_seconds: float = GRACE_SECONDS  # from SIGTERM to SIGKILL
     process: subprocess.Popen[bytes] | None = None
     started_at: float = 0.0
     restart_at: float = 0.0
-    pause: float = FIRST_PAUSE_SECONDS
+    pause: float = 0.0
 
 
 class Supervisor:
@@ -76,14 +85,15 @@ class Supervisor:
         code = child.process.returncode
         kill_group(child.process)
         child.process = None
-        steady = now - child.started_at >= STEADY_SECONDS
-        child.pause = FIRST_PAUSE_SECONDS if steady else min(LONGEST_PAUSE_SECONDS, 2 * child.pause)
+        child.pause = next_pause(child.pause, lived=now - child.started_at)
         child.restart_at = now + child.pause
         self._report(f"{child.name}: ended with {code}; next start in {child.pause:.0f} s")
 
     def _stop(self) -> None:
-        living = [child.process for child in self._children if child.process is not None]
-        for process in living:
+        """All are told at once, so that the whole takes as long as the slowest of them."""
+        began = time.monotonic()
+        living = [(child, child.process) for child in self._children if child.process is not None]
+        for _, process in living:
             process.terminate()
-        for process in living:
-            terminate(process)
+        for child, process in living:
+            terminate(process, grace_seconds=max(0.0, began + child.grace_seconds - time.monotonic()))

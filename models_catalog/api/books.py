@@ -25,7 +25,7 @@ from models_catalog.api.views import namespace_named
 from models_catalog.models import Payout, PayoutBatch
 from models_catalog.models.ledger import PayoutBatchQuerySet
 from models_catalog.selectors import MAX_NAME
-from models_catalog.services import payouts
+from models_catalog.services import debts, payouts
 
 _MONTH = OpenApiParameter("month", str, description="Such as 2026-11; default: this one")
 
@@ -77,6 +77,25 @@ class StatementFile(_Books):
     def get(self, request: Request, namespace: str) -> HttpResponseBase:
         row, month = self.of(request, namespace)
         return exports.statement(row, month)
+
+
+class Debt(View):
+    write_scope = "payouts:write"
+
+    @extend_schema(
+        summary="Record that a vendor paid what they owe this site",
+        request=shapes.DebtInput,
+        responses=shapes.StatementOutput(many=True),
+    )
+    @idempotent()
+    def post(self, request: Request, namespace: str) -> Response:
+        require(policies.may_collect(request.user))
+        require_key(request)
+        fields = checked(shapes.DebtInput(data=request.data))
+        row, now = get_object_or_404(Namespace, name__iexact=namespace[:MAX_NAME]), timezone.now()
+        debts.collect(namespace=row, actor=request.user, now=now, **fields)
+        found = statements.statements(row, statements.Month.of(now))
+        return Response(shapes.StatementOutput(found, many=True).data)
 
 
 def _rows(request: Request) -> PayoutBatchQuerySet:

@@ -19,7 +19,6 @@ from marketplace.accounts.models import Namespace
 from marketplace.api import View, checked
 from marketplace.idempotency import idempotent, require_key
 from marketplace.inputs import JsonBody
-from marketplace.throttling import LicenseKeyThrottle
 from models_catalog import policies, selectors
 from models_catalog.api import grant_shapes as shapes
 from models_catalog.api.money_shapes import OrderOutput
@@ -301,7 +300,7 @@ class ValidateKey(View):
     authentication_classes: list[Any] = []
     permission_classes = [AllowAny]
     parser_classes = [JsonBody, VendorJson]
-    throttle_classes = [LicenseKeyThrottle]
+    rate_bucket = "license_key"  # guessing must not pay
 
     @extend_schema(
         summary="Is a license key good for this use? (as Keygen's validate-key)",

@@ -17,6 +17,7 @@ from marketplace import downloads
 from marketplace.api import View
 from marketplace.clients import asker
 from marketplace.decisions import require
+from marketplace.throttling import FILES
 from models_catalog import ancestry, origins, policies
 from models_catalog.api.views import find_release
 from models_catalog.family import family
@@ -109,6 +110,7 @@ def _published(request: Request, namespace: str, name: str, version: str) -> Rel
 
 
 class Obligations(View):
+    pagination_class = None
     public_read = True
 
     @extend_schema(summary="What must go along with a release", responses=DocumentOutput(many=True))
@@ -146,6 +148,7 @@ class Bundle(View):
 
 
 class Everything(View):
+    rate_bucket = FILES
     public_read = True  # the policy says who may
 
     @extend_schema(summary="All files and documents as one zip, under your license", responses=_BINARY)

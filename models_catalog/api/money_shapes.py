@@ -111,6 +111,7 @@ class StatementOutput(serializers.Serializer[Any]):
     fees = serializers.IntegerField()
     paid_directly = serializers.IntegerField(help_text="What buyers paid the vendor and not this site")
     payouts = serializers.IntegerField()
+    collected = serializers.IntegerField(help_text="What the vendor paid this site of what they owed it")
     closing = serializers.IntegerField(help_text="What this site owes the vendor; negative: what it is owed")
 
 
@@ -142,6 +143,12 @@ class PayoutInput(Input):
 
 class PayoutSentInput(Input):
     reference = serializers.CharField(max_length=120, required=False, allow_blank=True, default="")
+
+
+class DebtInput(Input):
+    currency = serializers.ChoiceField(choices=CURRENCIES)
+    amount_minor = serializers.IntegerField(min_value=1)
+    reference = serializers.CharField(max_length=40, help_text="Of the transfer; what has one is posted once")
 
 
 class PayoutOutput(serializers.Serializer[Any]):

@@ -49,7 +49,7 @@ def _with(quote: quotes.Quote, ways: list[str]) -> Any:
 
 def _rows(request: Request) -> OrderQuerySet:
     rows = Order.objects.visible_to(request.user)
-    return rows.select_related("listing__namespace", "terms", "buyer", "placed_by", "grant")
+    return rows.select_related("listing__namespace", "terms", "buyer", "placed_by", "grant", "release")
 
 
 class Orders(View):
@@ -110,7 +110,7 @@ class Pay(_OrderAct):
     @idempotent()
     def post(self, request: Request, pk: uuid.UUID) -> Response:
         row = get_object_or_404(_rows(request), pk=pk)
-        payments.provider_named(row.provider).open(row)
+        orders.open_payment(row)
         return self.answer(request, pk)
 
 

@@ -80,6 +80,7 @@ urlpatterns = [
     path("statements/<str:namespace>/", books.Statements.as_view(), name="api_statements"),
     path("statements/<str:namespace>/lines/", books.StatementLines.as_view(), name="api_statement_lines"),
     path("statements/<str:namespace>/csv/", books.StatementFile.as_view(), name="api_statement_csv"),
+    path("statements/<str:namespace>/debt/", books.Debt.as_view(), name="api_debt"),
     path("payouts/", books.Payouts.as_view(), name="api_payouts"),
     path("payouts/<uuid:pk>/", books.OnePayout.as_view(), name="api_payout"),
     path("payouts/<uuid:pk>/csv/", books.PayoutFile.as_view(), name="api_payout_csv"),

@@ -1,3 +1,5 @@
+from models_catalog.models.changes import CatalogChange
+from models_catalog.models.commits import Commit
 from models_catalog.models.consent import Acceptance
 from models_catalog.models.incidents import Flag, Incident
 from models_catalog.models.ledger import LedgerAccount, LedgerEntry, LedgerTransaction, Payout, PayoutBatch
@@ -8,6 +10,7 @@ from models_catalog.models.moderation import Report, Takedown
 from models_catalog.models.orders import Order, PaymentEvent
 from models_catalog.models.reviews import Answer, CitedEvaluation, Question, Review, ReviewVersion
 from models_catalog.models.seats import LicenseKey, Seat
+from models_catalog.models.sent_files import SentFile
 from models_catalog.models.transfers import GrantTransfer
 
 __all__ = [
@@ -15,8 +18,10 @@ __all__ = [
     "AccessRequest",
     "Answer",
     "Artifact",
+    "CatalogChange",
     "CitedEvaluation",
     "ClauseSet",
+    "Commit",
     "Download",
     "Flag",
     "Grant",
@@ -39,6 +44,7 @@ __all__ = [
     "Review",
     "ReviewVersion",
     "Seat",
+    "SentFile",
     "Takedown",
     "WeightsOrigin",
 ]

@@ -140,6 +140,7 @@ class Grant(models.Model):
     declaration = models.JSONField(default=dict, blank=True)  # declarations.py: what its licensee stated last
     expires_at = models.DateTimeField(null=True, blank=True)
     expiry_told_at = models.DateTimeField(null=True, blank=True)  # when its holder was told that it ends soon
+    end_told_at = models.DateTimeField(null=True, blank=True)  # when programs were told that its term is over
     revoked_at = models.DateTimeField(null=True, blank=True)
     revoked_reason = models.CharField(max_length=500, blank=True)
     is_broken = models.BooleanField(default=False)  # revoked by the vendor for a breach, not for a refund

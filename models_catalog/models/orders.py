@@ -116,6 +116,9 @@ class PaymentEvent(models.Model):
     outcome = models.CharField(max_length=20, blank=True)
     detail = models.CharField(max_length=300, blank=True)
     received_at = models.DateTimeField()
+    attended_by = models.ForeignKey(User, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
+    attended_at = models.DateTimeField(null=True, blank=True)
+    decision = models.CharField(max_length=500, blank=True)  # what the staff did about it
 
     class Meta:
         ordering = ["-id"]

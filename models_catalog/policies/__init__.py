@@ -26,12 +26,21 @@ from models_catalog.policies.licenses import (
     may_share_derivative,
     parents_hold,
 )
-from models_catalog.policies.orders import may_pay_out, may_receive, may_see_books, receiver_for
+from models_catalog.policies.orders import (
+    may_attend,
+    may_be_paid,
+    may_collect,
+    may_pay_out,
+    may_receive,
+    may_see_books,
+    receiver_for,
+)
 from models_catalog.policies.prices import may_price, split_of
 from models_catalog.policies.releases import (
     has_obligations,
     is_vendor,
     may_bill,
+    may_discard,
     may_edit_release,
     may_fetch,
     may_lift,
@@ -57,8 +66,12 @@ __all__ = [
     "may_administer",
     "may_appeal",
     "may_ask",
+    "may_attend",
+    "may_be_paid",
     "may_bill",
+    "may_collect",
     "may_declare_parent",
+    "may_discard",
     "may_download",
     "may_edit_release",
     "may_fetch",

@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from marketplace.accounts.models import Namespace, User
 from marketplace.decisions import ALLOW, Decision, deny, not_in_this_state
+from models_catalog import ancestry
 from models_catalog.models import AccessRequest, Grant, LicenseTerms, Listing, Release
 from models_catalog.models.licensing import GrantState, RequestStatus
 from models_catalog.policies.licenses import is_offered, is_welcome, may_accept_for, may_license
@@ -44,6 +45,13 @@ def may_renew(user: Person, grant: Grant, *, now: datetime) -> Decision:
     release = offering(grant.listing, grant.terms)
     if release is None:
         return not_in_this_state("not_offered", "The vendor offers no version under these terms any more.")
+    last = ancestry.bounds_of(release).expires_at
+    if last is not None and grant.expires_at is not None and now < last <= grant.expires_at:
+        text = (
+            f"It would add no time: the vendor's own license of a model that this one was made of ends on "
+            f"{last:%Y-%m-%d}, and so does yours. Ask the vendor to renew that first."
+        )
+        return not_in_this_state("renewal_adds_nothing", text)
     return is_offered(user, release, now=now)
 
 

@@ -216,7 +216,7 @@ def _is_licensed(
     """Does one of the holders own the listing, or hold a grant that covers the release, gives the right and has a
     seat for the user?"""
     if holders.filter(pk=release.listing.namespace_id).exists():
-        return ALLOW
+        return _owns(user, release, right, now=now, takes_seat=takes_seat)
     grants = Grant.objects.active(now).filter(listing=release.listing_id, licensee__in=holders)
     covering = list(grants.covering(release).select_related("terms", "licensee"))
     declared = [_as_declared(release, grant) for grant in covering]
@@ -240,6 +240,17 @@ def _is_licensed(
     if grants.exists():
         return deny("no_license", f"Your license is of other terms: version {release.version} needs its own.")
     return deny("no_license", f"License {release.listing}{whom} first.")
+
+
+def _owns(user: Person, release: Release, right: Right, *, now: datetime, takes_seat: bool) -> Decision:
+    """What is one's own needs no license, but where it is the very weights of somebody else's model: to work with those
+    is to use that model, whatever they are called here."""
+    owner = Namespace.objects.filter(pk=release.listing.namespace_id)
+    for copied in selectors.copied_from(release):
+        decision = _is_licensed(user, copied, right, holders=owner, now=now, takes_seat=takes_seat)
+        if not decision.allowed:
+            return decision
+    return ALLOW
 
 
 def _as_declared(release: Release, grant: Grant) -> Decision:

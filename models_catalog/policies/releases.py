@@ -24,6 +24,19 @@ def may_manage(user: Person, listing: Listing) -> Decision:
     return deny("not_the_vendor", f"Only writers of {listing.namespace.name} change this listing.")
 
 
+def may_discard(user: Person, listing: Listing) -> Decision:
+    """May the user delete the listing? What was published once stays, for those who have it."""
+    vendor = may_manage(user, listing)
+    if not vendor.allowed:
+        return vendor
+    if listing.releases.filter(status__in=PUBLISHED_ONCE).exists():
+        why = "Versions of this model were published, and those who licensed them keep them. Withdraw the versions instead."
+        return not_in_this_state("listing_kept", why)
+    if listing.releases.filter(status=ReleaseStatus.VERIFYING).exists():
+        return not_in_this_state("listing_kept", "A version of this model is being verified. Wait for that first.")
+    return ALLOW
+
+
 def may_edit_release(user: Person, release: Release, *, path: str = "") -> Decision:
     """May the user change the release's files, or the one at `path`?"""
     if not release.is_editable:

@@ -13,14 +13,17 @@ from marketplace.accounts.services import audit, people
 from marketplace.accounts.services.notifications import notify
 from marketplace.decisions import ALLOW, require
 from marketplace.errors import Conflict, Invalid
+from marketplace.webhooks.events import EventType
 from models_catalog import policies
 from models_catalog.models import AccessRequest, Release
 from models_catalog.models.licensing import RequestStatus
+from models_catalog.services import webhooks
 
 # How long a rejection lasts where the vendor does not say otherwise; 0 lets one ask again at once.
 ASK_AGAIN_DAYS = 14
 MAX_ASK_AGAIN_DAYS = 365
 MAX_ANSWER = 500
+_UNASKED = "Approved by the vendor before it was asked for."
 
 
 def request_access(
@@ -57,6 +60,7 @@ def request_access(
                 url=reverse("access_request", args=[request.pk]),
                 actor=user,
             )
+            webhooks.of_request(EventType.ACCESS_REQUESTED, request, status=RequestStatus.PENDING.value, now=now)
     return request
 
 
@@ -85,27 +89,52 @@ def decide_request(
     if not 0 <= ask_again_days <= MAX_ASK_AGAIN_DAYS:
         text = f"Let them ask again after 0 to {MAX_ASK_AGAIN_DAYS} days."
         raise Invalid("bad_days", text, field="ask_again_days")
+    decided = RequestStatus.APPROVED if approve else RequestStatus.REJECTED
     with transaction.atomic():
         if not AccessRequest.objects.filter(pk=request_id, status=RequestStatus.PENDING).update(
-            status=RequestStatus.APPROVED if approve else RequestStatus.REJECTED,
+            status=decided,
             answer=answer.strip()[:MAX_ANSWER],
             decided_at=now,
             decided_by=actor,
             ask_again_at=None if approve else now + timedelta(days=ask_again_days),
         ):
             raise Conflict("already_decided", "This request was decided or withdrawn already.")
-        action = "access.approve" if approve else "access.reject"
-        audit.record(action, actor=actor, namespace=request.listing.namespace, subject=request.requester)
-        notify(
-            kind=action,
-            recipients=[request.requester],
-            title=f"Access to {request.listing} is {'approved' if approve else 'refused'}",
-            body=answer.strip()[:MAX_ANSWER],
-            url=reverse("access_request", args=[request.pk]),
-            actor=actor,
-        )
+        _tell(request, decided, actor=actor, answer=answer, now=now)
     request.refresh_from_db()
     return request
+
+
+def _tell(request: AccessRequest, decided: RequestStatus, *, actor: User, answer: str, now: datetime) -> None:
+    is_approved = decided == RequestStatus.APPROVED
+    action = "access.approve" if is_approved else "access.reject"
+    audit.record(action, actor=actor, namespace=request.listing.namespace, subject=request.requester)
+    notify(
+        kind=action,
+        recipients=[request.requester],
+        title=f"Access to {request.listing} is {'approved' if is_approved else 'refused'}",
+        body=answer.strip()[:MAX_ANSWER],
+        url=reverse("access_request", args=[request.pk]),
+        actor=actor,
+    )
+    webhooks.of_request(EventType.ACCESS_DECIDED, request, status=decided.value, now=now)
+
+
+def approve_in_advance(*, release: Release, licensee: Namespace, actor: User, now: datetime) -> AccessRequest:
+    """Approves a licensee who has not asked yet, or whose request waits: they accept the terms whenever they like.
+
+    Raises Denied (`not_the_vendor`), Conflict (`no_approval_needed`, also where it was given)."""
+    require(policies.may_manage(actor, release.listing))
+    holders = Namespace.objects.filter(pk=licensee.pk)
+    if policies.is_welcome(release.listing_id, release.terms, holders).allowed:
+        raise Conflict("no_approval_needed", "No approval is needed: accept the terms.")
+    named = {"requester": licensee, "listing": release.listing, "terms": release.terms}
+    with transaction.atomic():
+        request, created = AccessRequest.objects.get_or_create(
+            **named, status=RequestStatus.PENDING, defaults={"requested_by": actor, "reason": _UNASKED}
+        )
+        if created:
+            audit.record("access.request", actor=actor, namespace=licensee, subject=release.listing)
+        return decide_request(request_id=request.pk, actor=actor, approve=True, answer="", now=now)
 
 
 def cancel_request(*, request: AccessRequest, actor: User, now: datetime) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import datetime
 
 from django.conf import settings
@@ -9,7 +10,7 @@ from django.conf import settings
 from marketplace.accounts.models import User
 from marketplace.decisions import require
 from models_catalog import policies, postings, royalties, selectors
-from models_catalog.models import Order, Release
+from models_catalog.models import Order
 from models_catalog.models.orders import Receiver
 from models_catalog.services import ledger, sale_notices
 
@@ -23,7 +24,7 @@ def record_sale(*, order: Order, received_by: str, actor: User | None, now: date
     (`price_below_floor`, `currency_mismatch`) where the price cannot carry what it owes."""
     if not order.amount_minor:
         return
-    release = order.release or _offered(order)
+    release = selectors.sold_with(order)
     if release is not None:
         require(policies.may_price(release))
     split = royalties.split(
@@ -53,6 +54,16 @@ def record_sale(*, order: Order, received_by: str, actor: User | None, now: date
     sale_notices.sold(order, split=split, actor=actor)
 
 
+def taken_by_refund(order: Order) -> dict[int, int]:
+    """Returns how much a refund of the order takes from each namespace's balance, of those from whom it takes."""
+    moved: Counter[int] = Counter()
+    for line in ledger.lines_of(sale_key(order)):
+        for account, sign in ((line.credit, 1), (line.debit, -1)):
+            if account.kind is postings.AccountKind.PAYABLE and account.namespace is not None:
+                moved[account.namespace] += sign * line.amount_minor
+    return dict(+moved)
+
+
 def record_refund(*, order: Order, actor: User | None, now: datetime) -> None:
     """Posts the reversal of the order's sale, royalties and fee included; of what was never posted, nothing."""
     ledger.post(
@@ -66,9 +77,3 @@ def record_refund(*, order: Order, actor: User | None, now: datetime) -> None:
             order=order,
         )
     )
-
-
-def _offered(order: Order) -> Release | None:
-    """The release of an order that was placed before orders named it."""
-    rows = Release.objects.filter(listing=order.listing_id, terms=order.terms_id, published_at__isnull=False)
-    return rows.select_related("listing", "terms").order_by("-published_at").first()

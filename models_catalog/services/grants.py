@@ -16,19 +16,29 @@ from marketplace.accounts.services import audit
 from marketplace.accounts.services.notifications import notify
 from marketplace.decisions import require
 from marketplace.errors import Conflict, Invalid
+from marketplace.webhooks.events import EventType
 from models_catalog import ancestry, policies
 from models_catalog.declarations import NOTHING, Declaration
 from models_catalog.models import Acceptance, Grant, GrantTransfer, LicenseKey, Order, Seat
 from models_catalog.models.consent import Purpose
-from models_catalog.models.licensing import EXPIRING_SOON, GrantState
+from models_catalog.models.licensing import GrantState
 from models_catalog.models.transfers import TransferStatus
-from models_catalog.services import consent
+from models_catalog.services import consent, webhooks
 from models_catalog.services.consent import UNKNOWN, Origin
 
 MAX_REASON = 500
-BATCH = 100
 # An order may find these in its place, and replaces them.
 _MAKES_ROOM = (GrantState.EXPIRED, GrantState.EXPIRING, GrantState.TRIAL)
+
+
+# Which entry of the audit log webhooks tell of, and as what.
+_TOLD = {
+    "license.grant": EventType.GRANT_GIVEN,
+    "license.renew": EventType.GRANT_GIVEN,
+    "license.trial": EventType.GRANT_GIVEN,
+    "license.revoke": EventType.GRANT_REVOKED,
+    "license.transfer": EventType.GRANT_TRANSFERRED,
+}
 
 
 def give(*, order: Order, now: datetime) -> Grant:
@@ -62,7 +72,7 @@ def give(*, order: Order, now: datetime) -> Grant:
     if before is not None:
         Seat.objects.filter(grant=before).update(grant=grant)
         LicenseKey.objects.filter(grant=before).update(grant=grant)
-    _record("license.renew" if left else "license.grant", grant, actor=order.placed_by)
+    _record("license.renew" if left else "license.grant", grant, actor=order.placed_by, now=now)
     return grant
 
 
@@ -82,7 +92,7 @@ def give_trial(*, acceptance: Acceptance, last_end: datetime | None, now: dateti
         is_trial=True,
         expires_at=min(ends, last_end or ends),
     )
-    _record("license.trial", grant, actor=acceptance.user)
+    _record("license.trial", grant, actor=acceptance.user, now=now)
     return grant
 
 
@@ -104,7 +114,7 @@ def end(*, grant: Grant, actor: User | None, reason: str, now: datetime) -> None
     if not ended:
         raise Conflict("already_ended", "This license has ended already.")
     GrantTransfer.objects.open().filter(grant=grant).update(status=TransferStatus.CANCELED, decided_at=now)
-    _record("license.revoke", grant, actor=actor, reason=reason[:MAX_REASON])
+    _record("license.revoke", grant, actor=actor, now=now, reason=reason[:MAX_REASON])
     notify(
         kind="license.revoke",
         recipients=[grant.licensee],
@@ -127,7 +137,7 @@ def offer_transfer(*, grant: Grant, actor: User, recipient: Namespace, now: date
         if GrantTransfer.objects.open().filter(grant=grant).exists():
             raise Conflict("transfer_open", "This license is offered to somebody already. Withdraw that offer first.")
         transfer = GrantTransfer.objects.create(grant=grant, recipient=recipient, offered_by=actor, offered_at=now)
-        _record("license.offer_transfer", grant, actor=actor, recipient=recipient.name)
+        _record("license.offer_transfer", grant, actor=actor, now=now, recipient=recipient.name)
         notify(
             kind="license.offer_transfer",
             recipients=[recipient],
@@ -194,7 +204,7 @@ def accept_transfer(
             transferred_from=former,
             expires_at=former.expires_at,
         )
-        _record("license.transfer", former, actor=actor, recipient=recipient.name)
+        _record("license.transfer", former, actor=actor, now=now, recipient=recipient.name)
         notify(
             kind="license.transfer",
             recipients=[former.licensee],
@@ -202,7 +212,7 @@ def accept_transfer(
             url=reverse("grant", args=[former.pk]),
             actor=actor,
         )
-        _record("license.grant", grant, actor=actor)
+        _record("license.grant", grant, actor=actor, now=now)
     return grant
 
 
@@ -212,32 +222,12 @@ def withdraw_transfer(*, transfer: GrantTransfer, actor: User, now: datetime) ->
         require(policies.may_accept_for(actor, transfer.grant.licensee))
     with transaction.atomic():
         _decide(transfer, TransferStatus.CANCELED, now=now)
-        _record("license.withdraw_transfer", transfer.grant, actor=actor)
+        _record("license.withdraw_transfer", transfer.grant, actor=actor, now=now)
 
 
 def _decide(transfer: GrantTransfer, status: TransferStatus, *, now: datetime) -> None:
     if not GrantTransfer.objects.open().filter(pk=transfer.pk).update(status=status, decided_at=now):
         raise Conflict("already_decided", "This offer was accepted or withdrawn already.")
-
-
-def tell_expiring(*, now: datetime) -> int:
-    """Tells the holders of grants that end soon, once for each grant; returns how many grants that were. For the
-    reaper's round."""
-    soon = Grant.objects.active(now).filter(expires_at__lte=now + EXPIRING_SOON, expiry_told_at__isnull=True)
-    told = 0
-    for grant in soon.select_related("licensee", "listing__namespace").order_by("expires_at")[:BATCH]:
-        with transaction.atomic():
-            if not Grant.objects.filter(pk=grant.pk, expiry_told_at__isnull=True).update(expiry_told_at=now):
-                continue
-            notify(
-                kind="license.expiring",
-                recipients=[grant.licensee],
-                title=f"Your {'trial' if grant.is_trial else 'license'} of {grant.listing} ends soon",
-                body=f"It ends on {grant.expires_at:%Y-%m-%d}.",
-                url=reverse("grant", args=[grant.pk]),
-            )
-        told += 1
-    return told
 
 
 def require_hash(given: str, current: str) -> None:
@@ -250,7 +240,7 @@ def require_hash(given: str, current: str) -> None:
         )
 
 
-def _record(action: str, grant: Grant, *, actor: User | None, **details: str) -> None:
+def _record(action: str, grant: Grant, *, actor: User | None, now: datetime, **details: str) -> None:
     audit.record(
         action,
         actor=actor,
@@ -258,3 +248,5 @@ def _record(action: str, grant: Grant, *, actor: User | None, **details: str) ->
         subject=grant.listing,
         details={"grant": str(grant.pk), "terms_hash": grant.terms.terms_hash, **details},
     )
+    if event := _TOLD.get(action):
+        webhooks.of_grant(event, grant, now=now)

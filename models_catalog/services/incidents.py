@@ -11,12 +11,15 @@ from datetime import datetime
 from django.db.models import Exists, OuterRef
 from django.urls import reverse
 
+from finetuning.engine import spec as engine
 from marketplace.accounts.models import Namespace, User
 from marketplace.accounts.services.notifications import notify
 from marketplace.errors import Conflict
+from marketplace.webhooks.events import EventType
 from models_catalog.models import Flag, Grant, Incident, LineageEdge, Release
 from models_catalog.models.incidents import IncidentKind
-from models_catalog.models.listings import ReleaseQuerySet
+from models_catalog.models.listings import ReleaseQuerySet, ReleaseStatus
+from models_catalog.services import webhooks
 
 _FATE = {
     IncidentKind.YANKED: "Your license stays: the files are still served to you.",
@@ -29,6 +32,7 @@ _BATCH = 500
 @dataclass(frozen=True, slots=True)
 class Message:
     kind: str
+    event: EventType
     title: str
     body: str
 
@@ -39,8 +43,12 @@ def begin(*, release: Release, kind: IncidentKind, reason: str, actor: User, now
     descendants = LineageEdge.objects.descendants_of(release.pk)
     Flag.objects.bulk_create((Flag(incident=incident, release_id=pk) for pk in sorted(descendants)), batch_size=_BATCH)
     verb = "yank" if kind == IncidentKind.YANKED else "quarantine"
-    near = Message(f"release.{verb}", f"{release} was {kind.label}", f"Reason: {reason}\n{_FATE[kind]}")
-    far = Message("lineage.flag", f"A model that yours comes from was {kind.label}", f"Reason: {reason}\n{_FLAGGED}")
+    event = EventType.RELEASE_YANKED if kind == IncidentKind.YANKED else EventType.RELEASE_QUARANTINED
+    near = Message(f"release.{verb}", event, f"{release} was {kind.label}", f"Reason: {reason}\n{_FATE[kind]}")
+    flagged = EventType.LINEAGE_FLAGGED
+    far = Message(
+        "lineage.flag", flagged, f"A model that yours comes from was {kind.label}", f"Reason: {reason}\n{_FLAGGED}"
+    )
     _tell(incident, near=near, far=far, actor=actor, now=now)
     return incident
 
@@ -51,10 +59,9 @@ def resolve(*, release: Release, kind: IncidentKind, actor: User, now: datetime)
     if incident is None:
         return
     Incident.objects.filter(pk=incident.pk).update(resolved_at=now, resolved_by=actor)
-    near = Message("release.lift", f"{release} is back", "It is served again as before.")
-    far = Message(
-        "lineage.clear", "A model that yours comes from is back", "The flags of what was made from it are gone."
-    )
+    near = Message("release.lift", EventType.RELEASE_LIFTED, f"{release} is back", "It is served again as before.")
+    title = "A model that yours comes from is back"
+    far = Message("lineage.clear", EventType.LINEAGE_CLEARED, title, "The flags of what was made from it are gone.")
     _tell(incident, near=near, far=far, actor=actor, now=now)
 
 
@@ -73,6 +80,20 @@ def carry_over(release: Release) -> None:
     Flag.objects.bulk_create((Flag(incident=incident, release=release) for incident in found), ignore_conflicts=True)
 
 
+def require_free(release: Release) -> None:
+    """Raises Conflict (`files_quarantined`) where the weights are, byte for byte, those of a release that is quarantined:
+    under another version or name they are what the staff have stopped."""
+    weights = release.artifacts.filter(path=engine.weights_file(release.listing.framework))
+    stopped = Release.objects.filter(status=ReleaseStatus.QUARANTINED).exclude(pk=release.pk)
+    if stopped.filter(artifacts__sha256__in=weights.values("sha256")).exists():
+        raise files_quarantined()
+
+
+def files_quarantined() -> Conflict:
+    text = "These very files are quarantined. Offer them again once the site's staff have lifted that."
+    return Conflict("files_quarantined", text)
+
+
 def _batches(keys: set[int]) -> list[list[int]]:
     ordered = sorted(keys)
     return [ordered[start : start + _BATCH] for start in range(0, len(ordered), _BATCH)]
@@ -84,8 +105,12 @@ def _tell(incident: Incident, *, near: Message, far: Message, actor: User, now: 
     url = reverse("incident", args=[incident.pk])
     key = f"incident:{incident.pk}:{near.kind}"
     own = Release.objects.filter(pk=incident.release_id)
-    for message, releases in ((near, own), (far, Release.objects.filter(flags__incident=incident))):
+    flagged = Release.objects.filter(flags__incident=incident)
+    nearer: set[Namespace] = set()
+    for message, releases, tell in ((near, own, webhooks.of_incident), (far, flagged, webhooks.of_ancestor)):
         whom = _vendors(releases) | _licensees(releases, now)
+        tell(message.event, incident, recipients=whom - nearer, now=now)
+        nearer |= whom
         notify(
             kind=message.kind, recipients=whom, title=message.title, body=message.body, url=url, key=key, actor=actor
         )

@@ -20,7 +20,7 @@ from models_catalog.models import Acceptance, Artifact, ClauseSet, Download, Gra
 from models_catalog.models.consent import Purpose
 from models_catalog.models.licensing import Credential
 from models_catalog.models.orders import Receiver
-from models_catalog.services import consent, grants, orders, payments, seats
+from models_catalog.services import consent, grants, orders, payments
 from models_catalog.services.consent import UNKNOWN, Origin
 from models_catalog.terms import Right, Terms, as_json, clause_set, clause_set_sha256
 from models_catalog.validation import require_sound
@@ -226,9 +226,8 @@ def record_downloads(*, release: Release, user: User, asker: Asker, credential: 
 
 
 def record_download(*, artifact: Artifact, user: User, asker: Asker, credential: Credential, now: datetime) -> None:
-    """Counts one file that is about to be served, once a day however often it is begun, and takes the user's seat;
-    the caller has asked `may_download`. Raises Denied (`no_seat`) where somebody else took the last one since."""
-    seats.use(user=user, release=artifact.release, now=now)
+    """Counts one file that is about to be served, once a day however often it is begun; the caller has asked
+    `may_download` and taken the user's seat."""
     row = Download(
         artifact=artifact,
         user=user,

@@ -10,7 +10,7 @@ from marketplace.accounts.models import User
 from marketplace.accounts.services import audit
 from marketplace.decisions import require
 from marketplace.errors import Conflict
-from models_catalog import policies
+from models_catalog import declarations, policies
 from models_catalog.models import Grant
 from models_catalog.services.keys import covered_releases
 from models_catalog.terms import Right
@@ -21,8 +21,10 @@ SUFFIX = ".lic"
 def license_file(*, grant: Grant, actor: User, now: datetime) -> str:
     """Returns the signed text: what the grant opens now, file by file. It is good until the grant's end, also
     where that is revoked meanwhile, since nothing reaches a machine without a network. Raises Denied
-    (`not_a_member`), Conflict (`already_ended`)."""
+    (`not_a_member`, `use_not_granted` by what the licensee states now), Conflict (`already_ended`)."""
     require(policies.may_use_grant(actor, grant))
+    stated = declarations.from_json(grant.declaration)
+    require(policies.may_use_as_declared(str(grant.listing), grant.terms.value, stated))
     if not Grant.objects.active(now).filter(pk=grant.pk).exists():
         raise Conflict("already_ended", "This license has ended already.")
     audit.record(

@@ -6,17 +6,17 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 
 from django.db import transaction
-from django.db.models import Sum
 
 from marketplace.accounts.models import Namespace, User
 from marketplace.accounts.services import audit
 from marketplace.decisions import require
 from marketplace.errors import Conflict, Invalid
+from marketplace.webhooks.events import EventType
 from models_catalog import policies, postings
-from models_catalog.models import LedgerAccount, LedgerEntry, Payout, PayoutBatch
+from models_catalog.models import LedgerAccount, Payout, PayoutBatch
 from models_catalog.models.ledger import PayoutStatus
 from models_catalog.postings import AccountKind, Event
-from models_catalog.services import ledger
+from models_catalog.services import debts, ledger, webhooks
 from models_catalog.terms import CURRENCIES
 from models_catalog.validation import MAX_PRICE_MINOR
 
@@ -27,8 +27,8 @@ def create(
     """Takes every balance of at least `minimum_minor` into a new batch, or that of one namespace, which its billing
     role may ask for. What is in a batch is in no other one: asking twice finds nothing left.
 
-    Raises Denied (`not_staff`, `not_billing`), Invalid (`bad_currency`, `bad_minimum`), Conflict (`nothing_to_pay`).
-    Locks the accounts."""
+    Raises Denied (`not_staff`, `not_billing`), Invalid (`bad_currency`, `bad_minimum`), Conflict (`nothing_to_pay`,
+    `royalties_wait`). Locks all accounts of the currency."""
     require(policies.may_see_books(actor, namespace) if namespace is not None else policies.may_pay_out(actor))
     if currency not in CURRENCIES:
         raise Invalid("bad_currency", f"A currency is one of {', '.join(CURRENCIES)}.", field="currency")
@@ -36,13 +36,10 @@ def create(
         text = f"The least that is paid out is a whole number of minor units, from 1 to {MAX_PRICE_MINOR}."
         raise Invalid("bad_minimum", text, field="minimum_minor")
     with transaction.atomic():
+        # Those who owe royalties to the one who asks are locked too: what they owe decides what there is to pay.
         accounts = LedgerAccount.objects.filter(kind=AccountKind.PAYABLE.value, currency=currency)
-        if namespace is not None:
-            accounts = accounts.filter(namespace=namespace)
         owners = dict(accounts.select_for_update(of=("self",)).order_by("pk").values_list("pk", "namespace_id"))
-        due = {pk: amount for pk, amount in _balances(list(owners)).items() if amount >= minimum_minor}
-        if not due:
-            raise Conflict("nothing_to_pay", "No balance in this currency reaches the least that is paid out.")
+        due = _due(owners, minimum_minor=minimum_minor, namespace=namespace)
         batch = PayoutBatch.objects.create(
             currency=currency, minimum_minor=minimum_minor, created_by=actor, created_at=now
         )
@@ -51,8 +48,25 @@ def create(
         )
         _post(payouts, Event.PAYOUT, actor=actor, now=now)
         details = {"batch": str(batch.pk), "payouts": len(payouts), "currency": currency, "sum": sum(due.values())}
+        webhooks.of_payouts(EventType.PAYOUT_CREATED, batch, now=now)
         audit.record("payout.create", actor=actor, namespace=namespace, subject=batch, details=details)
     return batch
+
+
+def _due(owners: dict[int, int], *, minimum_minor: int, namespace: Namespace | None) -> dict[int, int]:
+    """Returns what is paid out to each account: its balance without the royalties that nobody has paid this site."""
+    balances = debts.balances(owners)
+    wanted = [pk for pk, owner in owners.items() if namespace is None or owner == namespace.pk]
+    reached = [pk for pk in wanted if balances[pk] >= minimum_minor]
+    if not reached:
+        raise Conflict("nothing_to_pay", "No balance in this currency reaches the least that is paid out.")
+    held = debts.uncollected(balances)
+    due = {pk: balances[pk] - held.get(pk, 0) for pk in reached}
+    due = {pk: amount for pk, amount in due.items() if amount >= minimum_minor}
+    if not due:
+        text = "These are royalties of sales whose vendors were paid themselves: they wait until those have paid this site."
+        raise Conflict("royalties_wait", text)
+    return due
 
 
 def mark_sent(*, batch: PayoutBatch, actor: User, reference: str, now: datetime) -> PayoutBatch:
@@ -73,6 +87,8 @@ def _close(batch: PayoutBatch, status: str, event: Event, *, actor: User, refere
         if not PayoutBatch.objects.transition(batch.pk, to=status, **fields):
             raise Conflict("payout_closed", "This batch was sent or canceled already.")
         _post(batch.payouts.select_related("batch"), event, actor=actor, now=now)
+        told = EventType.PAYOUT_SENT if event is Event.PAYOUT_SENT else EventType.PAYOUT_CANCELED
+        webhooks.of_payouts(told, batch, now=now)
         audit.record(
             f"payout.{event.value}", actor=actor, namespace=None, subject=batch, details={"reference": reference}
         )
@@ -100,13 +116,3 @@ def _post(payouts: Iterable[Payout], event: Event, *, actor: User, now: datetime
         )
         for payout in payouts
     )
-
-
-def _balances(accounts: list[int]) -> dict[int, int]:
-    """Returns credits less debits of each account."""
-    found = dict.fromkeys(accounts, 0)
-    for side, sign in (("credit", 1), ("debit", -1)):
-        entries = LedgerEntry.objects.filter(**{f"{side}__in": accounts})
-        for pk, amount in entries.values_list(side).annotate(sum=Sum("amount_minor")):
-            found[pk] += sign * amount
-    return found

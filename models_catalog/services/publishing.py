@@ -16,6 +16,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from finetuning.engine import spec as engine
+from finetuning.engine.crash_points import Point, reach
 from finetuning.engine.headlines import headline
 from marketplace import storage
 from marketplace.accounts.models import Namespace, User
@@ -24,12 +25,13 @@ from marketplace.accounts.services import audit
 from marketplace.decisions import require
 from marketplace.errors import Conflict, Denied, DomainError, Invalid, TooLarge
 from marketplace.queue import Job, enqueue
+from marketplace.webhooks.events import EventType
 from models_catalog import ancestry, policies
 from models_catalog.cards import MAX_CARD_BYTES
 from models_catalog.models import Artifact, Download, LicenseTerms, Listing, Release
 from models_catalog.models.incidents import IncidentKind
 from models_catalog.models.listings import EDITABLE, ReleaseStatus
-from models_catalog.services import incidents, lineage, verdicts
+from models_catalog.services import incidents, lineage, verdicts, webhooks
 from models_catalog.services.manifests import manifest_sha256
 
 logger = logging.getLogger(__name__)
@@ -106,10 +108,7 @@ def draft(*, user: User, listing: Listing, version: str, terms: LicenseTerms, no
     `price_below_floor`, `currency_mismatch` as `may_price` says), Invalid (`bad_version`), Conflict (`version_taken`): a version is
     never used twice."""
     require(policies.may_manage(user, listing))
-    if not _VERSION.fullmatch(version):
-        raise Invalid(
-            "bad_version", "A version is letters, digits, '.', '-', '+' and '_', such as 1.0.", field="version"
-        )
+    check_version(version)
     try:
         with transaction.atomic():
             edges = lineage.inherited(listing)
@@ -122,10 +121,20 @@ def draft(*, user: User, listing: Listing, version: str, terms: LicenseTerms, no
             lineage.take_over(edges, release=release)
             require(policies.may_price(release))
     except IntegrityError as error:
-        raise Conflict(
-            "version_taken", "This version exists; a version never changes. Count up.", field="version"
-        ) from error
+        raise version_taken() from error
     return release
+
+
+def check_version(version: str) -> None:
+    """Raises Invalid (`bad_version`)."""
+    if not _VERSION.fullmatch(version):
+        raise Invalid(
+            "bad_version", "A version is letters, digits, '.', '-', '+' and '_', such as 1.0.", field="version"
+        )
+
+
+def version_taken() -> Conflict:
+    return Conflict("version_taken", "This version exists; a version never changes. Count up.", field="version")
 
 
 def check_path(path: str) -> str:
@@ -136,8 +145,10 @@ def check_path(path: str) -> str:
         len(path) > MAX_PATH_CHARACTERS
         or any(part in {"", ".", ".."} or part.startswith(".") for part in parts)
         or not path.isprintable()
+        or "\\" in path  # on Windows it parts folders, and could lead out of the one that is unpacked into
     ):
-        raise Invalid("bad_path", "A file's path is relative, without '..', hidden or empty parts.", field="path")
+        text = "A file's path is relative, without '..', backslashes, hidden or empty parts."
+        raise Invalid("bad_path", text, field="path")
     if pure.suffix.lower() in PICKLES:
         raise Invalid(
             "pickle_refused", "Pickled weights can run code and are refused. Upload safetensors.", field="path"
@@ -189,27 +200,39 @@ def _lock_editable(release: Release) -> None:
         raise Conflict("release_frozen", "This release was submitted meanwhile. Create a new version.")
 
 
-def submit(*, user: User, release: Release) -> None:
-    """Hands the files to the verify job. Raises Denied (`release_frozen`, `derivative_frozen`), Invalid
-    (`files_missing`, `card_missing`, `lineage_undeclared`), Conflict (`not_editable`)."""
+def submit(*, user: User, release: Release, publish_when_verified: bool = False) -> None:
+    """Hands the files to the verify job; with `publish_when_verified` they are published, in the user's name, as soon as
+    it accepts them: the wish is of this submission and no later one.
+
+    Raises Denied (`release_frozen`, `derivative_frozen`), Invalid (`files_missing`, `card_missing`,
+    `lineage_undeclared`), Conflict (`not_editable`, `files_quarantined`)."""
     require(policies.may_submit(user, release))
+    wish: dict[str, Any] = {"publish_when_verified": publish_when_verified}
+    if publish_when_verified:
+        wish["created_by"] = user
     with transaction.atomic():
-        if not Release.objects.transition(release.pk, to=ReleaseStatus.VERIFYING, report={}):
+        if not Release.objects.transition(release.pk, to=ReleaseStatus.VERIFYING, report={}, **wish):
             raise Conflict("not_editable", "This release is being verified or was published already.")
         _require_files(release)
+        incidents.require_free(release)
         lineage.require_declared(user=user, release=release)
         audit.record("release.submit", actor=user, namespace=release.listing.namespace, subject=release)
         enqueue(Job.VERIFY_RELEASE, release.pk)
 
 
 def _require_files(release: Release) -> None:
-    """Raises Invalid (`files_missing`, `card_missing`): what is verified can be published as it is."""
+    """Raises Invalid (`files_missing`, `card_missing`, `architecture_missing`): what is verified can be published as it is."""
     have = set(release.artifacts.values_list("path", flat=True))
     needed = (engine.CONFIG_FILE, engine.weights_file(release.listing.framework))
     if missing := [path for path in needed if path not in have]:
         raise Invalid("files_missing", f"Upload these files first: {', '.join(missing)}.", items=missing)
     if engine.CARD_FILE not in have:
         raise Invalid("card_missing", f"Upload {engine.CARD_FILE}, the model's card, first.")
+    if not release.listing.architecture:  # pushed by a Hub client, with a config.json that names none
+        text = (
+            f"Name the architecture in {engine.CONFIG_FILE} (`architecture`, or `architectures`), and push that again."
+        )
+        raise Invalid("architecture_missing", text)
 
 
 def record_verification(*, release_id: int, result: dict[str, Any], golden: storage.Blob | None) -> bool:
@@ -226,6 +249,9 @@ def record_verification(*, release_id: int, result: dict[str, Any], golden: stor
                 path=engine.GOLDEN_FILE,
                 defaults={"sha256": golden.sha256, "bytes": golden.bytes},
             )
+        event = EventType.RELEASE_VERIFIED if verdict.accepted else EventType.RELEASE_REJECTED
+        release = Release.objects.select_related("listing__namespace").get(pk=release_id)
+        webhooks.of_release(event, release, now=timezone.now())
     if verdict.accepted:
         _publish_if_asked(release_id)
     return True
@@ -247,8 +273,7 @@ def publish(*, user: User, release: Release, now: datetime) -> Release:
 
     Raises Denied (`not_verified`, `terms_too_wide`, `price_below_floor`, ...): its terms and its price are judged
     once more by all that it was made of, however far up, and the licenses of that still run (`parent_license_ended`);
-    Conflict (`ancestor_quarantined`). Locks the listing and
-    the release."""
+    Conflict (`ancestor_quarantined`, `files_quarantined`). Locks the listing and the release."""
     require(policies.may_publish(user, release))
     with transaction.atomic():
         row = Release.objects.locked(release.pk)
@@ -257,6 +282,7 @@ def publish(*, user: User, release: Release, now: datetime) -> Release:
         require(policies.may_price(row))
         require(policies.parents_hold(bound, now=now))
         incidents.carry_over(row)
+        incidents.require_free(row)
         digest = manifest_sha256(row)
         if not Release.objects.transition(row.pk, to=ReleaseStatus.PUBLISHED, manifest_sha256=digest, published_at=now):
             raise Conflict("not_verified", "This release was published or changed meanwhile.")
@@ -268,6 +294,9 @@ def publish(*, user: User, release: Release, now: datetime) -> Release:
             subject=row,
             details={"manifest_sha256": digest},
         )
+        webhooks.of_release(EventType.RELEASE_PUBLISHED, row, now=now)
+        reach(Point.PUBLISH_COMMITTING)
+    reach(Point.PUBLISH_COMMITTED)
     release.refresh_from_db()
     return release
 
@@ -404,6 +433,7 @@ def _publish_fetched(remote: Release, *, verdict: verdicts.Verdict, files: dict[
     _offer(local, listing=remote.listing, now=now)
     details = {"url": remote.remote_url, "manifest_sha256": digest}
     audit.record("release.fetch", actor=None, namespace=remote.listing.namespace, subject=local, details=details)
+    webhooks.of_release(EventType.RELEASE_PUBLISHED, local, now=now)
 
 
 def _free_version(remote: Release) -> str:

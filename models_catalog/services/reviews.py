@@ -18,6 +18,7 @@ from marketplace.errors import Conflict, Invalid
 from models_catalog import policies
 from models_catalog.models import CitedEvaluation, Grant, Listing, Release, Review, ReviewVersion
 from models_catalog.models.reviews import HIGHEST, LOWEST
+from models_catalog.services import webhooks
 
 MAX_TEXT = 4000  # characters
 
@@ -86,6 +87,7 @@ def write(
             url=reverse("reviews", args=[listing.namespace.name, listing.name]),
             actor=user,
         )
+        webhooks.of_review(review, now=now)
     review.refresh_from_db()
     return review
 

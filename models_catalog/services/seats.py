@@ -11,7 +11,7 @@ from marketplace.accounts.models import ApiToken, Namespace, User
 from marketplace.accounts.services import audit
 from marketplace.decisions import require
 from marketplace.errors import Conflict, Invalid
-from models_catalog import policies
+from models_catalog import policies, selectors
 from models_catalog.models import Grant, Release, Seat
 
 LAST_USED_RESOLUTION = timedelta(minutes=1)  # one write a minute is enough to show when it was used
@@ -21,11 +21,14 @@ def use(*, user: User, release: Release, now: datetime, holder: Namespace | None
     """Takes a seat for the user on a grant that covers the release, the holder's or any of theirs, where seats are
     limited and they have none; notes the use at most once a minute. The caller has asked the policy.
 
-    Raises Denied (`no_seat`). Locks the grant, so that of two who want the last seat one gets it."""
-    if not release.terms.value.seats:
-        return
+    Raises Denied (`no_seat`). Locks the grant, so that of two who want the last seat one gets it. What is one's own takes
+    none, but where it is a copy of somebody else's."""
     holders = Namespace.objects.of(user) if holder is None else Namespace.objects.filter(pk=holder.pk)
     if holders.filter(pk=release.listing.namespace_id).exists():
+        for copied in selectors.copied_from(release):
+            use(user=user, release=copied, now=now, holder=release.listing.namespace)
+        return
+    if not release.terms.value.seats:
         return
     covering = Grant.objects.active(now).covering(release).filter(licensee__in=holders)
     grants = list(covering.select_related("terms", "licensee").order_by("accepted_at"))

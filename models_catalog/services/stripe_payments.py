@@ -1,6 +1,6 @@
 """What this site asks of Stripe, through its official library: a Checkout session, its end, a refund.
 
-Each call goes out of any transaction and carries an idempotency key, so that asking again does nothing twice.
+A session is opened and closed out of any transaction; each call carries an idempotency key, so that asking again does nothing twice.
 """
 
 from __future__ import annotations

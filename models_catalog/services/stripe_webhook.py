@@ -8,7 +8,6 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from typing import Any
 
 import stripe
@@ -18,32 +17,12 @@ from django.db import IntegrityError, transaction
 from marketplace.errors import Broken, DomainError
 from models_catalog.models import Order, PaymentEvent
 from models_catalog.models.orders import OrderStatus, Receiver
+from models_catalog.payment_outcomes import ATTENTION, PAYS, UNMATCHED, Outcome
 from models_catalog.services import orders, payments, refunds
 
 logger = logging.getLogger(__name__)
 TOLERANCE_SECONDS = 300  # Stripe's own default: older signatures are somebody's recording
 MAX_REFERENCE = 255
-
-
-class Outcome(StrEnum):
-    """What became of an event; stored beside it and answered to Stripe with 200, so that it is not sent again."""
-
-    SETTLED = "settled"
-    WAITING = "waiting"  # a slow kind of payment was begun
-    CANCELED = "canceled"
-    REFUNDED = "refunded"
-    REPLAYED = "replayed"
-    NOTHING_TO_DO = "nothing_to_do"  # the order is in that state, or in a later one, already
-    IGNORED = "ignored"  # of no kind that concerns orders
-    UNKNOWN_ORDER = "unknown_order"
-    # The staff must look: money moved, and the order could not follow.
-    AMOUNT_MISMATCH = "amount_mismatch"
-    PARTIAL_REFUND = "partial_refund"
-    NOT_GRANTED = "not_granted"
-    DISPUTED = "disputed"  # the buyer's bank asks for the money back: answer at Stripe
-
-
-ATTENTION = (Outcome.AMOUNT_MISMATCH, Outcome.PARTIAL_REFUND, Outcome.NOT_GRANTED, Outcome.DISPUTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +47,8 @@ def receive(*, body: bytes, signature: str, now: datetime) -> Outcome:
             told = Told(event["type"], event["content"], _order(event["content"]), now)
             outcome, detail = _take_over(told)
             PaymentEvent.objects.filter(pk=row.pk).update(order=told.order, outcome=outcome.value, detail=detail[:300])
+            if outcome in UNMATCHED:
+                _keep_reference(told)
     except IntegrityError:
         if PaymentEvent.objects.filter(provider=payments.STRIPE.name, event_id=event["id"]).exists():
             return Outcome.REPLAYED
@@ -133,10 +114,19 @@ def _paid(told: Told, order: Order) -> tuple[Outcome, str]:
         return Outcome.NOTHING_TO_DO, order.status
     if wrong := _mismatch(told.content, order, amount="amount_total"):
         return Outcome.AMOUNT_MISMATCH, wrong
-    intent = told.content.get("payment_intent")
-    reference = intent[:MAX_REFERENCE] if isinstance(intent, str) else ""
-    orders.settle(order=order, actor=None, received_by=Receiver.SITE, now=told.now, payment_reference=reference)
+    orders.settle(order=order, actor=None, received_by=Receiver.SITE, now=told.now, payment_reference=_reference(told))
     return Outcome.SETTLED, ""
+
+
+def _reference(told: Told) -> str:
+    intent = told.content.get("payment_intent")
+    return intent[:MAX_REFERENCE] if isinstance(intent, str) else ""
+
+
+def _keep_reference(told: Told) -> None:
+    """So that the staff can send back what was paid and bought nothing."""
+    if told.order is not None and told.kind in PAYS:
+        Order.objects.filter(pk=told.order.pk, payment_reference="").update(payment_reference=_reference(told))
 
 
 def _not_paid(told: Told, order: Order) -> tuple[Outcome, str]:

@@ -34,12 +34,11 @@ def read(result: dict[str, Any]) -> Verdict:
             "preprocessing": shape,
             "input_size": shape.get("size"),
         }
-    storable: dict[str, Any] = _storable(fields)
-    return Verdict(accepted, storable)
+    return Verdict(accepted, storable(fields))
 
 
 def _is_label(label: object) -> bool:
-    return isinstance(label, str) and len(label) <= MAX_LABEL_CHARACTERS and _storable(label) == label
+    return isinstance(label, str) and len(label) <= MAX_LABEL_CHARACTERS and storable(label) == label
 
 
 def _bad_labels(labels: list[object]) -> dict[str, Any]:
@@ -50,10 +49,10 @@ def _bad_labels(labels: list[object]) -> dict[str, Any]:
     }
 
 
-def _storable(value: Any) -> Any:
+def storable(value: Any) -> Any:
     """Returns the JSON value without what PostgreSQL refuses in text: NUL and halves of surrogate pairs."""
     if isinstance(value, str):
         return value.replace("\0", "\ufffd").encode(errors="replace").decode()
     if isinstance(value, dict):
-        return {_storable(key): _storable(entry) for key, entry in value.items()}
-    return [_storable(entry) for entry in value] if isinstance(value, list | tuple) else value
+        return {storable(key): storable(entry) for key, entry in value.items()}
+    return [storable(entry) for entry in value] if isinstance(value, list | tuple) else value

@@ -14,19 +14,18 @@ from finetuning.engine import titles
 from finetuning.engine.headlines import headline
 from finetuning.engine.metric_names import written
 from finetuning.engine.spec import CARD_FILE, Task
-from marketplace import downloads, storage
-from marketplace.clients import asker
-from marketplace.decisions import require
+from marketplace import storage
 from marketplace.errors import Invalid
+from marketplace.html import public_page
 from marketplace.templatetags.market import count, price
-from models_catalog import cards, intents, policies, selectors, territories
+from models_catalog import cards, filters, intents, policies, selectors
+from models_catalog.deliveries import deliver
 from models_catalog.intent_search import Judged, judge
 from models_catalog.models import Listing, Release
 from models_catalog.models.licensing import Credential
-from models_catalog.services import licensing, seats
 from models_catalog.terms import Answer
 from models_catalog.verdict import Plan
-from models_catalog.web.facets import chips, facets, intent_options
+from models_catalog.web.facets import chips, country_options, facets, intent_options
 
 PAGE_SIZE = 24
 EXCLUDED_SIZE = 10
@@ -44,21 +43,23 @@ def find(request: HttpRequest, namespace: str, name: str, version: str = "") -> 
     return release
 
 
+@public_page
 def catalog(request: HttpRequest) -> HttpResponse:
     """Filters, and intents: what somebody wants to do. Models that do not allow it are listed apart, with why."""
-    found = selectors.ListingFilter(request.GET, queryset=selectors.catalog(request.user))
-    rows = found.qs if found.is_valid() else selectors.catalog(request.user)
+    every = selectors.catalog(request.user)
+    found = filters.ListingFilter(request.GET, queryset=every)
+    rows = found.qs if found.is_valid() else every
     judged, problem = _judged(request)
     sort = request.GET.get("sort", "here")
     chosen = selectors.order_catalog(judged.allowing(rows), sort)
     left_out = selectors.order_catalog(judged.excluded(rows), sort)
     excluded = selectors.catalog_page(left_out, size=EXCLUDED_SIZE, number=request.GET.get("excluded"))
     context = {
-        "facets": facets(request.user, request.GET, judged),
-        "chips": chips(request.user, request.GET, judged),
+        "facets": facets(judged.allowing(every), found),
+        "chips": chips(every, found, judged),
         "intents": intent_options(request.GET),
         "intent_problem": problem,
-        "countries": territories.names(),
+        "countries": country_options(request.GET.get("country", "")),
         "page": selectors.catalog_page(chosen, size=PAGE_SIZE, number=request.GET.get("page")),
         "excluded": excluded,
         "explained": [judged.explain(listing) for listing in excluded],
@@ -76,6 +77,7 @@ def _judged(request: HttpRequest) -> tuple[Judged, str]:
         return judge(Plan()), error.message
 
 
+@public_page
 def compare(request: HttpRequest) -> HttpResponse:
     releases = []
     for identifier in dict.fromkeys(request.GET.getlist("model")[:MAX_COMPARED]):
@@ -106,12 +108,13 @@ def _rows(releases: list[Release]) -> list[tuple[str, list[Any], bool]]:
         row("License", [release.terms.name for release in releases]),
         *(
             row(title, [_ANSWERS[getattr(release.terms, right)] for release in releases])
-            for right, title in selectors.RIGHTS
+            for right, title in filters.RIGHTS
         ),
         row("Price", [price(release.terms) for release in releases]),
     ]
 
 
+@public_page
 def listing(request: HttpRequest, namespace: str, name: str, version: str = "") -> HttpResponse:
     release = find(request, namespace, name, version)
     versions = Release.objects.visible_to(request.user).filter(listing=release.listing)
@@ -151,19 +154,14 @@ def _rendered(sha256: str) -> str:
 def download(request: HttpRequest, namespace: str, name: str, version: str, path: str) -> HttpResponseBase:
     release = find(request, namespace, name, version)
     artifact = get_object_or_404(release.artifacts, path=path)
-    require(policies.may_download(request.user, release, now=timezone.now()))
-    seats.use(user=request.user, release=release, now=timezone.now())
-    filename = path.rpartition("/")[2]
-    response = downloads.blob_response(request, sha256=artifact.sha256, size=artifact.bytes, filename=filename)
-    if downloads.is_a_download(request, response):
-        licensing.record_download(
-            artifact=artifact,
-            user=request.user,
-            asker=asker(request.headers.get("User-Agent", "")),
-            credential=Credential.SESSION,
-            now=timezone.now(),
-        )
-    return response
+    return deliver(
+        request,
+        user=request.user,
+        release=release,
+        artifact=artifact,
+        credential=Credential.SESSION,
+        now=timezone.now(),
+    )
 
 
 def manageable(request: HttpRequest, namespace: str, name: str) -> Listing:

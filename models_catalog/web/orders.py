@@ -33,6 +33,8 @@ def order(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     context = {
         "order": row,
         "settle": bill,
+        "is_stranded": request.user.is_staff and orders.is_stranded(row),
+        "is_left_to_staff": refunds.is_left_to_staff(row, request.user),
         "is_vendor": policies.receiver_for(request.user, row.listing) == Receiver.VENDOR,
         "buys": Namespace.objects.writable_by(request.user).filter(pk=row.buyer_id).exists(),
         "payment": payments.provider_named(row.provider).title,
@@ -77,7 +79,7 @@ def refund(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
 def pay(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     """Asks the provider once more for its payment page, where it did not answer before."""
     row = _order(request, pk)
-    payments.provider_named(row.provider).open(row)
+    orders.open_payment(row)
     if not row.checkout_url:
         messages.error(request, "The payment page is not there yet. Try again in a moment.")
     return redirect("order", pk)

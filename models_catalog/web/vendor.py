@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
@@ -18,6 +21,7 @@ from marketplace.decisions import require
 from marketplace.errors import DomainError, Invalid
 from marketplace.html import add_error, form_errors, wants_json
 from marketplace.templatetags.market import filesize, price
+from marketplace.uploads import services as uploads
 from models_catalog import policies, selectors
 from models_catalog.desks import vendor
 from models_catalog.forms import ArtifactForm, CardForm, ConfigForm, ListingForm, ParentForm, ReasonForm, ReleaseForm
@@ -102,6 +106,7 @@ def _release_page(request: HttpRequest, row: Release, **forms: Form) -> HttpResp
         "missing": [name for name, is_there, is_required, _ in checklist if is_required and not is_there],
         "endings": sorted(publishing.ALLOWED_SUFFIXES),
         "max_size": filesize(settings.MAX_ARTIFACT_BYTES),
+        "max_bytes": settings.MAX_ARTIFACT_BYTES,
         "upload": ArtifactForm(),
         "config": ConfigForm(),
         "card": CardForm(initial={"text": _card_text(row)}),
@@ -143,13 +148,21 @@ def artifact(request: HttpRequest, namespace: str, name: str, version: str) -> H
     form = ArtifactForm(request.POST, request.FILES)
     if not form.is_valid():
         return form_errors(form) if wants_json(request) else redirect(_back(row))
-    uploads = request.FILES.getlist("file")
-    paths = [upload.name for upload in uploads] if len(uploads) > 1 else [form.cleaned_data["path"] or uploads[0].name]
+    files: Sequence[Any] = request.FILES.getlist("file") or [None]
+    try:
+        sources = [
+            uploads.given(user=request.user, upload=form.cleaned_data["upload"], file=file, now=timezone.now())
+            for file in files
+        ]
+    except DomainError as error:
+        add_error(form, error)
+        return form_errors(form) if wants_json(request) else redirect(_back(row))
+    paths = [name for _, name in sources] if len(sources) > 1 else [form.cleaned_data["path"] or sources[0][1]]
     for path in paths:
         require(policies.may_edit_release(request.user, row, path=path))
         publishing.check_path(path)
-    for path, upload in zip(paths, uploads, strict=True):
-        blob = storage.put(upload, max_bytes=settings.MAX_ARTIFACT_BYTES)
+    for path, (source, _) in zip(paths, sources, strict=True):
+        blob = storage.settle(source, max_bytes=settings.MAX_ARTIFACT_BYTES)
         publishing.attach_artifact(user=request.user, release=row, path=path, blob=blob)
     return JsonResponse({"location": _back(row)}) if wants_json(request) else redirect(_back(row))
 

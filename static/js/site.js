@@ -7,6 +7,7 @@ import { startMenu } from "./menu.js";
 import { startCopy } from "./copy.js";
 import { startCompare } from "./compare.js";
 import { startStrategy } from "./strategy.js";
+import { startEstimate } from "./estimate.js";
 import { startSwap } from "./swap.js";
 import { startDayChart } from "./day_chart.js";
 
@@ -19,6 +20,7 @@ document.querySelectorAll("[data-menu]").forEach(startMenu);
 document.querySelectorAll("[data-copy]").forEach(startCopy);
 document.querySelectorAll("[data-compare]").forEach(startCompare);
 document.querySelectorAll("[data-strategy-form]").forEach(startStrategy);
+document.querySelectorAll("[data-estimate-form]").forEach(startEstimate);
 document.querySelectorAll("[data-day-chart]").forEach(startDayChart);
 startSwap();
 document.addEventListener("keydown", (event) => {

@@ -80,6 +80,11 @@ TOURIST = [
     "/account/2fa/webauthn/add/",
     "/account/sessions/",
     "/account/tokens/",
+    "token",
+    "/account/device/",
+    "/account/webhooks/",
+    "webhook",
+    "webhook message",
     "/account/organizations/",
     "/account/organizations/tour-group/",
     "/account/logout/",
@@ -131,7 +136,7 @@ VENDOR = [
     "/payouts/",
     "payout",
 ]
-STAFF = ["order", "order paid", "/payouts/", "payout", "/statements/northlight/"]
+STAFF = ["/estimates/", "order", "order paid", "/payouts/", "payout", "/statements/northlight/"]
 
 
 @pytest.mark.stack
@@ -158,7 +163,14 @@ def test_a_page_of_a_vendor(signed_in: Callable[[str], Page], world: World, vend
 @pytest.mark.stack
 @pytest.mark.parametrize(
     "path",
-    ["/moderation/", "/moderation/new/?listing=northlight/efficientnet-lite0", "/takedowns/", "report", "takedown"],
+    [
+        "/moderation/",
+        "/moderation/new/?listing=northlight/efficientnet-lite0",
+        "/payments/",
+        "/takedowns/",
+        "report",
+        "takedown",
+    ],
 )
 def test_a_page_of_the_staff(signed_in: Callable[[str], Page], world: World, path: str) -> None:
     look(signed_in("admin"), world.stack.url + world.paths.get(path, path))

@@ -24,6 +24,10 @@ from marketplace import storage
 from marketplace.accounts.models import Namespace, Scope, User
 from marketplace.accounts.services import people, tokens
 from marketplace.accounts.services.notifications import notify
+from marketplace.webhooks.events import EventType
+from marketplace.webhooks.models import Endpoint, Message, Outcome
+from marketplace.webhooks.services import delivery, endpoints, outbox
+from marketplace.webhooks.transport import Answer
 from models_catalog.models import AccessRequest, Grant, GrantTransfer, Incident, Listing, Order, PayoutBatch, Release
 from models_catalog.presets import COMMERCIAL_TEMPLATE
 from models_catalog.services import (
@@ -62,7 +66,7 @@ def build() -> None:
     asked = AccessRequest.objects.get(requester__name="tourist")
     group = people.create_organization(owner=tourist, name="tour-group", display_name="Tour group")
     seated, trial, offer = _lifecycle(studio, tourist, group)
-    _, secret = tokens.issue(user=tourist, name="tour", scopes=Scope.values)
+    token, secret = tokens.issue(user=tourist, name="tour", scopes=Scope.values)
     _wait(lambda: not Dataset.objects.filter(owner__name="tourist", status="checking").exists())
     uploads["ready"].refresh_from_db()
     run = runs.launch(
@@ -73,7 +77,11 @@ def build() -> None:
     publishing.yank(user=studio, release=_fresh(withdrawn), reason="A better one follows.", now=timezone.now())
     notify(kind="access.approve", recipients=[tourist], title="You may go on", body="As you asked.", url="/licenses/")
     spoken = _voices(tourist)
+    webhook, message = _webhook(tourist)
     made = {
+        "token": f"/account/tokens/{token.pk}/",
+        "webhook": f"/account/webhooks/{webhook.uid}/",
+        "webhook message": f"/account/webhooks/{webhook.uid}/messages/{message.uid}/",
         "incident": f"/incidents/{Incident.objects.get(release=withdrawn).pk}/",
         **spoken,
         "grant": f"/licenses/{grant.pk}/",
@@ -97,13 +105,27 @@ def _person(username: str) -> User:
     return user
 
 
+def _webhook(user: User) -> tuple[Endpoint, Message]:
+    """One with a message that was refused, and a test that was taken."""
+    now, own = timezone.now(), people.namespace_of(user)
+    url = "https://hooks.example.com/a/program/that/listens/at/a/rather/long/address"
+    endpoint, _ = endpoints.create(user=user, namespace=own, url=url, description="Our build server", now=now)
+    outbox.record(EventType.RUN_SUCCEEDED, recipients=[own], data={"run": {"id": "1", "owner": own.name}}, now=now)
+    test = endpoints.send_test(endpoint=endpoint, user=user, now=now)
+    message = endpoint.messages.exclude(pk=test.pk).get()
+    answers = [Answer(Outcome.REFUSED, 812, 503, "<h1>Not now</h1>"), Answer(Outcome.DELIVERED, 95, 200, "ok")]
+    for row, answer in zip((message, test), answers, strict=True):
+        delivery.settle(message=row, answer=answer, now=now)
+    return endpoint, message
+
+
 def _upload(user: User, name: str, content: bytes) -> Dataset:
     return datasets.receive(
         user=user,
         owner=people.namespace_of(user),
         name=name,
         task="image-classification",
-        stream=io.BytesIO(content),
+        source=io.BytesIO(content),
         filename="upload.zip",
     )
 

@@ -23,13 +23,21 @@ SETTLE_SECONDS = 600
 PAUSE_SECONDS = (0.3, 2.5)
 PATIENCE_SECONDS = 90.0  # for the product to be whole again, before the next fault comes all the same
 CALM_SHARE = 0.7  # of the faults wait until the one before is overcome; the others strike into the recovery
-ENVIRONMENT = {"MAX_ACTIVE_RUNS": "50", "ENGINE_THREADS": "1", "ENGINE_CHECKPOINT_SECONDS": "0.5", "LOG_LEVEL": "INFO"}
+ENVIRONMENT = {
+    "MAX_ACTIVE_RUNS": "50",
+    "RATE_LIMIT_USER": "100000/min",
+    "ENGINE_THREADS": "1",
+    "ENGINE_CHECKPOINT_SECONDS": "0.5",
+    "LOG_LEVEL": "INFO",
+}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="chaos", description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--faults", type=int, default=100)
+    parser.add_argument("--busy", type=int, default=4, help="runs that are on their way all the time")
+    parser.add_argument("--epochs", type=int, default=0, help="of each run; default: enough to be hit at work")
     parser.add_argument("--only", default="", help="faults whose names hold this text")
     parser.add_argument("--database-url", default="", help="an empty PostgreSQL database; default: SQLite")
     parser.add_argument("--broker-url", default="", help="a Redis database; default: the database")
@@ -65,15 +73,19 @@ def _under_faults(product: Any, options: argparse.Namespace) -> dict[str, Any]:
     import django  # noqa: PLC0415
 
     django.setup()
-    from chaos import faults, invariants, watching, world  # noqa: PLC0415
+    from django.db import connections  # noqa: PLC0415
+
+    from chaos import faults, invariants, sending, watching, world  # noqa: PLC0415
     from finetuning.models import Run  # noqa: PLC0415
     from finetuning.models.runs import ACTIVE  # noqa: PLC0415
 
     token, dataset = world.build()
-    buyer = world.Buyer(product, token, dataset)
+    buyer = world.Buyer(product, token, dataset, options.busy, options.epochs or world.EPOCHS)
+    sender = sending.Sender(product, token)
     watch = watching.Watch(product)
     over = threading.Event()
-    threads = [threading.Thread(target=watch.run), threading.Thread(target=_launch, args=(buyer, over))]
+    targets = [(watch.run, ()), (_launch, (buyer, over)), (sender.run, ())]
+    threads = [threading.Thread(target=target, args=given) for target, given in targets]
     for thread in threads:
         thread.start()
     struck = Counter[str]()
@@ -81,10 +93,12 @@ def _under_faults(product: Any, options: argparse.Namespace) -> dict[str, Any]:
         struck = _strike(product, watch, options, faults)
         over.set()
         threads[1].join()
+        connections.close_all()  # the last fault may have cut our own
         _settle(lambda: not Run.objects.filter(status__in=ACTIVE).exists() and not watch.is_waiting)
     finally:
         over.set()
         watch.stop()
+        sender.over.set()
         for thread in threads:
             thread.join()
     rows = Run.objects.all()
@@ -96,12 +110,13 @@ def _under_faults(product: Any, options: argparse.Namespace) -> dict[str, Any]:
         "failed": rows.filter(status="failed").count(),
         "lost": len(lost),
         "doubled": len(doubled),
+        "uploads": sender.whole,
         "attempts": max((run.attempts.count() for run in rows), default=0),
         "recovery_p50_s": round(watching.quantile(watch.recovered, 0.5), 1),
         "recovery_p95_s": round(watching.quantile(watch.recovered, 0.95), 1),
         "recovery_max_s": round(max(watch.recovered, default=0.0), 1),
         "kinds": dict(sorted(struck.items())),
-        "broken": [*lost, *doubled, *invariants.broken(), *buyer.refused],
+        "broken": [*lost, *doubled, *invariants.broken(), *buyer.refused, *sender.refused],
     }
 
 
@@ -124,10 +139,8 @@ def _strike(product: Any, watch: Any, options: argparse.Namespace, faults: Any) 
 
 
 def _launch(buyer: Any, over: threading.Event) -> None:
-    from chaos.world import BUSY_RUNS  # noqa: PLC0415
-
     while not over.wait(0.5):
-        if buyer.active() < BUSY_RUNS:
+        if not buyer.is_busy():
             buyer.launch()
 
 

@@ -38,11 +38,12 @@ def broken() -> list[str]:
 
 
 def _wrong_ends() -> Iterator[str]:
-    """A run ends well, or after as many faults of the server as the rules allow."""
+    """A run ends well, as its owner asked, or after as many faults of the server as the rules allow."""
     for run in Run.objects.exclude(status=RunStatus.SUCCEEDED):
         allowed = run.status == RunStatus.FAILED and run.failure_code.startswith("app:")
         gave_up = run.failure_code == "app:no_progress" or not may_try_again(run.failure_code, tries=run.failures)
-        if not (allowed and gave_up):
+        asked = run.status == RunStatus.CANCELED and run.cancel_requested_at is not None
+        if not (asked or (allowed and gave_up)):
             yield f"{run} ended as {run.status} {run.failure_code} after {run.failures} failures: {run.failure_message}"
 
 

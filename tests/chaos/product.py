@@ -65,10 +65,7 @@ class Product(Stack):
         return list(_processes(self.data_dir))
 
     def service(self, name: str) -> Process | None:
-        mark = SERVICES[name]
-        return next(
-            (one for one in self.processes() if one.parent == self.process.pid and mark in f"{one.command} "), None
-        )
+        return service_of(self, self.data_dir, name)
 
     def pool(self, slot: str) -> list[Process]:
         head = self.service(slot)
@@ -86,6 +83,11 @@ class Product(Stack):
         with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.url}/healthz", timeout=2) as answer:
             return answer.status == 200
         return False
+
+
+def service_of(stack: Stack, data_dir: Path, name: str) -> Process | None:
+    mark, parent = SERVICES[name], stack.process.pid
+    return next((one for one in _processes(data_dir) if one.parent == parent and mark in f"{one.command} "), None)
 
 
 def strays(data_dir: Path, *, patience: float = 15.0) -> list[Process]:

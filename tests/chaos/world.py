@@ -26,10 +26,10 @@ from models_catalog.services import licensing, publishing
 IMAGES = Path("static/examples/shapes.zip")
 CHECK_SECONDS = 300
 # Small enough to end, long enough to be hit: about ten seconds on one core.
-HYPER = {"epochs": 12, "batch_size": 8, "patience": 12, "augmentation": "light"}
+EPOCHS = 12
+HYPER = {"batch_size": 8, "patience": EPOCHS, "augmentation": "light"}
 STRATEGY = "full"
 SEEDS = 5  # runs of one seed must end with the same weights
-BUSY_RUNS = 4
 RETRY_SECONDS = 0.5
 
 
@@ -48,7 +48,7 @@ def build() -> tuple[str, str]:
         owner=people.namespace_of(buyer),
         name="shapes",
         task="image-classification",
-        stream=io.BytesIO(IMAGES.read_bytes()),
+        source=io.BytesIO(IMAGES.read_bytes()),
         filename="shapes.zip",
     )
     _wait(lambda: Dataset.objects.get(pk=dataset.pk).status == "valid")
@@ -99,6 +99,8 @@ class Buyer:
     stack: Stack
     token: str
     dataset: str
+    busy: int  # runs that it keeps on their way
+    epochs: int  # of each
     promised: set[str] = field(default_factory=set)  # run ids that the site has answered with
     refused: list[str] = field(default_factory=list)  # answers that no fault explains
     launched: int = 0
@@ -110,7 +112,7 @@ class Buyer:
             "listing": "maker/net",
             "dataset": self.dataset,
             "strategy": STRATEGY,
-            "hyper": {**HYPER, "seed": seed},
+            "hyper": {**HYPER, "epochs": self.epochs, "seed": seed},
         }
         status, answer = self._call("POST", "runs/", order)
         if status == 201:
@@ -124,15 +126,15 @@ class Buyer:
             say(f"BROKEN {self.refused[-1]}")
             time.sleep(RETRY_SECONDS)
 
-    def active(self) -> int:
-        """How many runs are not at their end; many while the site does not answer."""
+    def is_busy(self) -> bool:
+        """Whether so many runs are on their way; while the site does not answer nobody knows, and none is launched."""
         status, answer = self._call("GET", "runs/", None)
         if status != 200:
             if 400 <= status < 500:
                 self.refused.append(f"the list of runs was refused: {status} {answer}")
-            return BUSY_RUNS
+            return True
         rows = answer["results"] if isinstance(answer, dict) else answer
-        return sum(row["status"] in {"queued", "starting", "running"} for row in rows)
+        return sum(row["status"] in {"queued", "starting", "running"} for row in rows) >= self.busy
 
     def _call(self, method: str, path: str, document: Any) -> tuple[int, Any]:
         try:

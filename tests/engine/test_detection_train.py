@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import random
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,63 +14,29 @@ from typing import Any
 import pytest
 import torch
 import warm_engine
-from archives_factory import encoded, inspected
-from PIL import Image, ImageDraw
+from archives_factory import inspected
+from scenes_factory import ARCHITECTURE, BOXED, CONFIG, SIDE, backbone, boxed, weights_at, yolo_upload
 from warm_engine import ROOT, Ended
 
 from finetuning.engine import frameworks, serve, spec, taps, weights
 from finetuning.engine.frameworks import detectors, torchvision_detectors
 from finetuning.engine.hyper import Augmentation
 from finetuning.engine.problems import Rejected
-from finetuning.engine.spec import Framework, Hyper, Strategy, Task, Verb, WeightsSpec
+from finetuning.engine.spec import Framework, Hyper, Strategy, Task, Verb
 
-ARCHITECTURE = "test_efficientnet"
-LABELS = ("disc", "square")
-SIDE, COUNT = 64, 64
-CONFIG = {
-    "architecture": ARCHITECTURE,
-    "num_classes": 5,
-    "label_names": list("abcde"),
-    "pretrained_cfg": {"input_size": [3, SIDE, SIDE], "crop_pct": 1.0},
-}
+LABELS, COUNT = BOXED, 64
 QUICK = Hyper(batch_size=8, epochs=1, learning_rate=2e-3, augmentation=Augmentation.NONE)
-
-
-def scene(seed: int) -> tuple[Image.Image, list[tuple[int, tuple[int, int, int, int]]]]:
-    """One or two large shapes, each class in its color, side by side on a dark ground."""
-    rng = random.Random(seed)
-    image = Image.new("RGB", (SIDE, SIDE), (rng.randrange(40),) * 3)
-    pen, boxes = ImageDraw.Draw(image), []
-    for column in rng.sample((0, 1), rng.randint(1, 2)):
-        label, size = rng.randrange(2), rng.randrange(18, 30)
-        left, top = 32 * column + rng.randrange(32 - size + 1), rng.randrange(SIDE - size)
-        box = (left, top, left + size, top + size)
-        (pen.rectangle if label else pen.ellipse)(box, fill=(30, 30, 230) if label else (230, 30, 30))
-        boxes.append((label, box))
-    return image, boxes
 
 
 @pytest.fixture(scope="module")
 def bought(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    directory = tmp_path_factory.mktemp("bought")
-    frameworks.write_release(directory, frameworks.build(Framework.TIMM, ARCHITECTURE, CONFIG))
-    return directory
+    return backbone(tmp_path_factory.mktemp("bought"))
 
 
 @pytest.fixture(scope="module")
 def packs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    files: dict[str, bytes] = {"classes.txt": b"disc\nsquare\n"}
-    for number in range(COUNT):
-        image, boxes = scene(number)
-        files[f"images/{number}.png"] = encoded(image)
-        rows = [
-            f"{label} {(a + c) / 2 / SIDE} {(b + d) / 2 / SIDE} {(c - a) / SIDE} {(d - b) / SIDE}"
-            for label, (a, b, c, d) in boxes
-        ]
-        files[f"labels/{number}.txt"] = "\n".join(rows).encode()
     run_dir = tmp_path_factory.mktemp("inspect")
-    assert inspected(run_dir, files, task=Task.OBJECT_DETECTION, salt="x")["status"] == "valid"
+    assert inspected(run_dir, yolo_upload(COUNT), task=Task.OBJECT_DETECTION, salt="x")["status"] == "valid"
     return run_dir / "outputs"
 
 
@@ -79,16 +44,12 @@ def engine(verb: Verb, run_dir: Path, *, run: Callable[..., Ended] = warm_engine
     return warm_engine.succeeded(run(verb, run_dir), run_dir)
 
 
-def weights_at(directory: str, task: Task = Task.OBJECT_DETECTION) -> WeightsSpec:
-    return WeightsSpec(task=task, framework=Framework.TIMM, architecture=ARCHITECTURE, directory=directory)
-
-
 def ordered(run_dir: Path, bought: Path, packs: Path, strategy: Strategy, hyper: Hyper) -> Path:
     (run_dir / "inputs").mkdir(parents=True)
     (run_dir / "inputs/release").symlink_to(bought)
     (run_dir / "inputs/train.pack").symlink_to(packs / "train.pack")
     order = spec.TrainSpec(
-        weights=weights_at("inputs/release", Task.IMAGE_CLASSIFICATION),
+        weights=weights_at("inputs/release"),
         task=Task.OBJECT_DETECTION,
         strategy=strategy,
         labels=LABELS,
@@ -117,8 +78,8 @@ def test_a_full_run_learns_and_is_compared_with_the_probe(
     (tmp_path / "inputs/test.pack").symlink_to(packs / "test.pack")
     order = spec.EvaluateSpec(
         strategy=Strategy.FULL,
-        base=weights_at("inputs/base", Task.IMAGE_CLASSIFICATION),
-        tuned=weights_at("inputs/train/release"),
+        base=weights_at("inputs/base"),
+        tuned=weights_at("inputs/train/release", Task.OBJECT_DETECTION),
         labels=LABELS,
         threads=1,
     )
@@ -149,7 +110,7 @@ def verified(run_dir: Path) -> dict[str, Any]:
 def test_a_tuned_release_is_accepted_by_verify(tmp_path: Path, tuned: tuple[Path, dict[str, Any]]) -> None:
     (tmp_path / "inputs").mkdir()
     (tmp_path / "inputs/release").symlink_to(tuned[0] / "outputs/release")
-    spec.write(spec.VerifySpec(weights=weights_at("inputs/release")), tmp_path)
+    spec.write(spec.VerifySpec(weights=weights_at("inputs/release", Task.OBJECT_DETECTION)), tmp_path)
 
     result = engine(Verb.VERIFY, tmp_path)
 
@@ -163,7 +124,7 @@ def test_served_boxes_are_in_pixels_of_the_picture(tmp_path: Path, tuned: tuple[
     release.symlink_to(tuned[0] / "outputs/release")
     document = {"task": "object-detection", "framework": "timm", "architecture": ARCHITECTURE}
     (tuned[0] / "outputs/release/weights.json").write_text(json.dumps(document))
-    image, boxes = scene(0)
+    image, boxes = boxed(0)
     file = io.BytesIO()
     image.resize((3 * SIDE, 3 * SIDE)).save(file, "PNG")
 

@@ -8,7 +8,7 @@ import torch
 from torchmetrics.functional import classification as reference
 
 from finetuning.engine import labelling, losses
-from finetuning.engine.evaluation import label_ranking, label_sets
+from finetuning.engine.evaluation import audit, folds, label_ranking, label_sets
 from finetuning.engine.evaluation.label_sets import LabelSets
 from finetuning.engine.hyper import Hyper, Loss, SpecError, check_labels
 
@@ -47,6 +47,47 @@ def test_the_figures_are_those_of_torchmetrics(digits: int) -> None:
     for entry in report["metrics"].values():
         assert entry["low"] <= entry["value"] <= entry["high"]
         assert entry["low"] < entry["high"]
+
+
+def test_calibration_counts_every_pair_of_image_and_label() -> None:
+    found = sets(0)
+    raw = found.divided_by(0.25)  # four times too sure
+
+    report = label_sets.report(raw, {"prior": found}, labels="abcd", seed=0, temperature=4.0)["calibration"]
+
+    truth = torch.from_numpy(found.truth.astype(np.int64).ravel())
+    for when, table in (("before", raw.shares), ("after", found.shares)):
+        expected = reference.binary_calibration_error(torch.from_numpy(table.ravel()), truth, n_bins=15, norm="l1")
+        error = report[when]["expected_calibration_error"]
+        assert error["low"] < error["value"] == pytest.approx(float(expected), abs=1e-6)
+    assert report["after"]["negative_log_likelihood"]["value"] == pytest.approx(float(found.losses.mean()))
+    assert sum(row["items"] for row in report["reliability"]["after"]) == found.truth.size
+    assert "brier" not in report["after"]  # of one class each: 0 to 2
+
+
+def test_slices_are_the_images_of_each_label_and_the_weakest_is_named() -> None:
+    found = sets(6, items=400)
+    found.logits[found.truth[:, 2], 2] = -9  # c is always overlooked
+
+    parts = label_sets.report(found, {"prior": found}, labels="abcd", seed=0)["slices"]
+
+    right = (found.answered == found.truth).all(axis=1)
+    for position, row in enumerate(parts["listed"]):
+        inside = found.truth[:, position]
+        assert (row["name"], row["items"]) == ("abcd"[position], inside.sum())
+        assert row["subset_accuracy"]["value"] == pytest.approx(right[inside].mean())
+    assert parts["worst"]["name"] == "c"
+
+
+def test_leaked_images_are_scored_with_and_without() -> None:
+    found = sets(7)
+    right = (found.answered == found.truth).all(axis=1)
+    leaked = found.indices[right][:10].tolist()
+
+    part = label_sets.report(found, {"prior": found}, labels="abcd", seed=0, leaked=leaked)["without_leaked"]
+
+    assert (part["metric"], part["items"], part["remaining"]) == ("subset_accuracy", 10, len(right) - 10)
+    assert part["inflation"] == pytest.approx(right.mean() - (right.sum() - 10) / (len(right) - 10))
 
 
 def test_a_resample_weighs_items_as_if_they_were_there_several_times() -> None:
@@ -147,3 +188,35 @@ def test_a_loss_that_does_not_suit_the_labels_is_refused_in_a_sentence(loss: Los
 
     assert refused.value.field == "loss"
     assert "Choose" in str(refused.value)
+
+
+def test_the_audit_finds_labels_that_were_forgotten_and_labels_that_were_made_up() -> None:
+    found = sets(8, items=300)
+    logits = np.where(found.truth, 4.0, -4.0) + np.random.default_rng(0).normal(0, 0.5, found.truth.shape)
+    given = found.truth.astype(np.int64)
+    forgotten, made_up = np.flatnonzero(found.truth.sum(axis=1) == 2)[[5, 9]].tolist()
+    given[forgotten], given[made_up] = 0, 1  # of every label
+    logits[[forgotten, made_up]] *= 2  # surer than the mean of a label's images, which is what reaches to doubt
+
+    report = audit.report_of_sets(logits, given, indices=found.indices, names=tuple("abcd"))
+
+    listed = {row["index"]: row for row in report["listed"]}
+    assert report["flagged"] == len(listed) == 2
+    for place in (forgotten, made_up):
+        row = listed[place + 1]
+        assert row["given"] == label_sets.set_in_words(given[place], "abcd")
+        assert row["suggested"] == label_sets.set_in_words(found.truth[place], "abcd")
+    assert [row["margin"] for row in report["listed"]] == sorted(
+        (row["margin"] for row in report["listed"]), reverse=True
+    )
+
+
+def test_folds_of_label_sets_divide_no_group_and_spread_every_label() -> None:
+    found = sets(9, items=200)
+
+    fold = folds.stratified(found.truth.astype(np.int64), found.groups, count=5, seed=0)
+
+    assert all(len(set(fold[found.groups == number])) == 1 for number in range(100))
+    shown = np.stack([found.truth[fold == number].sum(axis=0) for number in range(5)])
+    assert (shown.max(axis=0) - shown.min(axis=0) <= 4).all()
+    assert (np.bincount(fold) > 0).all()

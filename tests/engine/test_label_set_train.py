@@ -55,7 +55,15 @@ def test_a_full_run_learns_and_is_compared_with_probe_and_prior(
 
     assert training["validation"]["macro_average_precision"] >= training["probe"]["validation_macro_average_precision"]
     assert set(training["thresholds"]) == set(LABELS)
-    assert "cross_validation" not in training
+    folds = training["cross_validation"]
+    assert (folds["k"], len(folds["macro_average_precision"]), folds["items"]) == (10, 10, 108)
+    assert folds["mean"]["low"] < folds["mean"]["value"] == pytest.approx(np.mean(folds["macro_average_precision"]))
+    assert not {"pooled", "accuracy"} & set(folds)
+    assert "leave_one_out" not in training
+    assert training["label_audit"]["items"] == 108
+    assert evaluation["calibration"]["temperature"] == training["calibration"]["temperature"]
+    assert [row["name"] for row in evaluation["slices"]["listed"]] == list(LABELS)
+    assert evaluation["without_leaked"] is None
     assert evaluation["metrics"]["macro_average_precision"]["value"] > 0.7
     assert evaluation["baseline"]["kind"] == "bought_with_probe"
     prior = evaluation["other_baselines"][0]

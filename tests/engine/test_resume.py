@@ -17,7 +17,7 @@ from warm_engine import Ended
 from finetuning.engine import spec as specs
 from finetuning.engine.checkpoints import KEPT, Checkpoints
 from finetuning.engine.events import EventWriter
-from finetuning.engine.failures import EXIT_STOPPED
+from finetuning.engine.failures import EXIT_PAUSED
 from finetuning.engine.hyper import Hyper, Strategy
 from finetuning.engine.spec import Split, TrainSpec, Verb
 
@@ -153,7 +153,7 @@ def test_a_pause_keeps_the_step_it_stopped_at_and_changes_no_weight(tmp_path: Pa
     os.kill(engine.pid, signal.SIGUSR1)
     engine.join(DEADLINE_SECONDS)
 
-    assert engine.exitcode == EXIT_STOPPED
+    assert engine.exitcode == EXIT_PAUSED
     stopped_at = max(steps_saved(cut))
     assert finished(cut) == finished(laid_out(tmp_path / "whole", inputs, Strategy.FULL, **choices))
     log = (cut / "events.jsonl").read_text()

@@ -270,18 +270,3 @@ def test_every_range_lies_within_the_choice_s_own(task: Task, strategy: Strategy
         assert not entry.log or entry.low > 0
     assert "seed" not in search_space(task, strategy)
     assert Hyper().seed == 0
-
-
-def test_detectors_are_not_searched_yet(tmp_path: Path) -> None:
-    wish = SearchSpec(
-        weights=image_weights_at("inputs/release"),
-        strategies=(Strategy.HEAD,),
-        task=Task.OBJECT_DETECTION,
-        labels=SHAPES,
-        trials=1,
-    )
-
-    with pytest.raises(UserFault) as caught:
-        run_verb(search, wish, laid_out(tmp_path / "a", tmp_path))
-
-    assert caught.value.code == "search_unsupported"

@@ -13,67 +13,35 @@ import pytest
 import torch
 from archives_factory import encoded, inspected
 from PIL import Image
+from scenes_factory import ARCHITECTURE, MASKED, SIDE, backbone, mask_upload, masked, weights_at
 
 from finetuning.engine import canvas, evaluate, frameworks, serve, spec, train, verify, verify_receipt, weights
 from finetuning.engine.events import EventWriter
 from finetuning.engine.failures import UserFault
 from finetuning.engine.frameworks import segmenters, torchvision_segmenters
-from finetuning.engine.frameworks.timm_models import build
 from finetuning.engine.hyper import applicable
 from finetuning.engine.packs import PackReader
 from finetuning.engine.results import sha256_of
 from finetuning.engine.spec import Augmentation, Framework, Hyper, Preprocessing, Strategy, Task, WeightsSpec
 
-ARCHITECTURE = "test_efficientnet"
-LABELS = ("ground", "red", "blue")
-SIDE, COUNT = 64, 48
-
-
-def shapes(number: int) -> tuple[Image.Image, np.ndarray]:
-    """Returns an image of two rectangles, each class with its color, and its classes."""
-    rng = np.random.default_rng(number)
-    image = rng.integers(0, 80, (SIDE, SIDE, 3), dtype=np.uint8)
-    classes = np.zeros((SIDE, SIDE), np.uint8)
-    for label, color in ((1, (230, 20, 20)), (2, (20, 20, 230))):
-        top, left = rng.integers(0, SIDE - 24, 2)
-        area = (slice(top, top + rng.integers(14, 24)), slice(left, left + rng.integers(14, 24)))
-        image[area], classes[area] = color, label
-    return Image.fromarray(image), classes
+LABELS, COUNT = MASKED, 48
 
 
 @pytest.fixture(scope="module")
 def bought(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    config = {
-        "architecture": ARCHITECTURE,
-        "num_classes": 5,
-        "label_names": list("abcde"),
-        "pretrained_cfg": {"input_size": [3, SIDE, SIDE], "crop_pct": 1.0},
-    }
-    directory = tmp_path_factory.mktemp("bought")
-    frameworks.write_release(directory, build(ARCHITECTURE, config))
-    return directory
+    return backbone(tmp_path_factory.mktemp("bought"))
 
 
 @pytest.fixture(scope="module")
 def packs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run_dir = tmp_path_factory.mktemp("inspect")
-    files: dict[str, bytes] = {"classes.txt": "\n".join(LABELS).encode()}
-    for number in range(COUNT):
-        image, classes = shapes(number)
-        files[f"images/{number}.png"] = encoded(image)
-        files[f"masks/{number}.png"] = encoded(Image.fromarray(classes))
-    assert inspected(run_dir, files, task=Task.SEMANTIC_SEGMENTATION, salt="test")["status"] == "valid"
+    assert inspected(run_dir, mask_upload(COUNT), task=Task.SEMANTIC_SEGMENTATION, salt="test")["status"] == "valid"
     return run_dir / "outputs"
 
 
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
     torch.set_num_threads(1)
-
-
-def weights_at(directory: str, task: Task) -> WeightsSpec:
-    return WeightsSpec(task=task, framework=Framework.TIMM, architecture=ARCHITECTURE, directory=directory)
 
 
 def trained(run_dir: Path, bought: Path, packs: Path, strategy: Strategy, **hyper: Any) -> dict[str, Any]:
@@ -233,7 +201,7 @@ def test_a_prediction_is_a_palette_image_with_shares(tmp_path: Path, head_run: P
     (tmp_path / name).symlink_to(head_run / "outputs/release")
     document = {"task": "semantic-segmentation", "framework": "timm", "architecture": ARCHITECTURE}
     (head_run / "outputs/release/weights.json").write_text(json.dumps(document))
-    image, _ = shapes(1)
+    image, _ = masked(1)
 
     answer = serve.Models(tmp_path, 1).predict(name, serve.read_image(encoded(image.resize((90, 60)))), 5)
 

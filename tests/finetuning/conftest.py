@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import engine_runs
 import pytest
 import worlds
@@ -18,6 +20,11 @@ def _empty_cache() -> None:
 def made(tmp_path_factory: pytest.TempPathFactory) -> dict[Task, EngineRun]:
     """What the real engine makes of a tiny upload of each task."""
     return {task: engine_runs.made(task, tmp_path_factory.mktemp(task.value)) for task in Task}
+
+
+@pytest.fixture
+def trainable(transactional_db: None, tmp_path: Path) -> worlds.World:  # noqa: ARG001 - opens the database
+    return worlds.with_weights(tmp_path / "release")
 
 
 @pytest.fixture

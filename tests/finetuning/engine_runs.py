@@ -127,7 +127,7 @@ def made(task: Task, directory: Path, *, epochs: int = 2, content: bytes = b"") 
         train,
         directory / "train",
         spec.TrainSpec(
-            weights=_weights(task, "inputs/release"),
+            weights=weights_of(task, "inputs/release"),
             task=task,
             strategy=Strategy.FULL,
             labels=labels,
@@ -141,8 +141,8 @@ def made(task: Task, directory: Path, *, epochs: int = 2, content: bytes = b"") 
         directory / "evaluate",
         spec.EvaluateSpec(
             strategy=Strategy.FULL,
-            base=_weights(task, "inputs/base"),
-            tuned=_weights(task, "inputs/train/release", tuned=True),
+            base=weights_of(task, "inputs/base"),
+            tuned=weights_of(task, "inputs/train/release", tuned=True),
             labels=labels,
             leaked=tuple(entry["test"] for entry in inspection["report"]["leakage"]),
             threads=1,
@@ -167,7 +167,7 @@ def _verb(module: Any, run_dir: Path, order: spec.Spec, inputs: dict[str, Path |
     return run_verb(module, order, run_dir)
 
 
-def _weights(task: Task, directory: str, *, tuned: bool = False) -> WeightsSpec:
+def weights_of(task: Task, directory: str, *, tuned: bool = False) -> WeightsSpec:
     if task is Task.TEXT_CLASSIFICATION:
         return WeightsSpec(task=task, framework=Framework.TRANSFORMERS, architecture="BertModel", directory=directory)
     bought = task if tuned else Task.IMAGE_CLASSIFICATION

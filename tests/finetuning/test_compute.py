@@ -59,6 +59,37 @@ def test_a_month_of_compute_that_is_used_up_refuses_the_next_run(world: World, s
         steering.resume(user=world["buyer"], run=Run.objects.get(pk=run.pk), now=timezone.now())
 
 
+def test_open_runs_count_at_what_they_may_still_take(world: World, settings: Any) -> None:
+    settings.COMPUTE_HOURS_PER_MONTH = 2
+    now = timezone.now()
+    given: dict[str, Any] = {"user": world["buyer"], "release": world["release"], "dataset": world["dataset"]}
+    first = runs.launch(**given, hyper={}, budget_minutes=120, now=now)
+
+    with pytest.raises(Denied) as caught:
+        launch(world, hyper={"seed": 3})
+    assert caught.value.code == "compute_quota_exceeded"
+    assert "its runs may take 2.0 more" in caught.value.message
+
+    worked(first, hours=0.5)
+    assert compute.hours_promised(owner(world), now=now) == pytest.approx(1.5, abs=0.01)
+    steering.request_cancel(user=world["buyer"], run=first, now=now)
+    launch(world, hyper={"seed": 3})
+
+
+def test_a_run_whose_turn_comes_with_no_hours_left_ends_before_it_begins(world: World, settings: Any) -> None:
+    settings.COMPUTE_HOURS_PER_MONTH = 2
+    first, second, third = (launch(world, hyper={"seed": seed}) for seed in (1, 2, 3))
+    worked(first, hours=2.5)
+    worked(third, hours=0.1, outcome="lease_expired")
+
+    assert runs.claim(second.pk) is None
+    assert runs.claim(third.pk) is not None  # it was begun, so it goes on
+
+    second.refresh_from_db()
+    assert (second.status, second.failure_code) == ("failed", "user:compute_quota_exceeded")
+    assert "has used 2.5 of its 2 hours" in second.failure_message
+
+
 def test_the_staff_give_one_namespace_other_hours_and_that_is_written_down(
     world: World, settings: Any, client: Client
 ) -> None:

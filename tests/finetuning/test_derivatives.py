@@ -197,7 +197,12 @@ def test_one_s_own_result_goes_to_an_organisation_that_holds_the_license_itself(
 
     scenarios.licensed(buyer, release, licensee=acme)
 
-    assert published(buyer, run, namespace=acme).listing.namespace == acme
+    release_of_acme = published(buyer, run, namespace=acme)
+    assert release_of_acme.listing.namespace == acme
+    # It lives and ends with the organisation's license, not with the member's.
+    edge = release_of_acme.parent_edges.get(parent=release)
+    assert edge.grant is not None
+    assert edge.grant.licensee == acme
     assert policies.may_publish_derivative(buyer, run, now=timezone.now()).allowed
 
 

@@ -123,7 +123,7 @@ def uploaded(user: User, case: Case) -> Dataset:
         owner=people.namespace_of(user),
         name="data",
         task=case.task.value,
-        stream=io.BytesIO(case.upload()),
+        source=io.BytesIO(case.upload()),
         filename="upload",
     )
     tasks.inspect_dataset(dataset.pk)

@@ -83,6 +83,12 @@ def test_the_run_page_says_what_label_sets_are_judged_by(client: Client, made_se
     for row in evaluation["other_baselines"]:
         assert row["title"] in shown
     assert "mAP over labels" in shown
+    for part in ("slices", "reliability", "estimates"):
+        assert f'id="{part}"' in shown
+    assert '<th scope="col">Whole sets right</th>' in shown
+    folds = made_sets.training["cross_validation"]
+    assert f"{folds['k']}-fold cross-validation, mean of the folds" in shown
+    assert ", ".join(percent(share) for share in folds["macro_average_precision"]) in shown
     assert "images come out better than with the baseline" in shown
 
 

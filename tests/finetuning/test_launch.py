@@ -212,6 +212,19 @@ def test_a_preset_s_link_fills_the_form(client: Client, name: str) -> None:
     assert {name: run.hyper[name] for name in expected} == expected
 
 
+def test_launching_the_same_again_leads_to_the_run_that_is_under_way(client: Client) -> None:
+    model()
+    client.force_login(owner())
+    address = f"/runs/new/?model=vera/net&dataset={data('image-classification').uid}"
+    sent = values_of(client.get(address).content.decode())
+
+    client.post(address, sent)
+    answer = client.post(address, sent, follow=True)
+
+    assert answer.redirect_chain == [(f"/runs/{Run.objects.get().uid}/", 302)]
+    assert "The same fine-tune is queued, running or paused already." in answer.content.decode()
+
+
 def test_a_model_of_several_tasks_asks_which_one(client: Client) -> None:
     model()
     client.force_login(owner())

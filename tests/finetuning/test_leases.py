@@ -1,21 +1,17 @@
-"""Leases against a real SQLite file that other connections lock, and real engine processes."""
+"""Leases against a real database that other connections lock, and real engine processes."""
 
 from __future__ import annotations
 
-import os
-import sqlite3
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import doorbell
+import other_databases
 import pytest
-from django.db import connection
 from django.utils import timezone
-from django_q.models import OrmQ
 from worlds import World, claimed_run, received, shapes
 
 from finetuning.engine.events import Event, Kind
@@ -43,19 +39,6 @@ with EventWriter(run_dir / "events.jsonl") as events:
 PATIENCE_SECONDS = 60
 
 
-@contextmanager
-def locked_database() -> Iterator[sqlite3.Connection]:
-    """Somebody else's write transaction that does not end before the block does."""
-    other = sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None, check_same_thread=False)
-    other.execute("BEGIN IMMEDIATE")
-    try:
-        yield other
-    finally:
-        if other.in_transaction:
-            other.execute("ROLLBACK")
-        other.close()
-
-
 def until(answer: Any) -> None:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not answer():
@@ -68,13 +51,13 @@ def test_a_database_that_is_away_for_a_moment_costs_no_engine_and_no_event(
 ) -> None:
     run, attempt = claimed_run(world)
     journal = Journal(run, attempt)
-    monkeypatch.setitem(connection.settings_dict["OPTIONS"], "timeout", 0.1)
-    with leases.kept(attempt, chore=journal.flush) as keeper, locked_database() as other:
+    other_databases.give_up_soon(monkeypatch)
+    with leases.kept(attempt, chore=journal.flush) as keeper, other_databases.locked() as other:
 
         def heartbeat() -> Signal:
             refused = sum("database is away" in record.message for record in caplog.records)
-            if refused > 2 and other.in_transaction:
-                other.execute("ROLLBACK")
+            if refused > 2:
+                other.rollback()
                 (tmp_path / "go").touch()
             return keeper.signal()
 
@@ -96,12 +79,12 @@ def test_a_database_that_is_away_for_a_moment_costs_no_engine_and_no_event(
 def test_an_engine_is_dead_before_a_lease_that_cannot_be_renewed_runs_out(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The renewing thread hangs in SQLite's busy timeout all the while."""
+    """The renewing thread waits for the other's lock all the while."""
     monkeypatch.setattr(leases, "LEASE", timedelta(seconds=4))
     monkeypatch.setattr(leases, "FENCE_SECONDS", 1.0)
     monkeypatch.setattr(leases, "RENEW_SECONDS", 0.1)
     run, attempt = claimed_run(world)
-    with leases.kept(attempt) as keeper, locked_database():
+    with leases.kept(attempt) as keeper, other_databases.locked():
         outcome = run_engine(
             Verb.TRAIN,
             tmp_path,
@@ -114,7 +97,7 @@ def test_an_engine_is_dead_before_a_lease_that_cannot_be_renewed_runs_out(
 
     assert outcome.ending is Ending.LOST
     assert ended_at < Attempt.objects.get(pk=attempt.pk).leased_until
-    runs.hand_back(run=run, attempt=attempt, code=outcome.code)
+    runs.hand_back(run=run, attempt=attempt, outcome=outcome.code)
     run.refresh_from_db()
     assert run.status == RunStatus.QUEUED
 
@@ -140,24 +123,18 @@ def test_a_cancel_and_a_lost_lease_reach_the_keeper(world: World, monkeypatch: p
         until(lambda: keeper.signal() is Signal.LOST)
 
 
-def open_databases() -> int:
-    """Counts write-ahead logs: SQLite may keep the database's own descriptor for its next connection."""
-    name = f"{connection.settings_dict['NAME']}-wal"
-    return sum(os.readlink(fd) == name for fd in Path("/proc/self/fd").iterdir() if fd.is_symlink())
-
-
 def test_the_keepers_connection_is_closed_after_it(world: World) -> None:
     _, attempt = claimed_run(world)
-    before, most = open_databases(), [0]
+    before, most = other_databases.connections_open(), [0]
 
     def chore() -> None:
         leases.is_held(attempt)
-        most.append(open_databases())
+        most.append(other_databases.connections_open())
 
     with leases.kept(attempt, chore=chore):
         until(lambda: max(most) > before)
 
-    assert open_databases() == before
+    until(lambda: other_databases.connections_open() == before)  # a server notices it a little later
 
 
 def events(*kinds: tuple[Kind, dict[str, Any]]) -> list[Event]:
@@ -201,10 +178,10 @@ def test_what_changed_while_its_message_waited_is_not_taken(world: World) -> Non
 def test_the_reaper_rings_for_a_check_that_nobody_holds_and_once_a_minute(world: World) -> None:
     dataset = received(world["buyer"], shapes(), name="waiting")
     now = timezone.now() + timedelta(minutes=5)
-    OrmQ.objects.all().delete()
+    doorbell.silence()
 
     assert [reaping.reap(now=now), reaping.reap(now=now)] == [1, 0]
-    assert OrmQ.objects.count() == 1
+    assert doorbell.waiting() == 1
 
     claimed = leases.acquire(Dataset.objects.filter(status="checking"), dataset.pk, now=now)
     assert claimed is not None

@@ -24,7 +24,8 @@ A_DAY = timedelta(hours=25)
 
 @pytest.fixture(autouse=True)
 def _own_folders(tmp_path: Path, settings: Any) -> None:
-    for name in ("RUNS_DIR", "SERVING_DIR", "FILE_UPLOAD_TEMP_DIR"):
+    # The blobs' directory too: what other tests broke off in theirs would be counted here.
+    for name in ("RUNS_DIR", "SERVING_DIR", "FILE_UPLOAD_TEMP_DIR", "STORAGE_DIR"):
         setattr(settings, name, tmp_path / name.lower())
         (tmp_path / name.lower()).mkdir()
 
@@ -87,6 +88,20 @@ def test_a_canceled_run_leaves_nothing_and_one_that_waits_or_works_keeps_its_dir
 
     assert leases.is_held(attempt)
     assert [path.exists() for path in paths] == [True, True, False]
+
+
+def test_a_log_that_cannot_be_kept_keeps_nothing_else_on_the_disk(world: World) -> None:
+    run, attempt = claimed_run(world)
+    path = with_directory(run)
+    runs.fail(run=run, attempt=attempt, code="user:bad", message="It failed.")
+    (path.parent / "train.log").mkdir()  # no more can be written there than to a full disk
+    old = Path(settings.STORAGE_DIR) / "incoming-old"
+    old.write_bytes(b"half")
+
+    leftovers.sweep(now=timezone.now() + A_DAY)
+
+    assert not path.exists()
+    assert not old.exists()
 
 
 def test_the_directory_of_an_inspection_stays_while_somebody_works_in_it() -> None:

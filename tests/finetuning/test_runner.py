@@ -53,6 +53,18 @@ def test_a_second_attempt_sees_only_its_own_events(tmp_path: Path) -> None:
     assert [event.kind for event in seen] == [Kind.STARTED, Kind.LOG]
 
 
+def test_the_engine_gives_way_to_whoever_waits_for_a_page(tmp_path: Path) -> None:
+    outcome, _ = run(
+        tmp_path,
+        "import time",
+        "until = time.monotonic() + 20",
+        f"while os.nice(0) <= {os.nice(0)} and time.monotonic() < until: time.sleep(0.01)",
+        f"sys.exit(0 if os.nice(0) > {os.nice(0)} else 9)",
+    )
+
+    assert outcome.exit_code == 0
+
+
 def test_a_killed_second_attempt_is_not_told_the_first_ones_failure(tmp_path: Path) -> None:
     run(tmp_path, 'events.emit(Kind.FAILED, code="user:bad", message="of the first")', "sys.exit(65)")
     second, _ = run(tmp_path, DIE)

@@ -13,9 +13,12 @@ from django.utils import timezone
 from worlds import launch, uploaded
 
 from finetuning import tasks
+from finetuning.engine.events import Event, Kind
+from finetuning.engine.spec import Verb
 from finetuning.models import Attempt, Run
 from finetuning.models.runs import RunStatus
-from finetuning.services import reaping, runs, steering
+from finetuning.services import leases, reaping, runs, steering
+from finetuning.services.journals import Journal
 from marketplace.errors import Conflict, Denied, Invalid
 from models_catalog.models import Release
 from models_catalog.services import publishing
@@ -79,6 +82,32 @@ def test_a_run_is_claimed_once_and_its_lease_decides_who_writes(world: dict[str,
     run.refresh_from_db()
     assert (run.status, run.interruptions) == (RunStatus.QUEUED, 1)
     assert Attempt.objects.get(run=run).outcome == "lease_expired"
+
+
+def test_only_a_run_that_gets_no_further_is_given_up(world: dict[str, Any]) -> None:
+    run = launch(world)
+
+    def interrupt(*, after: list[Event]) -> str:
+        claimed = runs.claim(run.pk)
+        assert claimed is not None
+        journal = Journal(*claimed)
+        journal.add(Verb.TRAIN, after)
+        journal.flush()
+        reaping.reap(now=timezone.now() + timedelta(minutes=5))
+        run.refresh_from_db()
+        return run.status
+
+    stage = [Event(0, 0.0, Kind.STAGE, {"name": "train", "title": "Training"})]
+    checkpoint = [*stage, Event(1, 0.0, Kind.CHECKPOINT, {"step": 7})]
+    for _ in range(leases.MAX_INTERRUPTIONS - 1):
+        assert interrupt(after=stage) == "queued"
+    for _ in range(3):
+        assert interrupt(after=checkpoint) == "queued"
+    assert run.interruptions == 1
+    while run.interruptions < leases.MAX_INTERRUPTIONS:
+        assert interrupt(after=stage) == "queued"
+    assert interrupt(after=stage) == "failed"
+    assert (run.failure_code, "10 times in a row" in run.failure_message) == ("app:no_progress", True)
 
 
 def test_a_queued_run_is_canceled_at_once_and_canceling_again_is_refused(world: dict[str, Any]) -> None:

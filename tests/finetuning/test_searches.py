@@ -19,19 +19,20 @@ from django.utils import timezone
 from engine_runs import image_folders
 from form_values import values_of
 from shapes_factory import write_release
+from uploads_factory import boxes, masks
 from worlds import World, dataset_of, uploaded
 
 from finetuning import selectors, tasks
+from finetuning.engine import headlines
 from finetuning.engine import spec as engine
-from finetuning.engine import tasks as engine_tasks
-from finetuning.engine.spec import SEARCHABLE, SearchMode, Task
+from finetuning.engine.spec import SearchMode, Task
 from finetuning.models import Run, RunEvent
 from finetuning.models.runs import RunStatus
-from finetuning.services import derivatives, runs, steering, workspaces
+from finetuning.services import derivatives, leases, runs, steering, workspaces
 from finetuning.services.searches import Wish
 from marketplace import storage
 from marketplace.accounts.services import people
-from marketplace.errors import Denied, Invalid
+from marketplace.errors import Invalid
 from models_catalog.services import publishing
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -67,10 +68,6 @@ def launch(world: World, wish: Wish, **given: Any) -> Run:
     run = runs.launch(**world, search=wish, hyper=given.pop("hyper", {}), now=timezone.now(), **given)
     run.refresh_from_db()  # as the database keeps it
     return run
-
-
-def test_the_tasks_that_can_be_searched_are_those_that_the_engine_prepares_once() -> None:
-    assert [task for task in Task if hasattr(engine_tasks.module_of(task), "prepare")] == list(SEARCHABLE)
 
 
 def test_what_was_given_is_fixed_and_what_was_left_is_varied(owned: World) -> None:
@@ -124,21 +121,6 @@ def test_what_cannot_be_searched_is_refused_with_the_field_and_what_to_do(
     assert (caught.value.code, caught.value.field) == ("bad_search", field)
     assert said in caught.value.message
     assert not Run.objects.exists()
-
-
-@pytest.mark.parametrize("task", ["object-detection", "semantic-segmentation"])
-def test_a_task_that_the_engine_cannot_search_is_refused_at_launch(owned: World, client: Client, task: str) -> None:
-    owned["dataset"] = dataset_of(people.namespace_of(owned["user"]), task=task)
-    with pytest.raises(Denied) as caught:
-        launch(owned, Wish(mode=SEARCH), strategy="full")
-
-    client.force_login(owned["user"])
-    page = client.get("/runs/new/", {"model": "vera/net", "task": task}).content.decode()
-
-    assert caught.value.code == "search_unsupported"
-    assert "works for image classification and text classification, not yet for" in caught.value.message
-    assert caught.value.message in page
-    assert 'name="trials"' not in page
 
 
 def test_the_api_takes_a_search_and_tells_what_was_asked(owned: World, client: Client) -> None:
@@ -209,7 +191,10 @@ def test_a_search_precedes_the_training_and_its_winner_becomes_the_settings(trai
 
 
 @pytest.mark.parametrize("how", ["killed", "paused"])
-def test_a_search_that_was_cut_goes_on_where_it_was_and_never_has_test_items(trainable: World, how: str) -> None:
+def test_a_search_that_was_cut_goes_on_where_it_was_and_never_has_test_items(
+    trainable: World, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "RENEW_SECONDS", 0.1)  # how soon the wish is heard: the trials are over in seconds
     run = launch(trainable, Wish(mode=RACE, trials=4, strategies=("last", "full")), hyper=QUICK | {"epochs": 3})
     path = workspaces.directory("run", run.pk, engine.Verb.SEARCH)
 
@@ -241,6 +226,53 @@ def test_a_search_that_was_cut_goes_on_where_it_was_and_never_has_test_items(tra
     repeated = {f"trial_{number}_loss" for number in before} & {event.payload["name"] for event in again}
     assert repeated == set()
     assert run.strategy == run.searched["winner"]["strategy"]
+
+
+@pytest.mark.parametrize(
+    ("task", "upload", "score"),
+    [(Task.OBJECT_DETECTION, boxes, "map"), (Task.SEMANTIC_SEGMENTATION, masks, "miou")],
+)
+def test_boxes_and_masks_are_searched_by_their_own_score_over_a_pause(
+    trainable: World,
+    client: Client,
+    task: Task,
+    upload: Callable[[], bytes],
+    score: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(leases, "RENEW_SECONDS", 0.1)
+    client.force_login(trainable["user"])
+    data = uploaded(trainable["user"], upload(), name="scenes", task=task)
+    quick = {"epochs": 2, "batch_size": 8, "augmentation": "none"}
+    wish = {"mode": "race", "strategies": ["head", "last"], "trials": 3}
+    body = {"listing": "vera/net", "dataset": str(data.uid), "hyper": quick, "search": wish}
+    answer = client.post("/api/v1/runs/", json.dumps(body), "application/json")
+    assert answer.status_code == 201, answer.content
+    run = Run.objects.get()
+    path = workspaces.directory("run", run.pk, engine.Verb.SEARCH)
+
+    def pause() -> None:
+        steering.request_pause(user=trainable["user"], run=run, now=timezone.now())
+        connection.close()
+
+    with _once(lambda: any(event["kind"] == "trial" for event in _told(path)), pause):
+        tasks.fine_tune(run.pk)
+    run.refresh_from_db()
+    assert (run.status, run.searched) == (RunStatus.PAUSED, {})
+    steering.resume(user=trainable["user"], run=run, now=timezone.now())
+    tasks.fine_tune(run.pk)
+    run.refresh_from_db()
+
+    assert run.status == RunStatus.SUCCEEDED, run.failure_message
+    tried, winner = run.searched["trials"], run.searched["winner"]
+    best = max(row["validation"][score] for row in tried)
+    assert winner["validation"][score] == pytest.approx(best)
+    assert run.result["validation"][score] == pytest.approx(best, abs=0.01)
+    page = client.get(f"/runs/{run.uid}/").content.decode()
+    title = headlines.HEADLINES[task][1]
+    assert f"Trials, compared by their validation {title}" in page
+    assert page.count("· chosen") == 1
+    assert f"{best:.1%}" in page
 
 
 def test_a_search_is_canceled_like_a_training(trainable: World) -> None:

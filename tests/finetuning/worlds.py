@@ -9,7 +9,8 @@ from typing import Any
 import scenarios
 from archives_factory import class_folders, zip_of
 from django.utils import timezone
-from engine_runs import EngineRun
+from engine_runs import EngineRun, image_folders
+from shapes_factory import write_release
 
 from finetuning import tasks
 from finetuning.models import Attempt, Dataset, DatasetVersion, Run
@@ -18,8 +19,10 @@ from finetuning.services import datasets, leases, runs
 from marketplace import storage
 from marketplace.accounts.models import Namespace, User
 from models_catalog.models import Release
+from models_catalog.services import publishing
 
 World = dict[str, Any]
+EPOCHS = 20  # enough that none is over before it is asked to stop
 
 
 def dataset_of(
@@ -58,7 +61,7 @@ def received(user: User, content: bytes, *, name: str = "shapes", task: str = "i
         owner=Namespace.objects.get(user=user),
         name=name,
         task=task,
-        stream=io.BytesIO(content),
+        source=io.BytesIO(content),
         filename="shapes.zip",
     )
 
@@ -78,7 +81,7 @@ def recorded(user: User, made: EngineRun) -> Dataset:
         owner=Namespace.objects.get(user=user),
         name=made.filename,
         task=made.task,
-        stream=io.BytesIO(made.upload),
+        source=io.BytesIO(made.upload),
         filename=made.filename,
     )
     claimed = leases.acquire(Dataset.objects.select_related("owner"), dataset.pk, now=timezone.now())
@@ -129,6 +132,29 @@ def licensed_buyer() -> World:
     release = scenarios.published_release(vendor)
     scenarios.licensed(buyer, release)
     return {"vendor": vendor, "buyer": buyer, "release": release, "dataset": uploaded(buyer, shapes())}
+
+
+def with_weights(folder: Path) -> World:
+    """A buyer with a grant on weights that can be trained, and a dataset of shapes."""
+    vendor, buyer = scenarios.person("vera"), scenarios.person("bo")
+    draft = scenarios.draft_release(vendor)
+    for file in write_release(folder).iterdir():
+        publishing.attach_artifact(user=vendor, release=draft, path=file.name, blob=storage.put_file(file))
+    release = publishing.publish(user=vendor, release=scenarios.verify(vendor, draft), now=timezone.now())
+    scenarios.licensed(buyer, release)
+    return {"vendor": vendor, "buyer": buyer, "release": release, "dataset": uploaded(buyer, image_folders(12))}
+
+
+def tuned(world: World, **hyper: Any) -> Run:
+    """A fine-tune of all weights: queued, and long enough to be met at work."""
+    return runs.launch(
+        user=world["buyer"],
+        release=world["release"],
+        dataset=world["dataset"],
+        strategy="full",
+        hyper={"epochs": EPOCHS, "batch_size": 4, "patience": EPOCHS, **hyper},
+        now=timezone.now(),
+    )
 
 
 def launch(world: World, **changes: Any) -> Run:

@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
-from typing import Any
 
 import pytest
 from archives_factory import digits_zip
-from live_stack import Client, Stack, multipart
-from PIL import Image
+from flow_world import MODEL, digit_png
+from live_stack import Stack
 from playwright.sync_api import Page, expect
-from sklearn.datasets import load_digits
 
 pytestmark = pytest.mark.stack
-MODEL = "northlight/efficientnet-lite0"
 RUN_SECONDS = 420
-CHECK_SECONDS = 120
-
-
-def digit_png(position: int) -> bytes:
-    """One digit of scikit-learn's set as a 64-pixel PNG."""
-    pixels = (load_digits().images[position] * (255 / 16)).astype("uint8")
-    file = io.BytesIO()
-    Image.fromarray(pixels).resize((64, 64), Image.Resampling.BICUBIC).convert("RGB").save(file, "PNG")
-    return file.getvalue()
+CHECK_SECONDS = 240
 
 
 @pytest.fixture(scope="session")
@@ -81,55 +69,3 @@ def test_a_buyer_licenses_tunes_publishes_and_tries_a_model_in_the_browser(
     page.goto(f"{stack.url}/models/buyer/digits-reader/try/")
     page.locator("input[type=file]").set_input_files(picture)
     expect(page.locator("[data-try-results] li").first).to_contain_text("7", timeout=60_000)
-
-
-def test_the_same_flow_over_the_api_with_a_token(stack: Stack, digits: Path) -> None:
-    client = Client(stack, stack.manage("issue_token", "buyer"))
-
-    status, listing = client.call("GET", f"listings/{MODEL}/")
-    assert status == 200
-    status, grant = client.call("POST", f"listings/{MODEL}/grants/", {"terms_hash": listing["terms"]["terms_hash"]})
-    assert status == 201, grant
-    body, kind = multipart({"name": "digits", "task": "image-classification"}, "digits.zip", digits.read_bytes())
-    status, dataset = client.call("POST", "datasets/", body=body, kind=kind)
-    assert status == 201, dataset
-
-    def checked() -> Any:
-        _, answer = client.call("GET", f"datasets/{dataset['id']}/")
-        return answer if answer["status"] != "checking" else None
-
-    assert stack.wait_for(checked, seconds=CHECK_SECONDS)["status"] == "valid"
-    order = {"listing": MODEL, "dataset": dataset["id"], "strategy": "head", "hyper": {"seed": 1}}
-    status, run = client.call("POST", "runs/", order)
-    assert status == 201, run
-    status, again = client.call("POST", "runs/", order)
-    assert (status, again["code"]) == (409, "duplicate_run")
-
-    def ended() -> Any:
-        _, answer = client.call("GET", f"runs/{run['id']}/")
-        return answer if answer["status"] in {"succeeded", "failed", "canceled"} else None
-
-    finished = stack.wait_for(ended, seconds=RUN_SECONDS)
-    assert finished["status"] == "succeeded", finished
-    accuracy = finished["evaluation"]["metrics"]["accuracy"]
-    assert accuracy["low"] < accuracy["value"] < accuracy["high"]
-    # 284 test images: another split moves the accuracy by a point either way.
-    assert accuracy["value"] >= 0.95
-    assert finished["evaluation"]["verdict"].startswith("Better than always guessing")
-
-    status, derivative = client.call(
-        "POST", f"runs/{run['id']}/publish/", {"namespace": "buyer", "name": "digits-by-api"}
-    )
-    assert status == 201, derivative
-
-    def published() -> Any:
-        _, answer = client.call("GET", "listings/buyer/digits-by-api/")
-        return answer if answer["release"]["status"] == "published" else None
-
-    release = stack.wait_for(published, seconds=CHECK_SECONDS)["release"]
-    assert release["parents"][0]["release"] == f"{MODEL}@1.0"
-    status, prediction = client.call(
-        "POST", "predict/buyer/digits-by-api/", body=digit_png(3), kind="application/octet-stream"
-    )
-    assert status == 200, prediction
-    assert prediction["predictions"][0]["label"] == "3"

@@ -1,13 +1,12 @@
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from sites import ROOT, Site
+from sites import ROOT, Site, environment
 
 
 @pytest.fixture(scope="session")
@@ -15,8 +14,7 @@ def _prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data directory as `bootstrap` leaves it, made once."""
     folder = tmp_path_factory.mktemp("prepared")
     command = [sys.executable, "manage.py", "bootstrap", "--no-demo"]
-    environment = {**os.environ, "DATA_DIR": str(folder), "DJANGO_SETTINGS_MODULE": "marketplace.settings"}
-    subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True)
+    subprocess.run(command, cwd=ROOT, env=environment(folder), check=True, capture_output=True)
     return folder
 
 

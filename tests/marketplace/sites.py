@@ -17,7 +17,14 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_SECONDS = 60
 PRODUCTION = {"ALLOWED_HOSTS": "models.example.com", "SECRET_KEY": secrets.token_urlsafe(64)}
-_OURS = ("DEBUG", "DEMO", "HOST", "HTTPS", "PRODUCTION", "TRUSTED_PROXY", "Q_CLUSTER_NAME", *PRODUCTION)
+_SWITCHES = ("DEBUG", "DEMO", "HOST", "HTTPS", "PRODUCTION", "TRUSTED_PROXY", "Q_CLUSTER_NAME", *PRODUCTION)
+# A site has all of its own in its data directory, also where the suite itself asks servers.
+_SERVERS = ("DATABASE_URL", "BROKER_URL")
+
+
+def environment(data_dir: Path) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name not in (*_SWITCHES, *_SERVERS)}
+    return {**kept, "DATA_DIR": str(data_dir), "DJANGO_SETTINGS_MODULE": "marketplace.settings"}
 
 
 def free_port() -> int:
@@ -29,9 +36,7 @@ def free_port() -> int:
 class Site:
     def __init__(self, data_dir: Path) -> None:
         self.data_dir, self.port = data_dir, free_port()
-        kept = {name: value for name, value in os.environ.items() if name not in _OURS}
-        kept["DJANGO_SETTINGS_MODULE"] = "marketplace.settings"
-        self.environment = {**kept, "DATA_DIR": str(data_dir), "PORT": str(self.port)}
+        self.environment = {**environment(data_dir), "PORT": str(self.port)}
 
     def manage(self, *arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
         """Runs a command to its end."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import doorbell
 import pytest
 from django.test import Client
-from django_q.models import OrmQ
 
 from marketplace.queue_settings import FAST, TRAIN
 from marketplace.supervision.canary import ANSWER_SECONDS, EVERY_SECONDS, Canary, heard_at, sing
@@ -14,10 +14,9 @@ pytestmark = pytest.mark.django_db
 
 def sung(slot: str) -> None:
     """A worker takes the slot's message and does what it says."""
-    message = OrmQ.objects.get(key=slot)
-    assert message.task["func"] == "marketplace.supervision.canary.sing"
-    sing(*message.task["args"])
-    message.delete()
+    message = doorbell.taken(slot)
+    assert message["func"] == "marketplace.supervision.canary.sing"
+    sing(*message["args"])
 
 
 def test_a_canary_that_is_heard_rings_again_later_and_its_age_is_told(client: Client) -> None:
@@ -27,12 +26,12 @@ def test_a_canary_that_is_heard_rings_again_later_and_its_age_is_told(client: Cl
     answers = [canary.is_deaf(is_free=True, now=0)]
     sung(FAST)
     answers += [canary.is_deaf(is_free=True, now=second) for second in (1, 2, EVERY_SECONDS - 1)]
-    between = OrmQ.objects.count()
+    between = doorbell.waiting()
     answers.append(canary.is_deaf(is_free=True, now=EVERY_SECONDS))
 
     assert never == {FAST: None, TRAIN: None}
     assert not any(answers)
-    assert (between, OrmQ.objects.count()) == (0, 1)
+    assert (between, doorbell.waiting()) == (0, 1)
     told = client.get("/healthz").json()["canary_seconds"]
     assert (type(told[FAST]), told[TRAIN]) == (int, None)
 

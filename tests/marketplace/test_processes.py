@@ -198,9 +198,10 @@ def test_ctrl_c_ends_everything_an_engine_at_work_included(tmp_path: Path) -> No
 def test_when_up_itself_is_killed_nothing_of_it_survives(tmp_path: Path) -> None:
     running = Running(tmp_path, "--no-demo")
     running.__enter__()
-    engine_at_work(running, tmp_path)
-
-    running.process.kill()
-    running.process.wait()
+    try:
+        engine_at_work(running, tmp_path)
+    finally:
+        running.process.kill()
+        running.process.wait()
 
     assert_gone(tmp_path)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from django.conf import settings
+from django.conf import LazySettings, settings
 from django.http import UnreadablePostError
 
 from marketplace import storage
@@ -46,6 +46,20 @@ def test_a_disk_that_is_full_says_so_and_keeps_nothing() -> None:
 
     assert (caught.value.code, caught.value.status) == ("storage_full", 507)
     assert not leftovers()
+
+
+def test_what_people_send_leaves_the_disks_reserve_to_the_site(tmp_path: Path, settings: LazySettings) -> None:
+    own = tmp_path / "result"
+    own.write_bytes(b"metrics of a run")
+    settings.MIN_FREE_DISK_BYTES = 2**60
+
+    with pytest.raises(DomainError) as caught:
+        storage.put(io.BytesIO(b"weights of a stranger"), max_bytes=MIB)
+
+    assert (caught.value.code, caught.value.status) == ("storage_full", 507)
+    assert not leftovers()
+    assert storage.exists(storage.put_file(own).sha256)
+    assert storage.exists(storage.put_bytes(b"a license").sha256)
 
 
 def test_an_upload_that_breaks_off_is_not_the_disks_fault() -> None:

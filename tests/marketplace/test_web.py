@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import subprocess
 from pathlib import Path
@@ -73,6 +74,15 @@ def test_a_body_is_spooled_to_the_data_disk_before_anybody_looks_who_sends_it(si
             sender.sendall(b"x" * 4_000_000)
             uploads = str(site.data_dir / "uploads")
             assert until(lambda: [name for name in open_files(server.pid) if name.startswith(uploads)] or None)
+
+
+def test_clients_that_keep_their_connections_shut_nobody_out(site: Site) -> None:
+    with site.running("web"), contextlib.ExitStack() as kept:
+        site.get("/healthz")
+        for _ in range(200):
+            kept.enter_context(socket.create_connection(("127.0.0.1", site.port)))
+
+        assert site.get("/healthz")[0] in {200, 503}
 
 
 def test_a_taken_port_is_said_at_once_and_never_called_ready(site: Site) -> None:

@@ -15,7 +15,18 @@ DEEP = cards.MAX_CARD_BYTES
 
 
 @pytest.mark.parametrize(
-    "hostile", ["[" * DEEP, "- " * (DEEP // 2), "{a: " * (DEEP // 4), "a: &x [1]\nb: *x", "- 1", "a: ["]
+    "hostile",
+    [
+        "[" * DEEP,
+        "- " * (DEEP // 2),
+        "{a: " * (DEEP // 4),
+        "a: &x [1]\nb: *x",
+        "- 1",
+        "a: [",
+        "x: !!bool maybe",
+        'x: !!int ""',
+        "x: !!timestamp foo",
+    ],
 )
 def test_front_matter_that_is_no_plain_mapping_counts_as_absent(hostile: str) -> None:
     card = f"---\n{hostile}\n---\n# A net"
@@ -64,6 +75,7 @@ def test_a_card_is_rendered_once_however_often_it_is_read(client: Client) -> Non
     release = scenarios.published_release(scenarios.person("vera"))
     sha256 = release.artifacts.get(path="README.md").sha256
     cache.clear()
+    client.force_login(scenarios.person("reader"))  # whose pages are made each time
     assert b"<h2>A net</h2>" in client.get("/models/vera/net/").content
 
     cache.set(f"card:{cards.RENDERING}:{sha256}", "<p>from the cache</p>")

@@ -17,7 +17,7 @@ from models_catalog.desks import vendor as desk
 from models_catalog.desks import vendor_rows
 from models_catalog.models import Grant, Listing, Order, Release
 from models_catalog.presets import COMMERCIAL_TEMPLATE, PRESETS
-from models_catalog.services import access, grants, licensing, orders, publishing, refunds
+from models_catalog.services import access, grants, licensing, lineage, orders, publishing, refunds
 from models_catalog.terms import Approval, Terms
 
 pytestmark = pytest.mark.django_db
@@ -155,14 +155,35 @@ def test_nobody_pays_for_another_term_that_a_parent_s_license_does_not_reach() -
     grant = bought(buyer, sold, now)
     given = {"user": buyer, "grant": grant, "terms_hash": grant.terms.terms_hash}
 
-    order = licensing.renew(**given, now=now + 20 * DAY)
+    other = scenarios.person("cy")
+    order = taken(other, sold, now + 20 * DAY)
+    assert isinstance(order, Order)
     late = now + 31 * DAY
 
+    assert refusal(licensing.renew, **given, now=now + 20 * DAY) == "renewal_adds_nothing"
     assert refusal(licensing.renew, **given, now=late) == "parent_license_ended"
     vendor = scenarios.vendor_of(sold)
     assert refusal(orders.settle_order, order=order, actor=vendor, now=late) == "parent_license_ended"
     order.refresh_from_db()
     assert order.status == "pending"
+
+
+def test_a_draft_does_not_decide_when_the_license_of_what_is_published_ends() -> None:
+    rita, mia, buyer, now = *(scenarios.person(name) for name in ("rita", "mia", "bo")), timezone.now()
+    root = scenarios.published_release(rita, name="root", terms=MONTHLY)
+    sold = scenarios.published_release(mia, name="child", terms=MONTHLY_SALE)
+    scenarios.licensed(mia, root)
+    order = taken(buyer, sold, now)
+    draft = scenarios.draft_release(mia, name="child", version="2.0", terms=MONTHLY_SALE)
+    lineage.declare(user=mia, release=draft, parent=root, relation="finetune", now=now)
+    assert isinstance(order, Order)
+    Order.objects.filter(pk=order.pk).update(release=None)  # as orders of before have none
+    Grant.objects.filter(licensee=namespace(mia)).update(revoked_at=now)
+    order.refresh_from_db()
+
+    grant = orders.settle_order(order=order, actor=mia, now=now + DAY)
+
+    assert grant.expires_at == now + 31 * DAY
 
 
 def test_a_quote_and_a_trial_end_with_the_parent_s_license() -> None:

@@ -16,7 +16,7 @@ from models_catalog import policies
 from models_catalog.models import Grant, GrantTransfer, Order, Release, Seat
 from models_catalog.models.licensing import GrantState
 from models_catalog.presets import COMMERCIAL_TEMPLATE, PRESETS
-from models_catalog.services import grants, licensing, orders, publishing, seats
+from models_catalog.services import expiry, grants, licensing, orders, publishing, seats
 from models_catalog.terms import Revocable, Terms
 
 pytestmark = pytest.mark.django_db
@@ -271,9 +271,9 @@ def test_holders_are_told_once_that_a_license_or_trial_ends_soon() -> None:
     accept(buyer, release, now)
     tried = scenarios.published_release(scenarios.vendor_of(release), name="tried", terms=TRIAL)
 
-    assert grants.tell_expiring(now=now) == 0
+    assert expiry.tell_expiring(now=now) == 0
     try_it(buyer, tried, now + 17 * DAY)
-    assert [grants.tell_expiring(now=now + 17 * DAY) for _ in range(2)] == [2, 0]
+    assert [expiry.tell_expiring(now=now + 17 * DAY) for _ in range(2)] == [2, 0]
 
     titles = set(buyer.notifications.filter(kind="license.expiring").values_list("title", flat=True))
     assert titles == {"Your license of vera/net ends soon", "Your trial of vera/tried ends soon"}

@@ -24,7 +24,8 @@ from marketplace import license_files, signing
 from marketplace.accounts.models import Role, User
 from marketplace.errors import Conflict, Denied
 from marketplace.license_files import LicenseFileError
-from models_catalog.models import Grant, LicenseKey, Release
+from models_catalog.declarations import Declaration, as_json
+from models_catalog.models import Grant, LicenseKey, LicenseTerms, Release
 from models_catalog.presets import COMMERCIAL_TEMPLATE
 from models_catalog.services import grants, keys, offline, publishing, seats
 from models_catalog.services.keys import Code, Scope
@@ -253,3 +254,15 @@ def test_only_members_have_the_file_and_no_ended_license_has_one() -> None:
         offline.license_file(grant=grant, actor=scenarios.person("sam"), now=now)
     with pytest.raises(Conflict):
         offline.license_file(grant=grant, actor=olga, now=now + timedelta(days=31))
+
+
+def test_who_states_what_the_terms_do_not_allow_has_no_file() -> None:
+    olga, grant, _, now = world()
+    Grant.objects.filter(pk=grant.pk).update(declaration=as_json(Declaration(country="DE", monthly_users=50_000)))
+    LicenseTerms.objects.filter(pk=grant.terms_id).update(document={**grant.terms.document, "max_monthly_users": 1_000})
+    grant = Grant.objects.select_related("licensee", "listing__namespace", "terms").get(pk=grant.pk)
+
+    with pytest.raises(Denied) as caught:
+        offline.license_file(grant=grant, actor=olga, now=now)
+
+    assert "1,000" in caught.value.message

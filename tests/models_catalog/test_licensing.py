@@ -105,6 +105,7 @@ def test_a_withdrawn_release_still_serves_its_licensees_and_nobody_else() -> Non
         ("model.pt", "pickle_refused"),
         ("a/../b.json", "bad_path"),
         ("/etc/x.json", "bad_path"),
+        ("..\\..\\x.json", "bad_path"),
         (".hidden.json", "bad_path"),
         ("run.exe", "file_type"),
     ],

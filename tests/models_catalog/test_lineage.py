@@ -9,13 +9,14 @@ import scenarios
 from django.test import Client
 from django.utils import timezone
 
-from marketplace.accounts.models import AuditEvent, Namespace, User
+from marketplace.accounts.models import AuditEvent, Namespace, Role, User
 from marketplace.errors import Denied, DomainError, Invalid
-from models_catalog import selectors
-from models_catalog.models import LineageEdge, Release
+from models_catalog import policies, selectors
+from models_catalog.models import Grant, LineageEdge, Release
 from models_catalog.models.lineage import Relation
 from models_catalog.presets import COMMERCIAL_TEMPLATE, PRESETS
-from models_catalog.services import lineage, publishing
+from models_catalog.services import lineage, publishing, seats
+from models_catalog.terms import Answer, Right
 
 pytestmark = pytest.mark.django_db
 BYTES = "the very same weights"
@@ -117,6 +118,31 @@ def test_of_copies_of_copies_only_the_first_is_asked_for() -> None:
         assert told(mirror, draft) == ["vera/net@1.0"]
         declared(mirror, draft, origin, Relation.COPY)
         publish(mirror, draft)
+
+
+def test_a_copy_under_one_s_own_name_stays_under_the_license_that_it_came_with() -> None:
+    mit = PRESETS["mit"]
+    denied = (Right.FINE_TUNE, Right.SHARE_DERIVATIVES, Right.SELL_DERIVATIVES)
+    rights = {**mit.rights, **dict.fromkeys(denied, Answer.DENY)}
+    passing = dataclasses.replace(mit, name="Pass it on", license_id="other", spdx_id="", rights=rights, seats=1)
+    origin = scenarios.published_release(scenarios.person("vera"), terms=passing, weights=BYTES)
+    olga, now = scenarios.person("olga"), timezone.now()
+    acme = scenarios.organization(olga, "acme")
+    wim = scenarios.member(acme, "wim", Role.WRITER)
+    scenarios.licensed(olga, origin, licensee=acme)
+    draft = scenarios.draft_release(olga, namespace=acme, name="mirror", terms=passing, weights=BYTES)
+    lineage.declare(user=olga, release=draft, parent=origin, relation=Relation.COPY, now=now)
+    draft.refresh_from_db()
+
+    assert policies.may_download(olga, draft, now=now).code == ""
+    seats.use(user=olga, release=draft, now=now)
+    assert policies.may_download(wim, draft, now=now).code == "no_seat"
+    Release.objects.filter(pk=draft.pk).update(status="published", manifest_sha256="0" * 64, published_at=now)
+    draft = Release.objects.select_related("listing__namespace", "terms").get(pk=draft.pk)
+    assert policies.may_fine_tune(olga, draft, now=now, holder=acme).code == "use_not_granted"
+
+    Grant.objects.update(revoked_at=now)
+    assert policies.may_download(olga, draft, now=now).code == "no_license"
 
 
 # Declared parents

@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 import scenarios
 import stripe
-from django.db import connection, connections
+from django.db import connections
 from django.test import Client
 from django.utils import timezone
-from on_postgresql import assert_passes
 from test_orders import balance, bought, ordered, staff
 
 from marketplace.accounts.models import IdempotentCall
@@ -157,11 +156,3 @@ def test_one_key_at_once_is_one_call() -> None:
     assert (202, str(order.pk)) in results
     assert set(results) <= {(202, str(order.pk)), (409, "idempotency_key_running")}
     assert IdempotentCall.objects.get().status == 202
-
-
-RACES = [name for name, value in list(globals().items()) if name.startswith("test_") and callable(value)]
-
-
-@pytest.mark.skipif(connection.vendor == "postgresql", reason="this run is the one on PostgreSQL")
-def test_the_same_races_on_postgresql() -> None:
-    assert_passes(__file__, number=len(RACES))

@@ -14,7 +14,7 @@ from marketplace.errors import Conflict, Denied, DomainError, Invalid
 from models_catalog import policies
 from models_catalog.models import Grant, LedgerAccount, LedgerEntry, LedgerTransaction, Order, Release
 from models_catalog.presets import COMMERCIAL_TEMPLATE
-from models_catalog.services import licensing, orders, refunds
+from models_catalog.services import licensing, orders, publishing, quarantine, refunds
 
 pytestmark = pytest.mark.django_db
 PRICE = COMMERCIAL_TEMPLATE.price_minor
@@ -139,6 +139,28 @@ def test_a_way_to_pay_that_is_not_offered_is_refused() -> None:
     )
 
     assert message == "This is paid in one of these ways: manual."
+
+
+def test_an_order_of_a_quarantined_release_waits_until_that_is_lifted() -> None:
+    vendor, stan, now = scenarios.person("vera"), staff(), timezone.now()
+    order = ordered(scenarios.person("bo"), scenarios.published_release(vendor, terms=COMMERCIAL_TEMPLATE))
+    given = {"order": order, "actor": vendor, "now": now}
+    quarantine.quarantine(user=stan, release=order.release, reason="Not theirs to sell.", now=now)
+
+    refused(Denied, "quarantined", orders.settle_order, **given)
+    assert not Grant.objects.exists()
+    assert not LedgerTransaction.objects.exists()
+
+    quarantine.lift(user=stan, release=Release.objects.get(), now=now)
+    assert orders.settle_order(**given) == Grant.objects.get()
+
+
+def test_an_order_of_a_withdrawn_release_is_still_paid() -> None:
+    vendor, now = scenarios.person("vera"), timezone.now()
+    order = ordered(scenarios.person("bo"), scenarios.published_release(vendor, terms=COMMERCIAL_TEMPLATE))
+    publishing.yank(user=vendor, release=order.release, reason="A better one is here.", now=now)
+
+    assert orders.settle_order(order=order, actor=vendor, now=now) == Grant.objects.get()
 
 
 # Refunds

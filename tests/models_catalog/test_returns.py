@@ -125,14 +125,15 @@ def test_vendor_buyer_and_ancestors_are_told_of_a_sale_and_its_refund() -> None:
     order = licensing.accept_terms(user=bo, release=sold, terms_hash=sold.terms.terms_hash, now=now)
     assert isinstance(order, Order)
 
-    orders.settle_order(order=order, actor=staff(), now=now)
+    stan = staff()
+    orders.settle_order(order=order, actor=stan, now=now)
     order.refresh_from_db()
-    refunds.refund_order(order=order, actor=mia, reason="By mistake.", now=now)
+    refunds.refund_order(order=order, actor=stan, reason="By mistake.", now=now)
 
     def told(user: User) -> list[str]:
         return list(user.notifications.order_by("pk").values_list("kind", flat=True))
 
-    assert told(mia) == ["order.place", "order.sale"]
+    assert told(mia) == ["order.place", "order.sale", "order.refund"]
     assert told(bo) == ["order.settle", "order.refund", "license.revoke"]
     assert told(rita) == ["royalty.receive"]
     assert "€6.00" in rita.notifications.get().body

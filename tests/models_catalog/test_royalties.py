@@ -255,6 +255,28 @@ def test_a_vendor_s_own_ancestor_is_due_nothing_and_its_versions_count_once() ->
 
 
 @pytest.mark.django_db
+def test_a_model_of_one_s_own_in_between_is_no_generation() -> None:
+    near = dataclasses.replace(ROYAL, royalty_depth=1)
+    rita, mia, sam = (scenarios.person(name) for name in ("rita", "mia", "sam"))
+    root = scenarios.published_release(rita, name="root", terms=near)
+    step = child(mia, root, name="step", terms=priced(6000, royalty_depth=1))
+    sold = scenarios.draft_release(mia, name="sold", terms=priced(10_000, royalty_depth=1))
+    lineage.declare(user=mia, release=sold, parent=step, relation="finetune", now=timezone.now())
+    sold.refresh_from_db()
+    sold = publishing.publish(user=mia, release=scenarios.verify(mia, sold), now=timezone.now())
+    further = child(sam, sold, name="further", terms=priced(10_000))
+
+    split = policies.split_of(sold)
+    assert split is not None
+    assert [(share.title, share.amount_minor) for share in split.shares] == [("rita/root", 1000)]
+    assert {claim.title: claim.generations for claim in selectors.royalty_claims(further)} == {
+        "mia/sold": 1,
+        "mia/step": 2,
+        "rita/root": 2,
+    }
+
+
+@pytest.mark.django_db
 def test_the_number_of_queries_grows_with_generations_and_not_with_parents(
     django_assert_num_queries: object,
 ) -> None:

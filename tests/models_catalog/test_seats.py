@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
-import psycopg
 import pytest
 import scenarios
-from django.db import connection, connections
+from django.db import connections
 from django.test import Client
 from django.utils import timezone
 
@@ -189,33 +186,3 @@ def test_of_two_who_take_the_last_seat_at_once_one_gets_it() -> None:
 
     assert sorted(outcomes) == ["", "no_seat", "no_seat"]
     assert Seat.objects.taken(timezone.now()).count() == 1
-
-
-@pytest.mark.skipif(connection.vendor == "postgresql", reason="this run is the one on PostgreSQL")
-def test_of_two_who_take_the_last_seat_at_once_one_gets_it_on_postgresql() -> None:
-    """The same test, in an interpreter of its own whose database is a PostgreSQL's."""
-    if not _answers(POSTGRES):
-        pytest.skip("no PostgreSQL: set POSTGRES_URL")
-    name = f"{__file__}::{test_of_two_who_take_the_last_seat_at_once_one_gets_it.__name__}"
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--create-db", name]
-
-    done = subprocess.run(
-        command,
-        cwd=ROOT,
-        env={**os.environ, "TEST_DATABASE_URL": POSTGRES},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    assert "1 passed" in done.stdout
-
-
-def _answers(url: str) -> bool:
-    try:
-        psycopg.connect(url, connect_timeout=2).close()
-    except psycopg.OperationalError:
-        return False
-    return True

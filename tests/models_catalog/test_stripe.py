@@ -17,13 +17,13 @@ import scenarios
 import stripe
 from django.test import Client
 from django.utils import timezone
-from test_orders import balance, ordered, refused
+from test_orders import balance, ordered, refused, staff
 
-from marketplace.accounts.models import User
-from marketplace.errors import Conflict, Unavailable
-from models_catalog.models import Grant, LedgerTransaction, Order, PaymentEvent
+from marketplace.accounts.models import AuditEvent, User
+from marketplace.errors import Conflict, Denied, Invalid, Unavailable
+from models_catalog.models import Grant, LedgerTransaction, Order, PaymentEvent, Release
 from models_catalog.presets import COMMERCIAL_TEMPLATE
-from models_catalog.services import grants, licensing, orders, refunds
+from models_catalog.services import grants, licensing, orders, payment_watch, payouts, quarantine, refunds
 
 pytestmark = pytest.mark.django_db
 SECRET = "whsec_test_of_the_suite"
@@ -236,6 +236,22 @@ def test_a_refund_goes_through_stripe_and_its_event_changes_nothing_more(fake: F
     assert balance(vendor) == 0
 
 
+def test_a_vendor_sends_back_no_money_that_was_paid_out_to_them(fake: FakeStripe, order: Order) -> None:
+    outcome("checkout.session.completed", session(order))
+    order.refresh_from_db()
+    vendor, stan, now = scenarios.vendor_of(order.release), staff(), timezone.now()
+    batch = payouts.create(actor=vendor, namespace=vendor.namespace, currency="EUR", minimum_minor=1, now=now)
+    given: dict[str, Any] = {"order": order, "actor": vendor, "reason": "Asked for.", "now": now}
+
+    refused(Conflict, "balance_too_low", refunds.refund_order, **given)
+    assert fake.calls[-1][0] == "/v1/checkout/sessions"  # nothing was sent back
+    assert state(order)[:2] == ("paid", 1)
+
+    payouts.cancel(batch=batch, actor=stan, now=now)
+    assert refunds.refund_order(**given).status == "refunded"
+    assert fake.calls[-1][0] == "/v1/refunds"
+
+
 # What Stripe tells
 
 
@@ -246,6 +262,17 @@ def test_a_completed_session_is_a_paid_order_with_its_grant(order: Order) -> Non
     assert (order.received_by, order.payment_reference, order.settled_by) == ("site", "pi_1", None)
     assert balance(scenarios.vendor_of(order.release)) == PRICE
     assert PaymentEvent.objects.get().outcome == "settled"
+
+
+def test_money_for_a_quarantined_release_is_left_to_the_staff(order: Order, buyer: User, client: Client) -> None:
+    quarantine.quarantine(user=staff(), release=order.release, reason="Not theirs.", now=timezone.now())
+    client.force_login(buyer)
+
+    assert client.post(f"/api/v1/orders/{order.pk}/pay/").json()["code"] == "quarantined"
+    assert order.checkout_url not in client.get(f"/orders/{order.pk}/").content.decode()
+    assert outcome("checkout.session.completed", session(order)) == "not_granted"
+
+    assert state(order) == ("pending", 0, 0)
 
 
 def test_an_event_that_comes_again_changes_nothing(order: Order) -> None:
@@ -403,9 +430,7 @@ def test_a_payment_that_the_bank_takes_back_ends_the_license(order: Order) -> No
 
 
 def test_the_staff_are_shown_what_waits_for_them_until_the_order_followed(order: Order, client: Client) -> None:
-    staff = scenarios.person("stan")
-    User.objects.filter(pk=staff.pk).update(is_staff=True)
-    client.force_login(staff)
+    client.force_login(staff())
     events = "/admin/models_catalog/paymentevent/"
     outcome("checkout.session.completed", session(order, amount_total=PRICE - 1))
 
@@ -414,8 +439,98 @@ def test_the_staff_are_shown_what_waits_for_them_until_the_order_followed(order:
     outcome("checkout.session.completed", session(order), event="evt_2")
     after = client.get(f"{events}?staff=open").content.decode()
 
-    assert f'href="{events}?staff=open">Payments to look at <span class="tab-count">1</span>' in counted
+    assert 'href="/payments/">Payments to look at <span class="tab-count">1</span>' in counted
     assert "evt_1" in listed
     assert "evt_1" not in after
     assert "evt_2" in client.get(f"{events}?outcome=settled").content.decode()
     assert client.get("/moderation/").content.decode().count('class="tab-count">0<') == 2
+
+
+# What the staff must look at
+
+
+def mismatched(order: Order) -> PaymentEvent:
+    outcome("checkout.session.completed", session(order, amount_total=PRICE - 1))
+    return PaymentEvent.objects.get()
+
+
+def test_the_staff_see_a_payment_that_waits_and_say_what_was_done(order: Order, client: Client) -> None:
+    event = mismatched(order)
+    client.force_login(staff())
+
+    page = client.get("/payments/").content.decode()
+    assert "Another amount than agreed was paid" in page
+    assert f"/orders/{order.pk}/" in page
+    answer = client.post(f"/payments/{event.pk}/", {"decision": "Sent back at Stripe."}, follow=True)
+
+    assert "No payment waits" in answer.content.decode()
+    assert "Sent back at Stripe." in client.get("/payments/?status=attended").content.decode()
+    assert AuditEvent.objects.get(action="payment.attend").details["decision"] == "Sent back at Stripe."
+
+
+def test_the_staff_grant_what_was_paid_once_its_reason_is_gone(order: Order, client: Client) -> None:
+    stan, now = staff(), timezone.now()
+    quarantine.quarantine(user=stan, release=order.release, reason="Not theirs.", now=now)
+    outcome("checkout.session.completed", session(order))
+    vendor = scenarios.vendor_of(order.release)
+    refused(Conflict, "paid_online", orders.settle_order, order=order, actor=vendor, now=now)
+    refused(Denied, "quarantined", orders.settle_order, order=order, actor=stan, now=now)
+    quarantine.lift(user=stan, release=Release.objects.get(), now=now)
+
+    client.force_login(stan)
+    assert "Paid, and no license came of it" in client.get(f"/orders/{order.pk}/").content.decode()
+    client.post(f"/orders/{order.pk}/settle/", {"received_by": "site"})
+
+    assert state(order) == ("paid", 1, 1)
+    assert (order.received_by, order.payment_reference) == ("site", "pi_1")
+    assert not payment_watch.open_events().exists()
+
+
+def test_the_staff_send_back_what_bought_nothing(fake: FakeStripe, order: Order) -> None:
+    mismatched(order)
+    order.refresh_from_db()
+    vendor, stan = scenarios.vendor_of(order.release), staff()
+    given: dict[str, Any] = {"order": order, "reason": "Another amount.", "now": timezone.now()}
+    refused(Conflict, "not_paid", refunds.refund_order, actor=vendor, **given)
+
+    refunds.refund_order(actor=stan, **given)
+
+    assert (fake.calls[-1][0], fake.calls[-1][1]["payment_intent"]) == ("/v1/refunds", "pi_1")
+    assert state(order) == ("refunded", 0, 0)
+    assert not payment_watch.open_events().exists()
+
+
+def test_money_that_came_twice_is_sent_back_on_the_order_that_it_came_for(
+    fake: FakeStripe, order: Order, buyer: User
+) -> None:
+    outcome("checkout.session.expired", session(order, payment_status="unpaid"))
+    second = ordered(buyer, order.listing.latest_release)
+    outcome("checkout.session.completed", session(second, payment_intent="pi_2"), event="evt_2")
+    outcome("checkout.session.completed", session(order), event="evt_3")
+    order.refresh_from_db()
+
+    refunds.refund_order(order=order, actor=staff(), reason="Paid twice.", now=timezone.now())
+
+    assert fake.calls[-1][1]["payment_intent"] == "pi_1"
+    assert state(order) == ("refunded", 1, 1)
+
+
+def test_an_order_that_nobody_paid_is_still_not_settled_by_hand(order: Order) -> None:
+    event, stan, now = mismatched(order), staff(), timezone.now()
+    payment_watch.attend(event=event, actor=stan, decision="Sent back at Stripe.", now=now)
+
+    refused(Conflict, "paid_online", orders.settle_order, order=order, actor=stan, now=now)
+
+
+def test_a_payment_is_dealt_with_once_with_words_and_by_the_staff(order: Order, buyer: User, client: Client) -> None:
+    event, stan, now = mismatched(order), staff(), timezone.now()
+
+    refused(Denied, "not_staff", payment_watch.attend, event=event, actor=buyer, decision="Mine.", now=now)
+    refused(Invalid, "decision_missing", payment_watch.attend, event=event, actor=stan, decision=" ", now=now)
+    payment_watch.attend(event=event, actor=stan, decision="Sent back.", now=now)
+    refused(Conflict, "nothing_to_attend", payment_watch.attend, event=event, actor=stan, decision="Again.", now=now)
+
+    event.refresh_from_db()
+    assert (event.decision, event.attended_by) == ("Sent back.", stan)
+    client.force_login(buyer)
+    assert client.get("/payments/").status_code == 403

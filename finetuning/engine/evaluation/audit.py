@@ -6,9 +6,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy.special import softmax
+from scipy.special import expit, softmax
 
 from finetuning.engine.evaluation.intervals import Floats, Ints
+from finetuning.engine.evaluation.label_sets import set_in_words
 
 MAX_LISTED = 200
 
@@ -34,6 +35,32 @@ def suspects(shares: Floats, labels: Ints) -> tuple[Ints, Ints, Floats]:
     wrong = np.flatnonzero((confident.max(axis=1) >= 0) & (suggested != labels) & (margins > 0))
     order = wrong[np.argsort(-margins[wrong], kind="stable")]
     return order, suggested[order], margins[order]
+
+
+def report_of_sets(logits: Floats, truth: Ints, *, indices: Ints, names: tuple[str, ...]) -> dict[str, Any]:
+    """Returns the part `label_audit` for items of any number of labels, truth (N, C) of 0 and 1: each label is a
+    question of its own, shown or not. An item is listed once, with all its labels, and ranked by its surest doubt."""
+    shares = expit(logits)
+    margins = np.zeros_like(shares)
+    for at in range(truth.shape[1]):
+        doubted, _, by = suspects(np.stack([1 - shares[:, at], shares[:, at]], axis=1), truth[:, at])
+        margins[doubted, at] = by
+    surest = margins.max(axis=1)
+    order = np.argsort(-surest, kind="stable")[: int((surest > 0).sum())]
+    suggested = np.where(margins > 0, 1 - truth, truth)
+    return {
+        "items": len(truth),
+        "flagged": len(order),
+        "listed": [
+            {
+                "index": int(indices[at]),
+                "given": set_in_words(truth[at], names),
+                "suggested": set_in_words(suggested[at], names),
+                "margin": round(float(surest[at]), 4),
+            }
+            for at in order[:MAX_LISTED].tolist()
+        ],
+    }
 
 
 def report(logits: Floats, labels: Ints, *, indices: Ints, names: tuple[str, ...]) -> dict[str, Any]:

@@ -57,7 +57,8 @@ def summary(logits: Tensor, labels: Tensor, found: float, labelling: Labelling =
 
 @dataclass(frozen=True, slots=True)
 class Bins:
-    """`number` (N,) is each item's bin; `gaps` (N, BINS) holds confidence - right in that bin's column."""
+    """`number`, (N,) or (N, K), is each answer's bin; `gaps` (N, BINS) holds the sum of confidence - right of an item's
+    answers in that bin's column."""
 
     number: Ints
     gaps: Floats
@@ -70,16 +71,16 @@ def equal_width(confidences: Floats, right: npt.NDArray[np.bool_]) -> Bins:
 
 
 def equal_mass(confidences: Floats, right: npt.NDArray[np.bool_]) -> Bins:
-    """Bins of equally many items in the order of confidence (Nguyen and O'Connor 2015, arXiv 1508.05154)."""
-    number = np.empty(len(confidences), np.int64)
-    number[np.argsort(confidences, kind="stable")] = np.arange(len(confidences)) * BINS // len(confidences)
-    return _bins(number, confidences, right)
+    """Bins of equally many answers in the order of confidence (Nguyen and O'Connor 2015, arXiv 1508.05154)."""
+    number = np.empty(confidences.size, np.int64)
+    number[np.argsort(confidences, axis=None, kind="stable")] = np.arange(number.size) * BINS // number.size
+    return _bins(number.reshape(confidences.shape), confidences, right)
 
 
 def _bins(number: Ints, confidences: Floats, right: npt.NDArray[np.bool_]) -> Bins:
-    gaps = np.zeros((len(number), BINS))
-    gaps[np.arange(len(number)), number] = confidences - right
-    return Bins(number, gaps)
+    cells = number.reshape(len(number), -1) + BINS * np.arange(len(number))[:, None]
+    sums = np.bincount(cells.ravel(), weights=(confidences - right).ravel(), minlength=BINS * len(number))
+    return Bins(number, sums.astype(np.float64).reshape(len(number), BINS))
 
 
 def expected_error(sums: Floats, total: npt.NDArray[Any] | float) -> Floats:
@@ -96,7 +97,7 @@ def brier(shares: Floats, truth: Ints) -> Floats:
 
 
 def diagram(bins: Bins, confidences: Floats, right: npt.NDArray[np.bool_]) -> list[dict[str, float]]:
-    """Returns the occupied bins in order: how many items, their mean confidence, and how many were right."""
+    """Returns the occupied bins in order: how many answers (`items`), their mean confidence, and how many were right."""
     rows = []
     for number in range(BINS):
         inside = bins.number == number

@@ -20,6 +20,7 @@ from finetuning.engine import heads, runtime
 from finetuning.engine.evaluation import folds, intervals, ridge
 from finetuning.engine.evaluation.intervals import CONFIDENCE, Estimate, Floats, Ints
 from finetuning.engine.failures import AppFault
+from finetuning.engine.labelling import ONE_CLASS, Labelling
 
 FEW_ITEMS, FOLDS, FOLDS_OF_FEW = 300, 5, 10
 # 32 MB of float64, of which leave-one-out needs several copies. Of more items the folds are judgement enough.
@@ -28,13 +29,14 @@ MAX_ENTRIES = 4_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrozenFeatures:
-    """`table` (N, D) float32, `labels` (N,), `groups` (N,) numbered from 0; `backbone` is the digest of the
-    network that computed the table."""
+    """`table` (N, D) float32, `labels` as `labelling` has them, `groups` (N,) numbered from 0; `backbone` is the digest
+    of the network that computed the table."""
 
     table: Tensor
     labels: Tensor
     groups: Ints
     backbone: str
+    labelling: Labelling = ONE_CLASS
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +64,11 @@ def check(features: FrozenFeatures, *, bought: str) -> None:
 
 def out_of_fold(features: FrozenFeatures, *, classes: int, regularization: float, seed: int) -> OutOfFold | None:
     """Returns out-of-fold logits of stratified folds that divide no group: 5, or 10 with fewer than 300 items, or
-    as many as the smallest class has groups. None where that is fewer than two."""
-    labels, groups = features.labels.numpy(), features.groups
-    smallest = min(len(np.unique(groups[labels == label])) for label in np.unique(labels))
+    as many as the smallest class has groups; of label sets, whose rarest label need not be in every fold, as many as
+    there are groups. None where that is fewer than two."""
+    labels, groups, is_multi = features.labels.numpy(), features.groups, features.labelling.is_multi
+    parts = [groups] if is_multi else [groups[labels == label] for label in np.unique(labels)]
+    smallest = min(len(np.unique(part)) for part in parts)
     count = min(FOLDS_OF_FEW if len(labels) < FEW_ITEMS else FOLDS, smallest)
     if count < 2:
         return None
@@ -73,7 +77,7 @@ def out_of_fold(features: FrozenFeatures, *, classes: int, regularization: float
         runtime.check_stop()
         held = torch.from_numpy(fold == number)
         # From nothing, not from the head of all items: a start that has seen the fold would leak into it.
-        samples = heads.Samples(features.table, features.labels, used=~held)
+        samples = heads.Samples(features.table, features.labels, used=~held, labelling=features.labelling)
         head = heads.fit(samples, classes, regularization, dtype=torch.float32)
         logits[held.numpy()] = head.logits(features.table[held]).double().numpy()
     return OutOfFold(logits, fold, count)
@@ -81,17 +85,21 @@ def out_of_fold(features: FrozenFeatures, *, classes: int, regularization: float
 
 def summary(found: OutOfFold, features: FrozenFeatures) -> dict[str, Any]:
     """Returns the part `cross_validation` of the result. The mean's interval is Nadeau and Bengio's; `pooled` is
-    the share of all items with its Wilson interval, which leaves out that folds share their training items."""
-    right = found.logits.argmax(axis=1) == features.labels.numpy()
-    accuracies = [float(right[found.fold == number].mean()) for number in range(found.folds)]
-    return {
+    the share of all items with its Wilson interval, which leaves out that folds share their training items. Label sets
+    have none: heads of different folds rank no images together."""
+    logits, labelling = torch.from_numpy(found.logits), features.labelling
+    inside = [torch.from_numpy(found.fold == number) for number in range(found.folds)]
+    scores = [labelling.score(logits[part], features.labels[part]) for part in inside]
+    summed = {
         "k": found.folds,
-        "items": len(right),
+        "items": len(logits),
         "groups": int(features.groups.max()) + 1,
-        "accuracy": accuracies,
-        "mean": corrected_interval(accuracies).to_json(),
-        "pooled": _wilson(right, features.groups),
+        labelling.metric: scores,
+        "mean": corrected_interval(scores).to_json(),
     }
+    if labelling.is_multi:
+        return summed
+    return {**summed, "pooled": _wilson(found.logits.argmax(axis=1) == features.labels.numpy(), features.groups)}
 
 
 def corrected_interval(accuracies: list[float]) -> Estimate:
@@ -107,9 +115,10 @@ def corrected_interval(accuracies: list[float]) -> Estimate:
 
 
 def leave_one_out(features: FrozenFeatures, *, classes: int) -> dict[str, Any] | None:
-    """Returns the part `leave_one_out` of the result, or None for more than `MAX_ENTRIES` numbers. The penalty is chosen by the same left-out errors: nine values leave little room for luck."""
+    """Returns the part `leave_one_out` of the result, or None for more than `MAX_ENTRIES` numbers. The penalty is chosen by the same left-out errors: nine values leave little room for luck. None also of
+    label sets: a fit without an item has a lower prior of the labels that it shows, and so ranks it too low."""
     items, width = features.table.shape
-    if items * width > MAX_ENTRIES:
+    if items * width > MAX_ENTRIES or features.labelling.is_multi:
         return None
     labels = features.labels.numpy()
     rows = ridge.standardized(features.table.double().numpy())

@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 from scipy.special import expit
 
-from finetuning.engine.evaluation import digests, intervals, label_ranking, paired
+from finetuning.engine.evaluation import digests, intervals, label_ranking, paired, reliability, slices
 from finetuning.engine.evaluation.intervals import Floats, Ints
 from finetuning.engine.evaluation.label_ranking import Bools
 
@@ -34,6 +35,28 @@ class LabelSets:
     thresholds: Floats
     indices: Ints
     groups: Ints
+
+    share_of_right: ClassVar = "subset_accuracy"
+
+    @property
+    def group_numbers(self) -> Ints:
+        return self.groups
+
+    @property
+    def is_right(self) -> Bools:
+        """Which items get exactly their labels, (N,)."""
+        whole: Bools = (self.answered == self.truth).all(axis=1)
+        return whole
+
+    def of_class(self, position: int) -> Ints:
+        """Returns the places of the items that show this class."""
+        return np.flatnonzero(self.truth[:, position])
+
+    @property
+    def answers(self) -> reliability.Answers:
+        """How sure each class is for each item, and whether the item shows it."""
+        scores = {"negative_log_likelihood": (self.losses, _worst_loss(self))}
+        return reliability.Answers(self.shares, self.truth, scores)
 
     @property
     def shares(self) -> Floats:
@@ -65,22 +88,35 @@ class LabelSets:
         return replace(self, logits=np.tile(logits, (len(self.truth), 1)), thresholds=np.full(len(shown), 0.5))
 
 
-def report(raw: LabelSets, baselines: Mapping[str, LabelSets], *, labels: Sequence[str], seed: int) -> dict[str, Any]:
+def report(
+    raw: LabelSets,
+    baselines: Mapping[str, LabelSets],
+    *,
+    labels: Sequence[str],
+    seed: int,
+    temperature: float = 1.0,
+    leaked: Sequence[int] = (),
+) -> dict[str, Any]:
     """Returns the evaluation of the test split beside baselines on the same items, the first of them the one that is
-    judged by; `raw` and they are as they are served."""
-    own = _headlines(raw, seed)
-    rows = [_against(raw, own, kind, baseline, seed) for kind, baseline in baselines.items()]
+    judged by; they are as they are served, `raw` holds the network's own logits, which are served divided by the
+    `temperature`. `leaked` are numbers of test items that also lie among the training items."""
+    sets = raw.divided_by(temperature)
+    own = _headlines(sets, seed)
+    rows = [_against(sets, own, kind, baseline, seed) for kind, baseline in baselines.items()]
     main = rows[0]
     return {
         "split": "test",
-        "items": len(raw.truth),
-        "groups": len(set(raw.groups.tolist())),
-        "effective_items": round(intervals.effective_count(raw.groups), 1),
+        "items": len(sets.truth),
+        "groups": len(set(sets.groups.tolist())),
+        "effective_items": round(intervals.effective_count(sets.groups), 1),
         "labels": list(labels),
         "multi_label": True,
-        "metrics": _measure(raw, own, seed),
-        "per_class": _per_class(raw, labels),
-        "worst": _worst(raw, labels),
+        "metrics": _measure(sets, own, seed),
+        "calibration": reliability.report(raw, temperature=temperature, seed=seed),
+        "per_class": _per_class(sets, labels),
+        "slices": slices.report(sets, labels),
+        "without_leaked": slices.without(sets, leaked),
+        "worst": _worst(sets, labels),
         "baseline": {name: main[name] for name in ("kind", "title", HEADLINE)},
         **{name: main[name] for name in ("comparison", "verdict", "verdict_code")},
         "other_baselines": rows[1:],
@@ -116,14 +152,17 @@ def _measure(sets: LabelSets, headlines: Floats, seed: int) -> dict[str, dict[st
     resampled = _resamples(sets, seed)
     rows = [_decisions(sets, part) | {"micro_average_precision": _micro(sets, part)} for part in resampled]
     values = _decisions(sets, once) | {"micro_average_precision": _micro(sets, once)}
-    worst_loss = max(sets.truth.shape[1] * float(np.log(2)), 2 * float(sets.losses.mean()))
     found = {HEADLINE: _estimate(headlines[0], headlines[1:], count)}
     for name, value in values.items():
-        limit = worst_loss if name == "negative_log_likelihood" else 1.0
+        limit = _worst_loss(sets) if name == "negative_log_likelihood" else 1.0
         found[name] = _estimate(value[0], np.concatenate([row[name] for row in rows]), count, limit=limit)
-    exact = (sets.answered == sets.truth).all(axis=1)
-    found["subset_accuracy"] = intervals.wilson_of(exact, sets.groups)
+    found["subset_accuracy"] = intervals.wilson_of(sets.is_right, sets.groups)
     return {name: estimate.to_json() for name, estimate in found.items()}
+
+
+def _worst_loss(sets: LabelSets) -> float:
+    """Returns the mean loss that is as bad as thinkable: of a coin for each label, or twice the own."""
+    return max(int(sets.truth.shape[1]) * float(np.log(2)), 2 * float(sets.losses.mean()))
 
 
 def _estimate(value: float, resampled: Floats, count: float, *, limit: float = 1.0) -> intervals.Estimate:
@@ -169,18 +208,20 @@ def _worst(sets: LabelSets, labels: Sequence[str]) -> list[dict[str, Any]]:
     wrong = np.flatnonzero((sets.answered != sets.truth).any(axis=1))
     first = wrong[np.argsort(-sets.losses[wrong], kind="stable")][:_MAX_WORST]
 
-    def named(row: Bools) -> str:
-        return ", ".join(labels[at] for at in np.flatnonzero(row).tolist()) or _NONE
-
     return [
         {
             "index": int(sets.indices[at]),
-            "truth": named(sets.truth[at]),
-            "predicted": named(sets.answered[at]),
+            "truth": set_in_words(sets.truth[at], labels),
+            "predicted": set_in_words(sets.answered[at], labels),
             "confidence": None,
         }
         for at in first
     ]
+
+
+def set_in_words(row: npt.NDArray[Any], labels: Sequence[str]) -> str:
+    """Returns the labels that a row (C,) has, parted by commas."""
+    return ", ".join(labels[at] for at in np.flatnonzero(row).tolist()) or _NONE
 
 
 def _against(sets: LabelSets, own: Floats, kind: str, baseline: LabelSets, seed: int) -> dict[str, Any]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
 from scipy.special import log_softmax
 
-from finetuning.engine.evaluation import calibration, digests, intervals, ranking
+from finetuning.engine.evaluation import calibration, digests, intervals, ranking, reliability
 from finetuning.engine.evaluation.intervals import (
     CONFIDENCE,
     RESAMPLES,
@@ -46,6 +46,8 @@ class Predictions:
     """`truth` (N,) class positions; `logits` (N, C), as they are served: divided by the temperature;
     `indices` (N,) the items' numbers in the upload; `groups` (N,) numbers their groups from 0, empty where
     every item stands alone."""
+
+    share_of_right: ClassVar = "accuracy"
 
     truth: Ints
     logits: Floats
@@ -83,11 +85,26 @@ class Predictions:
         right: npt.NDArray[np.bool_] = self.predicted == self.truth
         return right
 
+    def of_class(self, position: int) -> Ints:
+        """Returns the places of the items that are of this class."""
+        return np.flatnonzero(self.truth == position)
+
     @property
     def losses(self) -> Floats:
         """Negative log-likelihood of each item, in nats, (N,)."""
         table: Floats = -log_softmax(self.logits, axis=1)
         return table[np.arange(len(self.truth)), self.truth]
+
+    @property
+    def answers(self) -> reliability.Answers:
+        """The one class that each item is given."""
+        losses, shares = self.losses, self.shares
+        worst_loss = max(float(np.log(self.logits.shape[1])), 2 * float(losses.mean()))
+        scores = {
+            "negative_log_likelihood": (losses, worst_loss),
+            "brier": (calibration.brier(shares, self.truth), 2.0),
+        }
+        return reliability.Answers(shares.max(axis=1), self.is_right, scores)
 
 
 def confusion(predictions: Predictions) -> Ints:

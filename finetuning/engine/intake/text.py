@@ -19,7 +19,7 @@ from finetuning.engine.problems import Problem, Rejected, reject
 from finetuning.engine.spec import OUTPUTS_DIR, ArchiveLimits, InspectSpec, Split
 from finetuning.engine.tables import SPLIT_OF_WORD
 from finetuning.engine.text_health import TextSurvey, report
-from finetuning.engine.text_tables import COLUMN_ADVICE, TextRow, TextTable, read_texts
+from finetuning.engine.text_tables import COLUMN_ADVICE, ONE_LABEL_ADVICE, TextRow, TextTable, read_texts
 
 _ZIP = ARCHIVE_MAGIC[:2]
 # Rows with these faults may be left out, where they are few; any other fault must be mended.
@@ -32,6 +32,7 @@ _FAULTS = {
     "duplicate_key": "lines name a key twice. Keep one of the two",
     "bad_text": "lines hold something else than text and a label. Give each a plain text and a plain label",
     "bad_row": "rows have another number of cells than the header. Put texts with commas into quotation marks",
+    "several_labels": f"lines name several labels. {ONE_LABEL_ADVICE}",
     "missing_columns": f"lines have no text or no label. {COLUMN_ADVICE}",
     "unlabelled": "rows have no label. Fill them in or remove them",
     "bad_split": "rows have no valid split: use train, validation and test in every row, or in none",

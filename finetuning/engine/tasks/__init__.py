@@ -1,8 +1,8 @@
 """What each task makes of items, heads, losses and scores. One module a task, the same functions in each:
 `train(spec, run_dir, events, device)` and `evaluate(spec, run_dir, events, device)` return their verb's part
-of the result; `answering(loaded)` returns the function from one input to its logits that `serve` asks. Where a
-picture says more than a list, `drawn(spec, run_dir, worst, device)` yields a `Drawing` of each of the evaluation's
-worst items; where a search is possible, `prepare(spec, run_dir, events, device)` returns a `search.Prepared`."""
+of the result; `prepare(spec, run_dir, events, device)` returns a `search.Prepared`; `answering(loaded)` returns the
+function from one input to its logits that `serve` asks. Where a picture says more than a list,
+`drawn(spec, run_dir, worst, device)` yields a `Drawing` of each of the evaluation's worst items."""
 
 from __future__ import annotations
 

@@ -40,6 +40,7 @@ from finetuning.engine.frameworks.stage_head import POOLINGS, StageHead
 from finetuning.engine.hyper import Augmentation, Hyper, SpecError, Strategy, check_labels
 from finetuning.engine.labelling import ANY_CLASSES, ONE_CLASS, Labelling, labelling_of, thresholds
 from finetuning.engine.packs import Item, PackReader, training_items
+from finetuning.engine.probing import IsOver
 from finetuning.engine.spec import (
     OUTPUTS_DIR,
     PROBE_FILE,
@@ -106,13 +107,20 @@ class Prepared:
     data: Data
     probe: probes.Probe
     device: torch.device
-    shelf: activations.Shelf
+    shelf: activations.Shelf[activations.Frozen]
 
     @property
     def validation_items(self) -> int:
         return len(self.data.validation)
 
-    def begin(self, spec: TrainSpec, run_dir: Path, events: EventWriter) -> loop.Run | Validation:
+    def begin(
+        self,
+        spec: TrainSpec,
+        run_dir: Path,
+        events: EventWriter,
+        *,
+        is_over: IsOver,
+    ) -> loop.Run | Validation:
         """Returns the training that `spec` asks for, not yet begun; of a head its score, as it needs no epochs."""
         if spec.strategy is Strategy.HEAD:
             return self.probe.validation
@@ -131,7 +139,7 @@ def prepare(spec: TrainSpec, run_dir: Path, events: EventWriter, device: torch.d
         text = "A Keras model ends in a softmax: it names one class each. Choose a model of another library."
         raise UserFault("multi_label_unsupported", text)
     probe = fit_probe(base, data, device=device, events=events)
-    return Prepared(base, data, probe, device, activations.Shelf(activations.MAX_CACHE_BYTES))
+    return Prepared(base, data, probe, device, activations.Shelf())
 
 
 def train(spec: TrainSpec, run_dir: Path, events: EventWriter, device: torch.device) -> dict[str, Any]:
@@ -248,7 +256,7 @@ def begin(
     *,
     device: torch.device,
     events: EventWriter,
-    shelf: activations.Shelf | None = None,
+    shelf: activations.Shelf[activations.Frozen] | None = None,
 ) -> loop.Run:
     """Returns the training of `tuned`, in place, not yet begun."""
     hyper, module = spec.hyper, tuned.module.to(device).to(memory_format=torch.channels_last)
@@ -363,7 +371,7 @@ def _cut_off(
     boundary_at: int,
     run_dir: Path,
     events: EventWriter,
-    shelf: activations.Shelf | None = None,
+    shelf: activations.Shelf[activations.Frozen] | None = None,
 ) -> CachedClassifier | None:
     """Computes the frozen prefix for every item and view, or returns None where it cannot be cut off or its
     activations would take too much disk."""
@@ -371,7 +379,7 @@ def _cut_off(
     sample = torch.stack([data.evaluation_transform(item, data.pack.image(item)) for item in data.train[:2]])
     halves = boundary.cut(whole.module, stages, boundary_at, sample.to(whole.device))
     views = activations.views_of(hyper)
-    key = (boundary_at, views, hyper.augmentation, hyper.horizontal_flip, hyper.seed)
+    key = activations.key_of(boundary_at, hyper)
     frozen = shelf.get(key) if shelf else None
 
     def images(view: int | None) -> Iterator[Tensor]:
@@ -451,24 +459,28 @@ def _evaluate_label_sets(
         logits = _logits(loaded, pack, device, events, stage)
         return LabelSets(
             truth=truth,
-            logits=logits.double().numpy() / loaded.temperature,
+            logits=logits.double().numpy(),
             thresholds=np.array(loaded.thresholds or [0.5] * len(spec.labels)),
             indices=np.array([item.index for item in pack.items]),
             groups=intervals.numbered([item.group for item in pack.items]),
         )
 
+    def served(loaded: Loaded, stage: str) -> LabelSets:
+        return scored(loaded, stage).divided_by(loaded.temperature)
+
     found = scored(tuned, "evaluate")
     baselines: dict[str, LabelSets] = {}
     if spec.strategy is not Strategy.HEAD:
-        baselines["bought_with_probe"] = scored(_probed(spec, run_dir, probe, tuned), "baseline")
+        baselines["bought_with_probe"] = served(_probed(spec, run_dir, probe, tuned), "baseline")
     total = int(probe["items"])
     baselines["prior"] = found.at_prior(probe["class_counts"].double().clamp(0.5, total - 0.5).numpy() / total)
     bought = frameworks.load(spec.base, run_dir)
     if bought.is_multi_label and bought.labels == spec.labels:
-        baselines["parent"] = scored(bought, "parent")
-    report = label_sets.report(found, baselines, labels=spec.labels, seed=spec.seed)
-    report["calibration"] = {"temperature": tuned.temperature}
-    return {"evaluation": report, "predictions_sha256": found.sha256}
+        baselines["parent"] = served(bought, "parent")
+    report = label_sets.report(
+        found, baselines, labels=spec.labels, seed=spec.seed, temperature=tuned.temperature, leaked=spec.leaked
+    )
+    return {"evaluation": report, "predictions_sha256": found.divided_by(tuned.temperature).sha256}
 
 
 def _predict(loaded: Loaded, pack: PackReader, device: torch.device, events: EventWriter, stage: str) -> Predictions:

@@ -17,15 +17,13 @@ from finetuning.engine import (
     detecting,
     features,
     frameworks,
-    loop,
     placement,
+    probing,
     runtime,
-    strategies,
     weights,
 )
 from finetuning.engine.answers import Answer
-from finetuning.engine.checkpoints import checkpoints_of
-from finetuning.engine.detecting import Data, Detector, Learner
+from finetuning.engine.detecting import Data, Learner
 from finetuning.engine.evaluation import average_precision as coco
 from finetuning.engine.evaluation import detector as reports
 from finetuning.engine.evaluation import digests
@@ -34,8 +32,7 @@ from finetuning.engine.events import EventWriter
 from finetuning.engine.failures import AppFault, UserFault
 from finetuning.engine.frameworks import Loaded
 from finetuning.engine.hyper import Strategy
-from finetuning.engine.loop import Fitted
-from finetuning.engine.packs import PackReader, training_items
+from finetuning.engine.packs import PackReader
 from finetuning.engine.spec import (
     OUTPUTS_DIR,
     PROBE_FILE,
@@ -44,40 +41,26 @@ from finetuning.engine.spec import (
     TrainSpec,
 )
 from finetuning.engine.tasks import Drawing
+from finetuning.engine.tasks.detection_training import prepare
+
+__all__ = ["answering", "drawn", "evaluate", "predict", "prepare", "train"]
 
 TOP_BOXES = 100
-# A detector's head is deep and never solved, not even by the probe: it learns faster than the body throughout.
-HEAD_FACTOR = 3.0
 BATCH = 16
-
-
-def read(spec: TrainSpec, run_dir: Path, base: Loaded) -> Data:
-    """Returns the training pack's items by split. Raises UserFault (`too_few_images`, `test_items_present`)."""
-    pack = PackReader(run_dir / spec.pack)
-    train, validation = training_items(pack.items)
-    if not train or not any(item.boxes for item in train) or not any(item.boxes for item in validation):
-        raise UserFault("too_few_images", "Training needs training and validation images with boxes. Add images.")
-    bought = base.preprocessing or Preprocessing()
-    size = placement.side_of(spec.hyper.image_size or bought.size)
-    return Data(pack, train, validation, spec.labels, dataclasses.replace(bought, size=size))
 
 
 def train(spec: TrainSpec, run_dir: Path, events: EventWriter, device: torch.device) -> dict[str, Any]:
     started = time.perf_counter()
-    events.stage("load", "Loading the model as bought")
-    base = frameworks.load(spec.weights, run_dir)
-    data = read(spec, run_dir, base)
-    directory = run_dir / OUTPUTS_DIR
-    torch.manual_seed(spec.hyper.seed)
-    tuned = frameworks.detector(base, spec.labels, size=data.side)
+    prepared = prepare(spec, run_dir, events, device)
+    data, directory = prepared.data, run_dir / OUTPUTS_DIR
     probe = None
     if spec.strategy is not Strategy.HEAD:
-        with events.part("probe"):
-            probe = tune(spec, Strategy.HEAD, tuned, data, run_dir, device=device, events=events)
-        weights.save_tensors(directory / PROBE_FILE, _head_tensors(tuned))
-        tuned = _start(spec, base, tuned, data)
+        probe = prepared.probe(spec, events, probing.never)
+        weights.save_tensors(directory / PROBE_FILE, probe.head)
     probed_at = time.perf_counter()
-    fitted = tune(spec, spec.strategy, tuned, data, run_dir, device=device, events=events, keep_initial=_is_kept(spec))
+    tuned = prepared.start(spec, events, probing.never)
+    fitted = prepared.training(spec, tuned, run_dir, events).fit()
+    tuned.module.to("cpu").eval()
     tuned = _with_confidence(tuned, data, device, events)
     events.stage("save", "Writing the tuned weights")
     frameworks.write_release(directory / "release", tuned)
@@ -99,58 +82,6 @@ def _class_counts(data: Data) -> list[int]:
         for box in item.boxes:
             counts[int(box[0])] += 1
     return counts
-
-
-def _is_kept(spec: TrainSpec) -> bool:
-    return spec.strategy in (Strategy.LAST, Strategy.FULL) and spec.hyper.start_from_probe
-
-
-def _start(spec: TrainSpec, base: Loaded, probed: Loaded, data: Data) -> Loaded:
-    """Returns what training begins with: the probe itself, a new head, or random weights for the control."""
-    if _is_kept(spec):
-        for parameter in probed.module.parameters():
-            parameter.requires_grad_(True)
-        return probed
-    torch.manual_seed(spec.hyper.seed)
-    return frameworks.detector(base, spec.labels, size=data.side, fresh=spec.strategy is Strategy.SCRATCH)
-
-
-def _head_tensors(loaded: Loaded) -> dict[str, torch.Tensor]:
-    """Returns what the probe learned: everything outside of the trunk."""
-    inside = frameworks.trunk(loaded) + "."
-    return {name: tensor for name, tensor in loaded.module.state_dict().items() if not name.startswith(inside)}
-
-
-def tune(
-    spec: TrainSpec,
-    strategy: Strategy,
-    tuned: Loaded,
-    data: Data,
-    run_dir: Path,
-    *,
-    device: torch.device,
-    events: EventWriter,
-    keep_initial: bool = False,
-) -> Fitted:
-    """Trains `tuned` in place and leaves its best epoch's weights in it, on the processor."""
-    module = tuned.module.to(device).to(memory_format=torch.channels_last)
-    plan = strategies.plan(
-        module, frameworks.stages(tuned), strategy, spec.hyper, fresh_head=True, head_factor=HEAD_FACTOR
-    )
-    trainee = Detector(Learner(module, data.side), data, spec.hyper, device)
-    if plan.boundary:
-        trainee = detecting.cached(trainee, tuned, plan.boundary, run_dir, events) or trainee
-    fitted = loop.fit(
-        trainee,
-        plan,
-        spec.hyper,
-        device=device,
-        events=events,
-        checkpoints=checkpoints_of(spec, run_dir, strategy.value),
-        keep_initial=keep_initial,
-    )
-    module.to("cpu").eval()
-    return fitted
 
 
 def _with_confidence(tuned: Loaded, data: Data, device: torch.device, events: EventWriter) -> Loaded:

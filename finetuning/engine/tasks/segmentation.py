@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import dataclasses
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,122 +12,53 @@ import numpy as np
 import torch
 from PIL import Image
 
-from finetuning.engine import canvas, features, frameworks, loop, palettes, runtime, strategies, weights
+from finetuning.engine import canvas, features, frameworks, palettes, probing, runtime, weights
 from finetuning.engine.answers import Answer
-from finetuning.engine.checkpoints import checkpoints_of
 from finetuning.engine.evaluation import digests, pixels, segmenter
 from finetuning.engine.evaluation.segmenter import Scored
 from finetuning.engine.events import EventWriter
 from finetuning.engine.failures import AppFault, UserFault
 from finetuning.engine.frameworks import Loaded, segmenters
 from finetuning.engine.gathering import MAX_SHORT_SIDE
-from finetuning.engine.hyper import Augmentation, Hyper, Loss, Strategy, Task
+from finetuning.engine.hyper import Strategy, Task
 from finetuning.engine.images import shrink
 from finetuning.engine.packs import Item, PackReader
 from finetuning.engine.spec import OUTPUTS_DIR, PROBE_FILE, EvaluateSpec, Preprocessing, TrainSpec
 from finetuning.engine.tasks import Drawing
-from finetuning.engine.tasks.segmentation_training import Data, Segmenting, chosen_loss, cut_off, read
+from finetuning.engine.tasks.segmentation_runs import prepare, with_head
+
+__all__ = ["answering", "drawn", "evaluate", "prepare", "train"]
 
 _HEAD_PREFIX = "head."
-PROBE_EPOCHS = 8
-PROBED_HEAD_FACTOR = 3.0  # a decoder is deep and never solved, not even by the probe: it goes on learning faster
 _OVERLAY_SIDE = 512  # pixels
 
 
 def train(spec: TrainSpec, run_dir: Path, events: EventWriter, device: torch.device) -> dict[str, Any]:
     started = time.perf_counter()
-    events.stage("load", "Loading the model as bought")
-    bought = frameworks.load(spec.weights, run_dir)
-    segmenter_ = segmenters.started(bought, spec.labels, seed=spec.hyper.seed)
-    data = read(spec, run_dir, bought.preprocessing or Preprocessing())
-    loss = chosen_loss(spec.hyper, data, events)
-    run = _Run(spec, run_dir, data, loss, events, device)
-    probe: dict[str, Any] = {"pixel_counts": data.pixel_counts}
+    prepared = prepare(spec, run_dir, events, device)
+    data, directory = prepared.data, run_dir / OUTPUTS_DIR
+    kept: dict[str, Any] = {"pixel_counts": data.pixel_counts}
     part: dict[str, Any] = {}
     if spec.strategy is not Strategy.HEAD:
-        fitted = run.probe(segmenter_)
-        probe |= {f"{_HEAD_PREFIX}{name}": tensor for name, tensor in _head_state(segmenter_).items()}
-        part["probe"] = {"validation_miou": fitted.validation.metrics["miou"]}
+        probe = prepared.probe(spec, events, probing.never)
+        kept |= {f"{_HEAD_PREFIX}{name}": tensor for name, tensor in probe.head.items()}
+        part["probe"] = {"validation_miou": probe.validation.metrics["miou"]}
     seconds = time.perf_counter() - started
-    tuned = run.start(bought, segmenter_)
-    fitted = run.fit(tuned, spec.strategy, spec.hyper, keep_initial=run.starts_from_probe)
-    directory = run_dir / OUTPUTS_DIR
-    weights.save_tensors(directory / PROBE_FILE, probe)
+    tuned = prepared.start(spec, events, probing.never)
+    fitted = prepared.training(spec, tuned, run_dir, events).fit()
+    tuned.module.to("cpu").eval()
+    weights.save_tensors(directory / PROBE_FILE, kept)
     events.stage("save", "Writing the tuned weights")
     frameworks.write_release(directory / "release", tuned)
     return {
         "validation": {**fitted.validation.metrics, "loss": fitted.validation.loss},
         "best": fitted.best,
         **part,
-        "loss": loss.value,
+        "loss": prepared.loss.value,
         "pixel_shares": (data.pixel_counts / data.pixel_counts.sum()).tolist(),
         "timing": {"probe_seconds": seconds, "total_seconds": time.perf_counter() - started},
         "precision": str(features.precision(device)).removeprefix("torch."),
     }
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Run:
-    """The steps of one training, which share all of this."""
-
-    spec: TrainSpec
-    run_dir: Path
-    data: Data
-    loss: Loss
-    events: EventWriter
-    device: torch.device
-
-    @property
-    def starts_from_probe(self) -> bool:
-        return self.spec.strategy in (Strategy.LAST, Strategy.FULL) and self.spec.hyper.start_from_probe
-
-    def probe(self, segmenter_: Loaded) -> loop.Fitted:
-        """Fits the head to the frozen backbone without augmentation, in place: the baseline of every other
-        strategy, and the start of LP-FT (Kumar et al. 2022)."""
-        hyper = dataclasses.replace(self.spec.hyper, augmentation=Augmentation.NONE, epochs=PROBE_EPOCHS)
-        self.events.stage("probe", "Fitting the decoder to the model as bought")
-        with self.events.part("probe") as events:
-            run = dataclasses.replace(self, events=events)
-            return run.fit(segmenter_, Strategy.HEAD, hyper, keep_initial=False)
-
-    def start(self, bought: Loaded, probed: Loaded) -> Loaded:
-        """Returns the network that training begins with."""
-        if self.spec.strategy is Strategy.SCRATCH:
-            torch.manual_seed(self.spec.hyper.seed)
-            return frameworks.reinitialized(probed, self.spec.labels)
-        if self.starts_from_probe or self.spec.strategy is Strategy.HEAD:
-            return probed
-        return segmenters.started(bought, self.spec.labels, seed=self.spec.hyper.seed)
-
-    def fit(self, tuned: Loaded, strategy: Strategy, hyper: Hyper, *, keep_initial: bool) -> loop.Fitted:
-        """Trains `tuned` in place and leaves its best epoch's weights in it, on the processor."""
-        module = tuned.module.to(self.device).to(memory_format=torch.channels_last)
-        stages = frameworks.stages(tuned)
-        head_factor = PROBED_HEAD_FACTOR if keep_initial else strategies.HEAD_FACTOR
-        plan = strategies.plan(module, stages, strategy, hyper, fresh_head=True, head_factor=head_factor)
-        trainee: Segmenting = Segmenting(module, self.data, hyper, self.loss, self.device)
-        if plan.boundary:
-            trainee = cut_off(trainee, tuned, stages, plan.boundary, self.run_dir, self.events) or trainee
-        name = "probe" if strategy is not self.spec.strategy else "tune"
-        checkpoints = checkpoints_of(self.spec, self.run_dir, name)
-        self.events.stage(name, "Training")
-        fitted = loop.fit(
-            trainee,
-            plan,
-            hyper,
-            device=self.device,
-            events=self.events,
-            checkpoints=checkpoints,
-            keep_initial=keep_initial,
-        )
-        module.requires_grad_(True).to("cpu").eval()
-        return fitted
-
-
-def _head_state(loaded: Loaded) -> dict[str, torch.Tensor]:
-    """Returns what the probe trained: every tensor outside the backbone."""
-    state = loaded.module.state_dict()
-    return {name: tensor for name, tensor in state.items() if not name.startswith("backbone.")}
 
 
 def evaluate(spec: EvaluateSpec, run_dir: Path, events: EventWriter, device: torch.device) -> dict[str, Any]:
@@ -152,10 +82,8 @@ def evaluate(spec: EvaluateSpec, run_dir: Path, events: EventWriter, device: tor
 
 def _probed(spec: EvaluateSpec, run_dir: Path, probe: dict[str, torch.Tensor]) -> Loaded:
     """Returns the model as bought under the head that was fitted to it in training."""
-    loaded = segmenters.started(frameworks.load(spec.base, run_dir), spec.labels, seed=0)
     head = {name.removeprefix(_HEAD_PREFIX): tensor for name, tensor in probe.items() if name.startswith(_HEAD_PREFIX)}
-    weights.load_strictly(loaded.module, {**loaded.module.state_dict(), **head})
-    return loaded
+    return with_head(segmenters.started(frameworks.load(spec.base, run_dir), spec.labels, seed=0), head)
 
 
 @torch.inference_mode()

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from finetuning.engine import activations, canvas, features, losses, runtime
+from finetuning.engine import activations, canvas, features, frameworks, losses, runtime
 from finetuning.engine.activations import ActivationCache
 from finetuning.engine.evaluation import pixels
 from finetuning.engine.events import EventWriter
@@ -22,7 +22,6 @@ from finetuning.engine.hyper import Hyper, Loss
 from finetuning.engine.packs import Item, PackReader, training_items
 from finetuning.engine.palettes import IGNORED
 from finetuning.engine.spec import Preprocessing, TrainSpec
-from finetuning.engine.strategies import Stages
 from finetuning.engine.trainee import Validation, shares
 
 AUX_WEIGHT = 0.5  # of the auxiliary head's loss, as in torchvision's references
@@ -139,9 +138,9 @@ class Segmenting:
             logits = module(_on(self.device, inputs))["out"].float().cpu()
             total += float(functional.cross_entropy(logits, classes.long(), ignore_index=IGNORED, reduction="sum"))
             counts += pixels.confusion(classes.numpy(), logits.argmax(1).numpy(), len(counts))
-        miou = float(pixels.miou(counts))
-        accuracy = float(np.trace(counts) / max(1, counts.sum()))
-        return Validation(-miou, total / max(1, counts.sum()), {"miou": miou, "pixel_accuracy": accuracy})
+        miou, judged = float(pixels.miou(counts)), max(1, int(counts.sum()))
+        accuracy = float(np.trace(counts) / judged)
+        return Validation(-miou, total / judged, {"miou": miou, "pixel_accuracy": accuracy})
 
     def _validation_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         return self.data.batches(self.data.validation, features.BATCH)
@@ -154,6 +153,10 @@ class Rows:
 
     frozen: activations.Frozen
     masks: dict[bool, ActivationCache]
+
+    @property
+    def bytes(self) -> int:
+        return self.frozen.bytes + sum(masks.bytes for masks in self.masks.values())
 
     def training(self, epoch: int, positions: Sequence[int]) -> tuple[Tensor, Tensor]:
         view = (epoch - 1) % self.frozen.views
@@ -181,13 +184,30 @@ class CachedSegmenting(Segmenting):
 
 
 def cut_off(
-    whole: Segmenting, loaded: Loaded, stages: Stages, boundary_at: int, run_dir: Path, events: EventWriter
+    whole: Segmenting,
+    loaded: Loaded,
+    boundary_at: int,
+    run_dir: Path,
+    events: EventWriter,
+    shelf: activations.Shelf[Rows],
 ) -> CachedSegmenting | None:
-    """Computes the frozen stages for every item and view, or returns None where they cannot be cut off or their
-    outputs would take too much disk."""
-    data, hyper, views = whole.data, whole.hyper, activations.views_of(whole.hyper)
+    """Computes the frozen stages for every item and view, or takes them from the shelf; returns None where they cannot
+    be cut off or their outputs would take too much disk."""
+    data = whole.data
     sample, _ = next(data.batches(data.train[:2], 2))
-    halves = segmenters.cut(loaded, stages, boundary_at, sample.to(whole.device))
+    halves = segmenters.cut(loaded, frameworks.stages(loaded), boundary_at, sample.to(whole.device))
+    key = activations.key_of(boundary_at, whole.hyper)
+    rows = shelf.get(key) or _computed(whole, halves.prefix if halves else None, sample, run_dir, events)
+    if halves is None or rows is None:
+        return None
+    shelf.put(key, rows)
+    return CachedSegmenting(whole, halves.suffix, rows)
+
+
+def _computed(
+    whole: Segmenting, prefix: nn.Module | None, sample: Tensor, run_dir: Path, events: EventWriter
+) -> Rows | None:
+    data, hyper, views = whole.data, whole.hyper, activations.views_of(whole.hyper)
     square = (data.preprocessing.size,) * 2
     masks = {
         is_training: ActivationCache(
@@ -204,7 +224,7 @@ def cut_off(
             yield batch
 
     frozen = activations.computed(
-        halves.prefix if halves else None,
+        prefix,
         sample,
         images,
         items=(len(data.train), len(data.validation)),
@@ -213,7 +233,7 @@ def cut_off(
         run_dir=run_dir,
         events=events,
     )
-    return CachedSegmenting(whole, halves.suffix, Rows(frozen, masks)) if halves and frozen else None
+    return Rows(frozen, masks) if frozen else None
 
 
 def _on(device: torch.device, inputs: Tensor) -> Tensor:

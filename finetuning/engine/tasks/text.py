@@ -37,6 +37,7 @@ from finetuning.engine.frameworks.transformers_models import with_head
 from finetuning.engine.hyper import Hyper, Strategy
 from finetuning.engine.labelling import ONE_CLASS
 from finetuning.engine.packs import Item, PackReader, training_items
+from finetuning.engine.probing import IsOver
 from finetuning.engine.spec import (
     OUTPUTS_DIR,
     PROBE_FILE,
@@ -113,7 +114,14 @@ class Prepared:
     def validation_items(self) -> int:
         return len(self.data.validation.items)
 
-    def begin(self, spec: TrainSpec, run_dir: Path, events: EventWriter) -> loop.Run | Validation:
+    def begin(
+        self,
+        spec: TrainSpec,
+        run_dir: Path,
+        events: EventWriter,
+        *,
+        is_over: IsOver,
+    ) -> loop.Run | Validation:
         """Returns the training that `spec` asks for, not yet begun; of a head its score, as it needs no epochs."""
         if spec.strategy is Strategy.HEAD:
             return self.probe.validation

@@ -23,11 +23,13 @@ RESERVED_NAMES = frozenset(
         "admin",
         "api",
         "audit",
+        "buckets",
         "compare",
         "datasets",
         "docs",
         "healthz",
         "incidents",
+        "kernels",
         "licenses",
         "login",
         "logout",
@@ -35,6 +37,7 @@ RESERVED_NAMES = frozenset(
         "models",
         "new",
         "notifications",
+        "oauth",
         "orders",
         "payments",
         "payouts",
@@ -61,6 +64,8 @@ class User(AbstractUser):
     """A person. Their namespace has their username."""
 
     email_notifications = models.BooleanField(default=False)  # copies go to a verified address alone
+    # Which of settings.RATE_LIMIT_PLANS; "" is the standard one. Chosen by the site's staff (admin.py).
+    api_plan = models.CharField(max_length=40, blank=True, default="")
     # The token that this request came with (authentication.py); no column. A license may have given it a seat.
     api_token: ApiToken | None = None
 

@@ -32,6 +32,7 @@ ROLES: dict[str, tuple[Role, ...]] = {
     "payout": BILLS,
     "royalty": BILLS,
     "organization": ADMINISTERS,
+    "webhook": ADMINISTERS,
 }
 MAX_TITLE, MAX_BODY = 200, 2000
 BATCH = 500

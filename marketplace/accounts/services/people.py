@@ -52,7 +52,7 @@ def create_organization(*, owner: User, name: str, display_name: str = "", websi
 
 
 def set_role(*, actor: User, namespace: Namespace, username: str, role: Role | None) -> None:
-    """Adds a member, changes their role, or with None removes them. Raises Denied (`not_an_admin`,
+    """Adds a member, changes their role, or with None removes them; everybody may leave. Raises Denied (`not_an_admin`,
     `not_an_owner`), Invalid (`user_unknown`), Conflict (`last_owner`). Locks the organisation, so that two
     changes at once cannot leave it without an owner."""
     user = User.objects.filter(username__iexact=username).first()
@@ -73,6 +73,8 @@ def set_role(*, actor: User, namespace: Namespace, username: str, role: Role | N
 
 def _require_rank(*, actor: User, members: QuerySet[Membership], user: User | None, role: Role | None) -> None:
     """Raises Denied unless the actor's role may give `role` to the user, or take the user's present one."""
+    if role is None and user == actor and members.filter(user=actor).exists():
+        return
     rank = members.filter(user=actor, role__in=ADMINISTERS).values_list("role", flat=True).first()
     if rank is None:
         raise Denied("not_an_admin", "Only owners and admins change the members of an organisation.")

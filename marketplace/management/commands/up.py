@@ -1,4 +1,4 @@
-"""Starts the whole product in the foreground and keeps it alive until Ctrl-C."""
+"""Starts the whole product, or a machine's part of it, in the foreground and keeps it alive until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import http.client
 import os
 import socket
 import sys
+import time
+from collections.abc import Sequence
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
@@ -16,14 +18,21 @@ from typing import Any
 from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import DatabaseError, close_old_connections
 
 from finetuning.runner import unconfined
-from marketplace import demo
+from marketplace import demo, health
 from marketplace.management.commands.web import require_proxy
 from marketplace.queue_settings import FAST, TRAIN
+from marketplace.supervision import drain
+from marketplace.supervision.processes import GRACE_SECONDS
 from marketplace.supervision.supervisor import Child, Supervisor
 
+WEB, REAPER, PREDICTOR = "web", "reaper", "predictor"
+PROCESSES = (WEB, FAST, TRAIN, REAPER, PREDICTOR)
 PROBE_SECONDS = 1.0
+WAIT_SECONDS = 2.0  # between two looks at a database that another machine brings up to date
+_MANAGE = (sys.executable, str(Path(settings.BASE_DIR) / "manage.py"))
 _BACKLOG = 1024
 _INTERRUPTED = 130  # as a shell reports Ctrl-C
 
@@ -33,11 +42,26 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--no-demo", action="store_true", help="leave an empty catalog empty")
+        parser.add_argument(
+            "--only",
+            nargs="+",
+            choices=PROCESSES,
+            default=PROCESSES,
+            metavar="PROCESS",
+            help=f"of {', '.join(PROCESSES)}: what runs on this machine, where the others run elsewhere",
+        )
 
-    def handle(self, *, no_demo: bool, **_options: Any) -> None:
-        require_proxy()
-        _require_sandbox()
+    def handle(self, *, no_demo: bool, only: Sequence[str], **_options: Any) -> None:
+        _require_sandbox(only)
         lock = _lock(Path(settings.DATA_DIR) / "up.lock")
+        if WEB in only:
+            self._serve(only, no_demo=no_demo)
+        else:
+            self._work(only)
+        os.close(lock)
+
+    def _serve(self, names: Sequence[str], *, no_demo: bool) -> None:
+        require_proxy()
         with _bound(settings.HOST, settings.PORT) as listener:
             try:
                 call_command("bootstrap", no_demo=no_demo, stdout=self.stdout)
@@ -47,9 +71,23 @@ class Command(BaseCommand):
             _refuse_known_passwords()
             # From here on the port is ours for good: while the web server restarts, callers wait in line.
             _listen(listener)
-            supervisor = Supervisor(_children(listener), report=self.stderr.write)
+            descriptor = listener.fileno()
+            web = Child(WEB, [*_MANAGE, "web", f"--descriptor={descriptor}"], descriptors=(descriptor,))
+            supervisor = Supervisor([web, *_workers(names)], report=self.stderr.write)
             supervisor.run(is_ready=partial(_answers, listener), when_ready=self._welcome)
-        os.close(lock)
+
+    def _work(self, names: Sequence[str]) -> None:
+        """Works beside a site on another machine, which alone changes the database's tables."""
+        while (state := _state_of_site(names)) is not None:
+            self.stdout.write(f"Waiting: {state}.")
+            self.stdout.flush()
+            time.sleep(WAIT_SECONDS)
+        supervisor = Supervisor(_workers(names), report=self.stderr.write)
+        supervisor.run(is_ready=lambda: True, when_ready=lambda: self._said(f"Ready: {', '.join(names)}"))
+
+    def _said(self, text: str) -> None:
+        self.stdout.write(self.style.SUCCESS(text))
+        self.stdout.flush()
 
     def _welcome(self) -> None:
         host = f"[{settings.HOST}]" if ":" in settings.HOST else settings.HOST
@@ -106,7 +144,20 @@ def _refuse_known_passwords() -> None:
         )
 
 
-def _require_sandbox() -> None:
+def _state_of_site(names: Sequence[str]) -> str | None:
+    """Returns why nothing can work beside the web machine yet; None where it can."""
+    if TRAIN in names and not settings.SIGNING_KEY_FILE.exists():
+        return f"receipts are signed with the site's key: copy receipts.pem of the web machine to {settings.SIGNING_KEY_FILE}"
+    try:
+        return "the web machine has not applied this version's migrations" if health.migrations_wait() else None
+    except DatabaseError as error:
+        close_old_connections()
+        return f"the database does not answer ({str(error).strip().splitlines()[0]})"
+
+
+def _require_sandbox(names: Sequence[str]) -> None:
+    if {FAST, TRAIN, PREDICTOR}.isdisjoint(names):
+        return
     if settings.SANDBOX == "required" and (missing := unconfined()):
         raise CommandError(
             f"This machine cannot confine the engine, which reads files of others: {', '.join(missing)} missing. "
@@ -114,16 +165,17 @@ def _require_sandbox() -> None:
         )
 
 
-def _children(listener: socket.socket) -> list[Child]:
-    manage = [sys.executable, str(Path(settings.BASE_DIR) / "manage.py")]
-    web = [*manage, "web", f"--descriptor={listener.fileno()}"]
-    return [
-        Child("web", web, descriptors=(listener.fileno(),)),
-        Child("slot fast", [*manage, "slot", FAST], {"Q_CLUSTER_NAME": FAST}),
-        Child("slot train", [*manage, "slot", TRAIN], {"Q_CLUSTER_NAME": TRAIN}),
-        Child("reaper", [*manage, "reaper"]),
-        Child("predictor", [*manage, "predictor"]),
+def _workers(names: Sequence[str]) -> list[Child]:
+    grace = drain.slot_seconds() + GRACE_SECONDS
+    found = [
+        *(
+            Child(f"slot {name}", [*_MANAGE, "slot", name], {"Q_CLUSTER_NAME": name}, grace_seconds=grace)
+            for name in (FAST, TRAIN)
+        ),
+        Child(REAPER, [*_MANAGE, REAPER]),
+        Child(PREDICTOR, [*_MANAGE, PREDICTOR]),
     ]
+    return [child for child in found if child.name.removeprefix("slot ") in names]
 
 
 def _answers(listener: socket.socket) -> bool:

@@ -34,7 +34,9 @@ class Command(BaseCommand):
     def _is_damaged(self, sha256: str) -> bool:
         try:
             return not storage.is_whole(sha256)
-        except Unavailable:  # removed since it was listed
+        except Unavailable as error:
+            if error.code != "file_missing":  # which means: removed since it was listed
+                raise
             return False
         except OSError as error:
             self.stderr.write(f"unreadable {sha256}: {error.strerror}")

@@ -14,6 +14,8 @@ from marketplace.wsgi import application
 
 THREADS = 8
 IDLE_SECONDS = 600  # of a connection: an upload over a slow line may pause
+# Each Hub client keeps eight open; at waitress's own 100 a dozen of them, idle, would shut everybody else out.
+CONNECTIONS = 800  # below the 1,024 files that a process may usually open
 
 
 class Command(BaseCommand):
@@ -33,6 +35,8 @@ class Command(BaseCommand):
             **_proxy(settings.TRUSTED_PROXY),
             threads=THREADS,
             channel_timeout=IDLE_SECONDS,
+            connection_limit=CONNECTIONS,
+            asyncore_use_poll=True,  # select() fails on the 1,024th file, and so does everybody's answer
             max_request_body_size=max(settings.MAX_UPLOAD_BYTES, settings.MAX_ARTIFACT_BYTES) + 2**20,
             ident="",
         )

@@ -1,0 +1,23 @@
+"""What webhooks tell of runs. Call it inside the transaction that ends the run."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from finetuning.models import Run
+from finetuning.models.runs import RunStatus
+from marketplace.webhooks.events import EventType
+from marketplace.webhooks.services.outbox import address, record
+
+_EVENTS = {
+    RunStatus.SUCCEEDED: EventType.RUN_SUCCEEDED,
+    RunStatus.FAILED: EventType.RUN_FAILED,
+    RunStatus.CANCELED: EventType.RUN_CANCELED,
+}
+
+
+def of_run(run: Run, *, ended: RunStatus, now: datetime, code: str = "") -> None:
+    """For the run's owner. `code` says why it has failed."""
+    what = {"id": str(run.uid), "url": address("api_run", run.uid), "owner": run.owner.name}
+    data = {"run": what, **({"code": code} if code else {})}
+    record(_EVENTS[ended], recipients=[run.owner], data=data, now=now)
