@@ -9,13 +9,14 @@ from typing import Any
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
+from django.utils import timezone
 
 from finetuning import policies
 from finetuning.engine import spec as engine
 from finetuning.engine.crash_points import Point, reach
 from finetuning.models import Attempt, Dataset, DatasetVersion, Run
 from finetuning.models.datasets import DatasetStatus
-from finetuning.services import leases
+from finetuning.services import leases, webhooks
 from marketplace import storage
 from marketplace.accounts.models import Namespace, User
 from marketplace.accounts.services import audit
@@ -133,8 +134,8 @@ def record_inspection(
             return False
         problems = result.get("problems", [])
         if not valid:
-            return Dataset.objects.transition(dataset.pk, to=DatasetStatus.INVALID, problems=problems)
-        if not Dataset.objects.transition(dataset.pk, to=DatasetStatus.VALID, problems=problems):
+            return _settle(dataset, DatasetStatus.INVALID, problems)
+        if not _settle(dataset, DatasetStatus.VALID, problems):
             return False
         report = result["report"]
         DatasetVersion.objects.create(
@@ -167,7 +168,15 @@ def record_failure(*, attempt: Attempt, dataset: Dataset, code: str, message: st
         if ours:
             sentence = "The check failed through no fault of your upload: this server could not finish it."
             problem = {"code": CHECK_FAILED, "message": f"{sentence} Check it again. ({message})", "items": []}
-        return Dataset.objects.transition(dataset.pk, to=DatasetStatus.INVALID, problems=[problem])
+        return _settle(dataset, DatasetStatus.INVALID, [problem])
+
+
+def _settle(dataset: Dataset, to: DatasetStatus, problems: list[dict[str, Any]]) -> bool:
+    """Says what the inspection found, once."""
+    if not Dataset.objects.transition(dataset.pk, to=to, problems=problems):
+        return False
+    webhooks.of_dataset(dataset, became=to, now=timezone.now())
+    return True
 
 
 def may_be_rechecked(dataset: Dataset) -> bool:

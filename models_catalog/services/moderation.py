@@ -15,11 +15,12 @@ from marketplace.accounts.services import audit, people
 from marketplace.accounts.services.notifications import notify
 from marketplace.decisions import require
 from marketplace.errors import Conflict, Invalid
+from marketplace.webhooks.events import EventType
 from models_catalog import policies
 from models_catalog.models import Answer, Listing, Question, Release, Report, Review, Takedown
 from models_catalog.models.listings import ReleaseStatus
 from models_catalog.models.moderation import ReportReason, ReportStatus, Subject, TakedownStatus, kind_of, subject_of
-from models_catalog.services import quarantine, reviews
+from models_catalog.services import quarantine, reviews, webhooks
 from models_catalog.services.limits import require_pace
 
 MAX_REPORT, MAX_DECISION, MAX_REASON = 4000, 500, 300  # characters
@@ -103,6 +104,7 @@ def take_down(*, actor: User, subject: Subject, reason: str, legal_basis: str, n
         details = {"reason": why, "legal_basis": basis, "reports": [str(report.uid) for report in upheld]}
         audit.record("takedown.begin", actor=actor, namespace=owner, subject=subject, details=details)
         _tell_owner(row, f"{subject} was taken down", f"{why} Legal basis: {basis}", actor)
+        webhooks.of_takedown(EventType.TAKEDOWN_BEGUN, row, status=row.status, now=now)
     return row
 
 
@@ -150,6 +152,7 @@ def _settle(actor: User, takedown: Takedown, to: TakedownStatus, decision: str, 
     verb = "takedown.confirm" if to == TakedownStatus.CONFIRMED else "takedown.lift"
     details = {"decision": words}
     audit.record(verb, actor=actor, namespace=takedown.owner, subject=subject_of(takedown), details=details)
+    webhooks.of_takedown(EventType.TAKEDOWN_DECIDED, takedown, status=to, now=now)
     return words
 
 

@@ -11,8 +11,10 @@ from marketplace.accounts.models import User
 from marketplace.accounts.services.notifications import notify
 from marketplace.decisions import require
 from marketplace.errors import Conflict
+from marketplace.webhooks.events import EventType
 from models_catalog import policies
 from models_catalog.models import Answer, Listing, Question
+from models_catalog.services import webhooks
 from models_catalog.services.limits import require_pace
 from models_catalog.services.reviews import required_text
 
@@ -35,6 +37,7 @@ def ask(*, user: User, listing: Listing, text: str, now: datetime) -> Question:
             url=reverse("questions", args=[listing.namespace.name, listing.name]),
             actor=user,
         )
+        webhooks.of_question(EventType.QUESTION_ASKED, question, now=now)
     return question
 
 
@@ -63,4 +66,5 @@ def answer(*, user: User, question: Question, text: str, now: datetime) -> Answe
             url=reverse("questions", args=[listing.namespace.name, listing.name]),
             actor=user,
         )
+        webhooks.of_question(EventType.QUESTION_ANSWERED, question, now=now)
     return row

@@ -10,9 +10,22 @@ from datetime import datetime
 from typing import Any
 
 from marketplace.accounts.models import Namespace
+from marketplace.accounts.services.people import namespace_of
 from marketplace.webhooks.events import EventType
 from marketplace.webhooks.services.outbox import address, listening, record
-from models_catalog.models import AccessRequest, Grant, Incident, Listing, Order, PayoutBatch, Release, Review
+from models_catalog.models import (
+    AccessRequest,
+    Grant,
+    Incident,
+    Listing,
+    Order,
+    PayoutBatch,
+    Question,
+    Release,
+    Review,
+    Takedown,
+)
+from models_catalog.models.moderation import kind_of, subject_of
 
 
 def of_release(event: EventType, release: Release, *, now: datetime, **more: str) -> None:
@@ -77,6 +90,31 @@ def of_review(review: Review, *, now: datetime) -> None:
         "author": review.author.name,
     }
     record(EventType.REVIEW_WRITTEN, recipients=[vendor], data={"review": what}, now=now)
+
+
+def of_question(event: EventType, question: Question, *, now: datetime) -> None:
+    """For the vendor where it is asked, for who asked it where it is answered."""
+    asked = event == EventType.QUESTION_ASKED
+    what = {
+        "id": question.pk,
+        "url": address("api_questions", *_path(question.listing)),
+        "listing": str(question.listing),
+        "asked_by": question.asked_by.username,
+    }
+    recipient = question.listing.namespace if asked else namespace_of(question.asked_by)
+    record(event, recipients=[recipient], data={"question": what}, now=now)
+
+
+def of_takedown(event: EventType, takedown: Takedown, *, status: str, now: datetime) -> None:
+    """For the owner of what was taken down, or brought back."""
+    what = {
+        "id": str(takedown.uid),
+        "url": address("api_takedowns"),
+        "kind": kind_of(subject_of(takedown)),
+        "owner": takedown.owner.name,
+        "status": status,
+    }
+    record(event, recipients=[takedown.owner], data={"takedown": what}, now=now)
 
 
 def of_payouts(event: EventType, batch: PayoutBatch, *, now: datetime) -> None:

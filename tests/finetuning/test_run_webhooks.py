@@ -1,4 +1,4 @@
-"""The end of a run is told to its owner's webhooks once, however it ends."""
+"""The end of a run, and of an inspection, is told to its owner's webhooks once, however it ends."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import scenarios
 from django.conf import settings
 from django.test import Client
 from django.utils import timezone
-from worlds import World, claimed_run, dataset_of, launch
+from worlds import World, claimed_run, dataset_of, launch, received
 
-from finetuning.models import Run
-from finetuning.services import leases, reaping, runs, steering
+from finetuning.models import Dataset, Run
+from finetuning.services import datasets, leases, reaping, runs, steering
 from marketplace.accounts.models import Namespace
 from marketplace.webhooks.models import Message
 from marketplace.webhooks.services import endpoints
@@ -27,8 +27,9 @@ def world() -> World:
     release = scenarios.published_release(vendor)
     scenarios.licensed(buyer, release)
     namespace = Namespace.objects.get(user=buyer)
+    dataset = dataset_of(namespace)
     endpoints.create(user=buyer, namespace=namespace, url="https://example.com/hooks", now=timezone.now())
-    return {"vendor": vendor, "buyer": buyer, "release": release, "dataset": dataset_of(namespace)}
+    return {"vendor": vendor, "buyer": buyer, "release": release, "dataset": dataset}
 
 
 def told(world: World) -> list[dict[str, Any]]:
@@ -36,7 +37,8 @@ def told(world: World) -> list[dict[str, Any]]:
     client = Client()
     client.force_login(world["buyer"])
     for document in found:
-        assert client.get(document["data"]["run"]["url"].removeprefix(settings.SITE_URL)).status_code == 200
+        [thing] = [value for value in document["data"].values() if isinstance(value, dict)]
+        assert client.get(thing["url"].removeprefix(settings.SITE_URL)).status_code == 200
     return found
 
 
@@ -81,3 +83,18 @@ def test_a_run_that_is_canceled(world: World, is_running: bool) -> None:
         steering.cancel(run=run, attempt=attempt)
 
     assert [document["type"] for document in told(world)] == ["run.canceled"]
+
+
+def test_what_an_inspection_found(world: World) -> None:
+    good, bad = (received(world["buyer"], b"zip", name=name) for name in ("good", "bad"))
+    report = {"digest": "d" * 64, "labels": ["a", "b"], "images": 9}
+    files = {name: {"sha256": "a" * 64} for name in ("train.pack", "test.pack", "thumbnails.pack", "index.jsonl")}
+    results = ({"status": "valid", "report": report}, {"status": "invalid", "problems": []})
+    for dataset, result in zip((good, bad), results, strict=True):
+        claimed = leases.acquire(Dataset.objects.select_related("owner"), dataset.pk, now=timezone.now())
+        assert claimed is not None
+        for _ in range(2):  # the second one has lost its lease
+            datasets.record_inspection(attempt=claimed[1], dataset=dataset, result=result, files=files)
+
+    found = [(document["type"], document["data"]["dataset"]["id"]) for document in told(world)]
+    assert found == [("dataset.valid", str(good.uid)), ("dataset.invalid", str(bad.uid))]

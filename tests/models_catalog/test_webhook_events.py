@@ -22,7 +22,19 @@ from marketplace.webhooks.services import endpoints
 from models_catalog.models import Grant, Order, Release
 from models_catalog.models.lineage import Relation
 from models_catalog.presets import COMMERCIAL_TEMPLATE, PRESETS
-from models_catalog.services import access, grants, lineage, orders, payouts, publishing, quarantine, refunds, reviews
+from models_catalog.services import (
+    access,
+    grants,
+    lineage,
+    moderation,
+    orders,
+    payouts,
+    publishing,
+    quarantine,
+    questions,
+    refunds,
+    reviews,
+)
 from models_catalog.terms import Approval
 
 pytestmark = pytest.mark.django_db
@@ -197,3 +209,29 @@ def test_reviews_and_payouts() -> None:
     second = payouts.create(actor=stan, currency=COMMERCIAL_TEMPLATE.currency, minimum_minor=1, now=now)
     payouts.mark_sent(batch=second, actor=stan, reference="T-1", now=now)
     assert told(vera) == ["payout.created", "payout.canceled", "payout.created", "payout.sent"]
+
+
+def test_questions_are_told_to_the_vendor_and_answers_to_who_asked() -> None:
+    vera, bo, cy = listens("vera"), listens("bo"), listens("cy")
+    listing, now = scenarios.published_release(vera).listing, timezone.now()
+    told(vera)
+
+    question = questions.ask(user=bo, listing=listing, text="Does it know kiwis?", now=now)
+    assert [told(user) for user in (vera, bo, cy)] == [["question.asked"], [], []]
+    questions.answer(user=cy, question=question, text="It does.", now=now)
+    assert [told(user) for user in (vera, bo, cy)] == [[], ["question.answered"], []]
+
+
+def test_a_takedown_and_its_end_are_told_to_the_owner() -> None:
+    vera, bo = listens("vera"), listens("bo")
+    listing, now, stan = scenarios.published_release(vera).listing, timezone.now(), staff()
+    question = questions.ask(user=bo, listing=listing, text="Who wrote this nonsense?", now=now)
+    told(vera)
+
+    taken = moderation.take_down(actor=stan, subject=question, reason="Insults", legal_basis="Rules, 3", now=now)
+    moderation.appeal(user=bo, takedown=taken, text="It was a joke.", now=now)
+    moderation.lift(actor=stan, takedown=taken, decision="It was.", now=now)
+
+    bodies = Message.objects.filter(endpoint__namespace__user=bo).order_by("pk").values_list("body", flat=True)
+    assert [json.loads(body)["data"]["takedown"]["status"] for body in bodies] == ["in_force", "lifted"]
+    assert [told(vera), told(bo)] == [[], ["takedown.begun", "takedown.decided"]]
