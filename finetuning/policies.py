@@ -250,6 +250,13 @@ def may_go_on(run: Run, *, now: datetime) -> Decision:
     )
 
 
+def may_use_result(user: Person, run: Run, *, now: datetime) -> Decision:
+    """May the user predict with what the run has made, and take its files along?"""
+    if run.status != RunStatus.SUCCEEDED or not run.artifacts:
+        return not_in_this_state("no_result", "Only a run that has succeeded has a result to use.")
+    return catalog.may_use_derivative(user, run.release, now=now, holder=run.owner)
+
+
 def may_publish_derivative(user: Person, run: Run, *, now: datetime, namespace: Namespace | None = None) -> Decision:
     """May the user publish the run's result in the namespace, by default that of its owner?"""
     if run.status != RunStatus.SUCCEEDED or not run.evaluation:

@@ -18,7 +18,7 @@ from finetuning import policies, selectors
 from finetuning.api import serializers as shapes
 from finetuning.models import Dataset, Estimate, Run
 from finetuning.models.estimates import EstimateStatus
-from finetuning.services import datasets, derivatives, estimates, playground, runs, steering
+from finetuning.services import datasets, derivatives, estimates, playground, results, runs, steering
 from marketplace import downloads
 from marketplace.accounts.services import people
 from marketplace.api import RawBody, View, checked
@@ -26,6 +26,7 @@ from marketplace.errors import Invalid
 from marketplace.inputs import JsonBody
 from marketplace.preconditions import tag_of, tagged, unchanged
 from marketplace.rest import require_within
+from marketplace.throttling import FILES
 from marketplace.uploads import services as uploads
 from models_catalog.api.views import find_release, namespace_named
 
@@ -285,8 +286,46 @@ class Predict(View):
     )
     def post(self, request: Request, namespace: str, name: str) -> Response:
         release = find_release(request, namespace, name, request.query_params.get("version", ""))
-        top = playground.read_top(request.query_params.get("top"), release.listing.task)
-        fields = request.data if isinstance(request.data, Mapping) else {}
-        upload = request.FILES.get("file") or request.FILES.get("image") or request.data  # RawBody's stream
-        given = playground.read_given(release, upload=upload, text=fields.get("text", fields.get("inputs")))
+        given, top = _asked(request, release.listing.task)
         return Response(playground.predict(user=request.user, release=release, given=given, top=top))
+
+
+def _asked(request: Request, task: str) -> tuple[bytes | str, int | None]:
+    """Returns the image or text of a prediction, and how many answers are wanted."""
+    top = playground.read_top(request.query_params.get("top"), task)
+    fields = request.data if isinstance(request.data, Mapping) else {}
+    upload = request.FILES.get("file") or request.FILES.get("image") or request.data  # RawBody's stream
+    return playground.read_given(task, upload=upload, text=fields.get("text", fields.get("inputs"))), top
+
+
+class RunPredict(RunCall):
+    read_scope = write_scope = "predict"
+    parser_classes = [MultiPartParser, JsonBody, RawBody]
+
+    @extend_schema(
+        summary="Ask what a run has made, published or not: about an image (the body), or a text (JSON)",
+        request={"application/octet-stream": OpenApiTypes.BINARY, "application/json": shapes.TextInput},
+        parameters=[OpenApiParameter("top", int)],
+        responses=shapes.PredictionOutput,
+    )
+    def post(self, request: Request, uid: str) -> Response:
+        run = find_run(request, uid)
+        given, top = _asked(request, run.task)
+        return Response(playground.predict_with_result(user=request.user, run=run, given=given, top=top))
+
+
+class RunResult(RunCall):
+    rate_bucket = FILES
+
+    @extend_schema(
+        summary="What a run has made, as one zip with all that the model's license asks for",
+        responses={(200, "application/zip"): OpenApiTypes.BINARY},
+    )
+    def get(self, request: Request, uid: str) -> HttpResponseBase:
+        run = find_run(request, uid)
+        results.open_to(request.user, run, now=timezone.now())
+        return downloads.archive_response(
+            request._request,  # noqa: SLF001 - DRF's own way to Django's request
+            archive=derivatives.archive_of(run),
+            filename=derivatives.zip_name(run),
+        )

@@ -6,17 +6,19 @@ from datetime import datetime
 from typing import Any
 
 from django.db import transaction
+from django.utils.text import slugify
 
 from finetuning import policies
 from finetuning.engine import spec as engine
 from finetuning.engine import titles
 from finetuning.engine.headlines import headline, named
 from finetuning.models import Run
-from finetuning.services import derivative_terms, loading, searches
-from finetuning.services.runs import RELEASE_FOLDER, receipt_of
+from finetuning.services import derivative_terms, loading, results, searches
+from finetuning.services.runs import receipt_of
 from marketplace import storage
 from marketplace.accounts.models import Namespace, User
 from marketplace.accounts.services import audit
+from marketplace.archives import Archive
 from marketplace.decisions import require
 from marketplace.errors import Conflict
 from models_catalog import cards
@@ -24,10 +26,9 @@ from models_catalog import policies as license_policies
 from models_catalog import selectors as catalog
 from models_catalog.models import Grant, Listing, Release
 from models_catalog.models.listings import ReleaseStatus
-from models_catalog.services import licensing, lineage, publishing
+from models_catalog.services import licensing, lineage, obligations, publishing
 from models_catalog.terms import Terms
 
-_RELEASE_PREFIX = f"{RELEASE_FOLDER}/"
 _PUBLIC_PARTS = (
     "split",
     "items",
@@ -76,8 +77,8 @@ def publish(
     value = derivative_terms.offered(run, bound=bound, key=license, price_minor=price_minor, currency=currency)
     require(license_policies.may_offer(value, bound, name=name))
     title = title or name
-    summary = summary or f"{run.release.listing} fine-tuned on {run.dataset_version.dataset.name}."
-    files = _files(run, card(run, title=title, summary=summary, terms=value))
+    summary = summary or summary_of(run)
+    files = files_of(run, card(run, title=title, summary=summary, terms=value))
     with transaction.atomic():
         if Run.objects.select_for_update(of=("self",)).get(pk=run.pk).derivative_id is not None:
             raise Conflict("already_published", "This run's result was published already.")
@@ -145,6 +146,25 @@ def _is_refused(listing: Listing, run: Run) -> bool:
     )
 
 
+def summary_of(run: Run) -> str:
+    return f"{run.release.listing} fine-tuned on {run.dataset_version.dataset.name}."
+
+
+def archive_of(run: Run) -> Archive:
+    """Returns the result as a release of it would have it, under the license of the launch, with all that the model
+    asks for beside it, as one zip. Writes blobs."""
+    text = card(run, title=name_of(run), summary=summary_of(run), terms=run.terms.value)
+    return obligations.beside(files_of(run, text), run.release, at=run.finished_at or run.created_at)
+
+
+def zip_name(run: Run) -> str:
+    return f"{slugify(name_of(run))}.zip"
+
+
+def name_of(run: Run) -> str:
+    return f"{run.release.listing.name} on {run.dataset_version.dataset.name}"
+
+
 def metrics_of(run: Run) -> dict[str, Any]:
     """What the catalog shows of the evaluation; images and per-item results stay with the run."""
     evaluation = run.evaluation
@@ -158,17 +178,12 @@ def metrics_of(run: Run) -> dict[str, Any]:
     }
 
 
-def _files(run: Run, text: str) -> dict[str, storage.Blob]:
-    """Returns the release's files by path, card and receipt among them. Writes blobs, so call it before the
-    transaction."""
-    trained = {
-        path.removeprefix(_RELEASE_PREFIX): storage.Blob(entry["sha256"], entry["bytes"])
-        for path, entry in run.artifacts.items()
-        if path.startswith(_RELEASE_PREFIX)
-    }
+def files_of(run: Run, text: str) -> dict[str, storage.Blob]:
+    """Returns the files of a release of the run's result by path, its card `text` and its receipt among them. Writes
+    blobs, so call it before the transaction."""
     signed = receipt_of(run)
     return {
-        **trained,
+        **results.files_of(run),
         **({engine.SIGNED_RECEIPT_FILE: signed} if signed else {}),
         engine.CARD_FILE: storage.put_bytes(text.encode()),
         engine.RECEIPT_FILE: storage.put_bytes(engine.canonical(receipt(run))),
@@ -247,7 +262,7 @@ def _search_sentence(run: Run) -> str:
 
 def _onnx_section(run: Run) -> str:
     """Returns what the card says of the ONNX file, or nothing where there is none."""
-    if f"{_RELEASE_PREFIX}{engine.ONNX_FILE}" not in run.artifacts:
+    if engine.ONNX_FILE not in results.files_of(run):
         return ""
     export = run.result["export"]
     parity = export["parity"]

@@ -1,14 +1,16 @@
-"""Predictions with a published release, under its licence, by the predictor process."""
+"""Predictions with a published release, or with a run's result, under its licence, by the predictor process."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from django.conf import settings
 from django.utils import timezone
 
 from finetuning.engine.spec import Task
-from finetuning.services import workspaces
+from finetuning.models import Run
+from finetuning.services import results, workspaces
 from marketplace import predictor
 from marketplace.accounts.models import User
 from marketplace.decisions import require
@@ -21,15 +23,15 @@ MAX_CLASSES, MAX_BOXES = 20, 100
 _TOP_DIGITS = 4
 
 
-def is_text(release: Release) -> bool:
-    """Whether the model takes texts; the others take images."""
-    return release.listing.task == Task.TEXT_CLASSIFICATION
+def is_text(task: str) -> bool:
+    """Whether models of the task take texts; the others take images."""
+    return task == Task.TEXT_CLASSIFICATION
 
 
-def read_given(release: Release, *, upload: Any, text: Any) -> bytes | str:
-    """Returns what was sent, as the release's task takes it: the bytes of an upload or of a request's body, or a
+def read_given(task: str, *, upload: Any, text: Any) -> bytes | str:
+    """Returns what was sent, as models of the task take it: the bytes of an upload or of a request's body, or a
     text. Raises Invalid (`image_missing`, `text_missing`), TooLarge."""
-    if is_text(release):
+    if is_text(task):
         if not isinstance(text, str) or not text.strip():
             raise Invalid("text_missing", 'Send a text, as JSON: {"text": "..."}.', field="text")
         return text
@@ -59,10 +61,20 @@ def predict(*, user: User, release: Release, given: bytes | str, top: int | None
     `may_predict` denies, Invalid for what cannot be read, Unavailable (`predictor_down`)."""
     require(policies.may_predict(user, release, now=timezone.now()))
     seats.use(user=user, release=release, now=timezone.now())
+    return _ask(lambda: workspaces.lay_out(release), given, top)
+
+
+def predict_with_result(*, user: User, run: Run, given: bytes | str, top: int | None = None) -> dict[str, Any]:
+    """The same by what a run has made. Raises as `results.open_to` and `predict` do."""
+    results.open_to(user, run, now=timezone.now())
+    return _ask(lambda: results.lay_out(run), given, top)
+
+
+def _ask(lay_out: Callable[[], str], given: bytes | str, top: int | None) -> dict[str, Any]:
     try:
-        return predictor.predict(workspaces.lay_out(release), given, top=top)
+        return predictor.predict(lay_out(), given, top=top)
     except Invalid as error:
         if error.code != "not_laid_out":
             raise
         # The sweep took the directory between the two steps; it is laid out anew.
-        return predictor.predict(workspaces.lay_out(release), given, top=top)
+        return predictor.predict(lay_out(), given, top=top)

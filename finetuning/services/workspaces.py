@@ -1,8 +1,9 @@
 """Run directories: blobs in, blobs out. A directory belongs to one verb of one subject.
-And serving directories: the files of a published release as the predictor reads them."""
+And serving directories: the files of a published release, or of a run's result, as the predictor reads them."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import tempfile
@@ -15,10 +16,11 @@ from finetuning.engine import spec as engine
 from finetuning.engine.crash_points import Point, reach
 from marketplace import storage
 from marketplace.errors import Conflict
-from models_catalog.models import Artifact, Release
+from models_catalog.models import Artifact, Listing, Release
 from models_catalog.models.listings import ReleaseStatus
 
 WEIGHTS_DOCUMENT = "weights.json"  # what `serve` is told of a release; written last
+_NAME_DIGITS = 40  # hexadecimal, as a revision has: what `serve` takes for a name
 LAYING_OUT = ".laying-out-"  # prefix of a serving directory that is not whole yet
 # What models carry beside config and weights: tokenizers, and how images are prepared.
 _READ_BY_NAME = frozenset(
@@ -104,12 +106,29 @@ def discard(kind: str, pk: int) -> None:
 
 def lay_out(release: Release) -> str:
     """Makes a published release readable by the predictor and returns its directory's name, the revision.
-    Raises Conflict (`not_published`): only a manifest names files that never change.
-
-    The directory appears whole under its name, whoever else does the same at the same time."""
+    Raises Conflict (`not_published`): only a manifest names files that never change."""
     if release.status not in (ReleaseStatus.PUBLISHED, ReleaseStatus.YANKED) or not release.sha:
         raise Conflict("not_published", "Only a published release can be tried. Publish it first.")
-    target = Path(settings.SERVING_DIR) / release.sha
+    files = {file.path: file.sha256 for file in _files_of(release)}
+    return _lay_out(release.sha, files, _described(release.listing, release.listing.task))
+
+
+def lay_out_tuned(base: Release, files: dict[str, str], *, task: engine.Task) -> str:
+    """The same for weights that were tuned from a release and belong to none yet: {path: sha256}, whose directory has
+    the digest of them all as its name."""
+    read = {path: sha256 for path, sha256 in files.items() if is_read(path)}
+    document = _described(base.listing, task.value)
+    name = hashlib.sha256(engine.canonical({"files": read, **document})).hexdigest()[:_NAME_DIGITS]
+    return _lay_out(name, read, document)
+
+
+def _described(listing: Listing, task: str) -> dict[str, Any]:
+    return {"task": task, "framework": listing.framework, "architecture": listing.architecture}
+
+
+def _lay_out(name: str, files: dict[str, str], document: dict[str, Any]) -> str:
+    """The directory appears whole under its name, whoever else does the same at the same time."""
+    target = Path(settings.SERVING_DIR) / name
     try:
         os.utime(target)  # the sweep takes what nobody has used for a day
     except FileNotFoundError:
@@ -117,24 +136,19 @@ def lay_out(release: Release) -> str:
         draft = Path(tempfile.mkdtemp(dir=target.parent, prefix=LAYING_OUT))
         try:
             draft.chmod(0o755)
-            _fill(draft, release)
+            _fill(draft, files, document)
             draft.rename(target)
         except OSError:
             if not target.is_dir():  # else another request was faster, and its copy is the same
                 raise
         finally:
             shutil.rmtree(draft, ignore_errors=True)
-    return release.sha
+    return name
 
 
-def _fill(directory: Path, release: Release) -> None:
-    for file in _files_of(release):
-        storage.link_into(file.sha256, directory / file.path)
-    document = {
-        "task": release.listing.task,
-        "framework": release.listing.framework,
-        "architecture": release.listing.architecture,
-    }
+def _fill(directory: Path, files: dict[str, str], document: dict[str, Any]) -> None:
+    for path, sha256 in files.items():
+        storage.link_into(sha256, directory / path)
     with (directory / WEIGHTS_DOCUMENT).open("wb") as last:
         last.write(engine.canonical(document))
         last.flush()

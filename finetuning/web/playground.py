@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import base64
+import uuid
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_POST
 
+from finetuning import policies as tuning
 from finetuning.engine.spec import Task
-from finetuning.services import playground
+from finetuning.services import derivatives, playground
+from finetuning.web.runs import find as find_run
 from marketplace.errors import DomainError
 from models_catalog import policies
 from models_catalog.services import publishing
@@ -33,24 +39,47 @@ LETTERS_ACROSS = 24  # of the names that are drawn beside boxes, along the pictu
 
 @login_required
 def page(request: HttpRequest, namespace: str, name: str) -> HttpResponse:
-    """The page, or for its script the answer alone."""
+    """The page of a release, or for its script the answer alone."""
     release = find(request, namespace, name)
-    allowed = policies.may_predict(request.user, release, now=timezone.now())
+    address = (namespace, name)
+    shown = {
+        "name": str(release.listing),
+        "allowed": policies.may_predict(request.user, release, now=timezone.now()),
+        "back": (reverse("listing", args=address), "Back to the model"),
+        "mend": (reverse("checkout", args=address), "See its license"),
+    }
+    task = Task(release.listing.task)
+    return _page(request, task, shown, partial(playground.predict, user=request.user, release=release))
+
+
+@login_required
+def result(request: HttpRequest, uid: uuid.UUID) -> HttpResponse:
+    """The same of what a run has made."""
+    run = find_run(request, uid)
+    address = (run.release.listing.namespace.name, run.release.listing.name)
+    shown = {
+        "name": derivatives.name_of(run),
+        "allowed": tuning.may_use_result(request.user, run, now=timezone.now()),
+        "back": (reverse("run", args=[run.uid]), "Back to the run"),
+        "mend": (reverse("checkout", args=address), "See the model's license"),
+    }
+    return _page(request, run.task, shown, partial(playground.predict_with_result, user=request.user, run=run))
+
+
+def _page(request: HttpRequest, task: Task, shown: dict[str, Any], ask: Callable[..., dict[str, Any]]) -> HttpResponse:
     fragment = request.headers.get("HX-Request") == "true"
     context: dict[str, Any] = {
-        "release": release,
-        "listing": release.listing,
-        "allowed": allowed,
-        "lead": LEADS[Task(release.listing.task)],
-        "is_text": playground.is_text(release),
+        **shown,
+        "lead": LEADS[task],
+        "is_text": playground.is_text(task),
         "text": request.POST.get("text", ""),
     }
     status = 200
     if request.method == "POST":
         upload = request.FILES.get("image")
         try:
-            given = playground.read_given(release, upload=upload, text=request.POST.get("text"))
-            answer = playground.predict(user=request.user, release=release, given=given)
+            given = playground.read_given(task, upload=upload, text=request.POST.get("text"))
+            answer = ask(given=given)
             picture = "" if fragment else _picture(upload, given)
             context["result"] = {**_placed(answer), "picture": picture}
         except DomainError as error:

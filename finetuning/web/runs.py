@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 
 from django.contrib.auth.decorators import login_required
 from django.core.paginator import Paginator
-from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.utils.text import slugify
@@ -22,9 +22,9 @@ from finetuning.engine import titles
 from finetuning.engine.spec import Hyper, Strategy, applicable
 from finetuning.forms import PublishForm
 from finetuning.models import Run
-from finetuning.services import derivative_terms, derivatives, steering
+from finetuning.services import derivative_terms, derivatives, results, steering
 from finetuning.web import evaluations, trials
-from marketplace import storage
+from marketplace import downloads, storage
 from marketplace.errors import DomainError
 from marketplace.html import add_error
 
@@ -68,6 +68,7 @@ def detail(request: HttpRequest, uid: uuid.UUID) -> HttpResponse:
         "cancel": policies.may_cancel(request.user, run),
         "pause": policies.may_pause(request.user, run),
         "resume": policies.may_resume(request.user, run, now=timezone.now()) if run.is_paused else None,
+        "use": policies.may_use_result(request.user, run, now=timezone.now()) if run.status == "succeeded" else None,
         "publish": policies.may_publish_derivative(request.user, run, now=timezone.now()),
         "worked": compute.worked_seconds(run, now=timezone.now()),
         "elapsed": selectors.elapsed_seconds(run),
@@ -87,6 +88,15 @@ def _in_words(kind: type[Any], value: Any) -> Any:
     if kind is bool:
         return "yes" if value else "no"
     return titles.title_of(kind(value)) if issubclass(kind, StrEnum) else value
+
+
+@login_required
+def result(request: HttpRequest, uid: uuid.UUID) -> HttpResponseBase:
+    """What the run has made, as one zip."""
+    run = find(request, uid)
+    results.open_to(request.user, run, now=timezone.now())
+    archive = derivatives.archive_of(run)
+    return downloads.archive_response(request, archive=archive, filename=derivatives.zip_name(run))
 
 
 @login_required

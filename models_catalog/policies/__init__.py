@@ -24,6 +24,7 @@ from models_catalog.policies.licenses import (
     may_license,
     may_predict,
     may_share_derivative,
+    may_use_derivative,
     parents_hold,
 )
 from models_catalog.policies.orders import (
@@ -100,6 +101,7 @@ __all__ = [
     "may_transfer",
     "may_try",
     "may_use_as_declared",
+    "may_use_derivative",
     "may_use_grant",
     "may_yank",
     "no_seat",

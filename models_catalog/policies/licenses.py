@@ -183,6 +183,14 @@ def may_share_derivative(user: Person, release: Release, *, now: datetime, holde
     return _may_work(user, release, Right.SHARE_DERIVATIVES, now=now, holder=holder)
 
 
+def may_use_derivative(user: Person, release: Release, *, now: datetime, holder: Namespace) -> Decision:
+    """May the user use what the holder has fine-tuned from the release, and never published? It is used under the
+    holder's license of the release."""
+    if release.is_quarantined:
+        return _quarantined(release)
+    return _may_work(user, release, Right.USE, now=now, holder=holder)
+
+
 def _may_work(
     user: Person,
     release: Release,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import count
@@ -239,13 +240,19 @@ def bundle(release: Release) -> Archive:
 
 def everything(release: Release) -> Archive:
     """Returns all files of the release as they are, and the documents in a folder beside them, as one zip."""
-    files = [Entry(file.path, file.bytes, blob_sha256=file.sha256) for file in release.artifacts.all()]
-    return layout([*files, *_entries(release, folder=f"{_folder(release)}/")], at=_date(release))
+    files = {file.path: storage.Blob(file.sha256, file.bytes) for file in release.artifacts.all()}
+    return beside(files, release, at=_date(release))
 
 
-def _folder(release: Release) -> str:
-    """Returns a folder that no file of the release lies in, so that none passes for a document of this site."""
-    taken = {file.path.partition("/")[0].lower() for file in release.artifacts.all()}
+def beside(files: Mapping[str, storage.Blob], release: Release, *, at: datetime) -> Archive:
+    """Returns `files`, the release's or what was made from it, with the release's documents in a folder, as one zip."""
+    entries = [Entry(path, blob.bytes, blob_sha256=blob.sha256) for path, blob in files.items()]
+    return layout([*entries, *_entries(release, folder=f"{_folder(files)}/")], at=at)
+
+
+def _folder(paths: Iterable[str]) -> str:
+    """Returns a folder that none of the files lies in, so that none passes for a document of this site."""
+    taken = {path.partition("/")[0].lower() for path in paths}
     names = (FOLDER if number == 1 else f"{FOLDER}-{number}" for number in count(1))
     return next(name for name in names if name.lower() not in taken)
 

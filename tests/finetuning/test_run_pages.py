@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import html
+import io
 import json
 import re
+import zipfile
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ import scenarios
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 from engine_runs import EngineRun
 from worlds import evaluated_run, recorded
 
@@ -20,7 +23,8 @@ from finetuning.engine.spec import Task
 from finetuning.models import Dataset, DatasetVersion, Run
 from finetuning.web import evaluations, metrics
 from marketplace.accounts.models import User
-from models_catalog.models import Release
+from models_catalog.models import Grant, Release
+from models_catalog.services import grants
 
 pytestmark = pytest.mark.django_db(transaction=True)
 Made = dict[Task, EngineRun]
@@ -266,3 +270,46 @@ def test_the_number_of_queries_does_not_grow_with_the_mistakes(
         counts.append(len(asked))
 
     assert counts[0] == counts[1]
+
+
+def test_a_result_is_taken_along_unpublished_with_what_its_license_asks_for(
+    client: Client, buyer: User, release: Release, made: Made
+) -> None:
+    run = finished(buyer, release, made[Task.TEXT_CLASSIFICATION])
+    assert f'href="/runs/{run.uid}/try/"' in shown(client, run)
+
+    answer = client.get(f"/api/v1/runs/{run.uid}/result.zip")
+    assert (answer.status_code, answer["Content-Type"]) == (200, "application/zip")
+    with zipfile.ZipFile(io.BytesIO(b"".join(answer.streaming_content))) as archive:
+        names = set(archive.namelist())
+        weights = made[Task.TEXT_CLASSIFICATION].outputs("train")["release/model.safetensors"].read_bytes()
+        assert archive.read("model.safetensors") == weights
+        assert f"license: {release.terms.value.license_id}" in archive.read("README.md").decode()
+    assert {"receipt.json", "OBLIGATIONS/NOTICE.txt", "OBLIGATIONS/ml-bom.cdx.json"} <= names
+    page = client.get(f"/runs/{run.uid}/result.zip")
+    assert page["Content-Disposition"].startswith("attachment")
+
+
+def test_a_result_is_used_only_while_its_model_is_licensed(
+    client: Client, buyer: User, release: Release, made: Made
+) -> None:
+    run = finished(buyer, release, made[Task.TEXT_CLASSIFICATION])
+    grants.revoke(grant=Grant.objects.get(), actor=release.listing.namespace.user, reason="Resold", now=timezone.now())
+
+    asked = client.post(f"/api/v1/runs/{run.uid}/predict/", {"text": "salt"}, content_type="application/json")
+    assert (asked.status_code, asked.json()["code"]) == (403, "no_license")
+    assert client.get(f"/api/v1/runs/{run.uid}/result.zip").json()["code"] == "no_license"
+    assert f'href="/runs/{run.uid}/try/"' not in shown(client, run)
+    assert "See the model's license" in html.unescape(client.get(f"/runs/{run.uid}/try/").content.decode())
+    client.force_login(scenarios.person("stranger"))
+    assert client.get(f"/api/v1/runs/{run.uid}/result.zip").status_code == 404
+    assert client.get(f"/runs/{run.uid}/try/").status_code == 404
+
+
+def test_a_run_that_has_made_nothing_has_no_result(client: Client, buyer: User, release: Release, made: Made) -> None:
+    run = finished(buyer, release, made[Task.TEXT_CLASSIFICATION])
+    Run.objects.filter(pk=run.pk).update(status="failed")
+
+    answer = client.get(f"/api/v1/runs/{run.uid}/result.zip")
+
+    assert (answer.status_code, answer.json()["code"]) == (409, "no_result")
