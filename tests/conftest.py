@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 from collections.abc import Iterator
@@ -54,6 +55,12 @@ class Shares(LoadFileScheduling):
 @pytest.hookimpl(optionalhook=True)  # there is no such hook without workers
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Shares:
     return Shares(config, log)
+
+
+def pytest_collection_finish() -> None:
+    """What the collection imported stays to the end: the collector need not look through it for every test."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

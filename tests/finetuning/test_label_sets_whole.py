@@ -1,20 +1,18 @@
-"""Each task from the upload to predictions of the published derivative, by the services, the API and the real engine."""
+"""Any number of labels, from the upload to predictions of the published derivative, by the services, the API and the real
+engine. One label each, boxes and masks go the same way through the running product in tests/flows/test_tasks_flow.py."""
 
 from __future__ import annotations
 
-import base64
 import io
 import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import label_sets_factory
-import mask_scenes
 import pytest
 import scenarios
 from archives_factory import encoded, zip_of
@@ -23,8 +21,6 @@ from django.test import Client
 from django.utils import timezone
 from PIL import Image
 from shapes_factory import write_release
-from texts_factory import csv_of, sentences, tiny_encoder
-from uploads_factory import SIDE, boxed, boxes, masks
 
 from finetuning import tasks
 from finetuning.engine import spec as engine
@@ -41,49 +37,6 @@ from models_catalog.services import publishing
 
 pytestmark = pytest.mark.django_db(transaction=True)
 START_SECONDS = 60
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """What is bought, uploaded and asked; `order` is that of the run. Images of one class each are the main flow's."""
-
-    task: Task
-    kind: dict[str, str]
-    bought: Callable[[Path], Path]
-    upload: Callable[[], bytes]
-    order: dict[str, Any]
-
-
-def encoder(directory: Path) -> Path:
-    """With what sentence-transformers says of its pooling."""
-    (directory / "1_Pooling").mkdir(parents=True)
-    (directory / "1_Pooling/config.json").write_text('{"pooling_mode_cls_token": true}')
-    return tiny_encoder(directory)
-
-
-def classifier(directory: Path) -> Path:
-    directory.mkdir()
-    return write_release(directory)
-
-
-CASES = [
-    Case(Task.IMAGE_CLASSIFICATION, {}, classifier, lambda: zip_of(label_sets_factory.upload()), {"preset": "quick"}),
-    Case(Task.OBJECT_DETECTION, {}, classifier, boxes, {"preset": "quick", "hyper": {"epochs": 2, "batch_size": 8}}),
-    Case(
-        Task.SEMANTIC_SEGMENTATION,
-        {},
-        classifier,
-        masks,
-        {"strategy": "full", "hyper": {"epochs": 1, "batch_size": 8, "learning_rate": 0.002}},
-    ),
-    Case(
-        Task.TEXT_CLASSIFICATION,
-        {"task": "text-classification", "framework": "transformers", "architecture": "BertModel"},
-        encoder,
-        lambda: csv_of(sentences(40)),
-        {"preset": "quick"},
-    ),
-]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -104,9 +57,9 @@ def _predictor() -> Iterator[None]:
         process.terminate()
 
 
-def bought(vendor: User, case: Case, directory: Path) -> Release:
+def bought(vendor: User, directory: Path) -> Release:
     """A release whose files the real engine has verified."""
-    draft = scenarios.draft_release(vendor, **case.kind)
+    draft = scenarios.draft_release(vendor)
     for path in sorted(path for path in directory.rglob("*") if path.is_file()):
         name, blob = str(path.relative_to(directory)), storage.put_file(path)
         publishing.attach_artifact(user=vendor, release=draft, path=name, blob=blob)
@@ -117,13 +70,13 @@ def bought(vendor: User, case: Case, directory: Path) -> Release:
     return publishing.publish(user=vendor, release=draft, now=timezone.now())
 
 
-def uploaded(user: User, case: Case) -> Dataset:
+def uploaded(user: User) -> Dataset:
     dataset = datasets.receive(
         user=user,
         owner=people.namespace_of(user),
         name="data",
-        task=case.task.value,
-        source=io.BytesIO(case.upload()),
+        task=Task.IMAGE_CLASSIFICATION.value,
+        source=io.BytesIO(zip_of(label_sets_factory.upload())),
         filename="upload",
     )
     tasks.inspect_dataset(dataset.pk)
@@ -140,18 +93,19 @@ def finished(user: User, release: Release, dataset: Dataset, order: dict[str, An
     return run
 
 
-@pytest.mark.parametrize("case", CASES, ids=[case.task.value for case in CASES])
-def test_a_task_runs_from_upload_to_predictions_of_the_derivative(
-    case: Case, client: Client, tmp_path: Path, settings: Any
+def test_label_sets_run_from_upload_to_predictions_of_the_derivative(
+    client: Client, tmp_path: Path, settings: Any
 ) -> None:
     settings.ENGINE_THREADS = 1
     vendor, buyer = scenarios.person("vera"), scenarios.person("bo")
-    release = bought(vendor, case, case.bought(tmp_path / "bought"))
+    directory = tmp_path / "bought"
+    directory.mkdir()
+    release = bought(vendor, write_release(directory))
     scenarios.licensed(buyer, release)
-    dataset = uploaded(buyer, case)
+    dataset = uploaded(buyer)
     client.force_login(buyer)
 
-    run = finished(buyer, release, dataset, case.order)
+    run = finished(buyer, release, dataset, {"preset": "quick"})
     receipt = json.loads(b"".join(client.get(f"/api/v1/runs/{run.uid}/receipt/").streaming_content))
     assert receipt["signature"]["algorithm"] == "Ed25519"
     assert receipt["receipt"]["metrics"] == run.evaluation["metrics"]
@@ -161,21 +115,20 @@ def test_a_task_runs_from_upload_to_predictions_of_the_derivative(
     derivative.refresh_from_db()
     listing = derivative.listing
     assert derivative.status == "published", derivative.report
-    assert (listing.task, listing.framework) == (case.task, release.listing.framework)
-    measured = headline(case.task, run.evaluation["metrics"])
+    assert (listing.task, listing.framework) == (dataset.task, release.listing.framework)
+    measured = headline(run.task, run.evaluation["metrics"])
     assert measured is not None
     assert listing.accuracy == measured.value
     assert derivative.labels == run.evaluation["labels"]
-    _assert_shown(client, case.task, derivative, measured)
-    ANSWERS[case.task](client)
+    _assert_shown(client, derivative, measured)
+    _assert_answers(client)
 
 
-def _assert_shown(client: Client, task: Task, derivative: Release, measured: Measured) -> None:
+def _assert_shown(client: Client, derivative: Release, measured: Measured) -> None:
     """The card and the model's page name the headline metric."""
     key, title = measured.key, measured.title
     files = {file.path: file.sha256 for file in derivative.artifacts.all()}
     assert {"receipt.json", engine.SIGNED_RECEIPT_FILE, "golden.safetensors"} <= set(files)
-    assert ("vocab.txt" in files) is (task is Task.TEXT_CLASSIFICATION)
     with storage.open_blob(files["README.md"]) as file:
         card = file.read().decode()
     assert cards.front_matter(card)["metrics"] == [key]
@@ -213,7 +166,7 @@ def upload_of(image: Image.Image) -> io.BytesIO:
     return file
 
 
-def _answers_with_label_sets(client: Client) -> None:
+def _assert_answers(client: Client) -> None:
     image, _ = label_sets_factory.scene(3)
     answers = asked(client, encoded(image), content_type="image/png")["predictions"]
     assert {found["label"] for found in answers} == {"disc", "square", "stripe"}
@@ -222,52 +175,3 @@ def _answers_with_label_sets(client: Client) -> None:
     page = tried(client, image=upload_of(image))
     assert "What it shows" in page
     assert page.count("or more</span>") == sum(found["is_found"] for found in answers)
-
-
-def _answers_with_boxes(client: Client) -> None:
-    image, _ = boxed(3)
-    document = asked(client, encoded(image), content_type="image/png")
-    assert (document["width"], document["height"]) == (SIDE, SIDE)
-    assert {found["label"] for found in document["predictions"]} <= {"disc", "square"}
-    assert all(0 <= found["box"]["left"] < found["box"]["right"] <= SIDE for found in document["predictions"])
-
-    page = tried(client, image=upload_of(image))
-    assert page.count('<rect class="overlay-box"') == page.count('<li class="meter" data-score') > 0
-    hidden = sum(found["confidence"] < document["threshold"] for found in document["predictions"])
-    assert page.count(" data-below>") == 2 * hidden
-    assert 'src="data:image/png;base64,' in page
-
-
-def _answers_with_a_mask(client: Client) -> None:
-    image, _ = mask_scenes.scene(3, SIDE)
-    document = asked(client, {"image": upload_of(image)})
-    mask = Image.open(io.BytesIO(base64.b64decode(document["mask"]["png"])))
-    assert (mask.mode, mask.size) == ("P", (SIDE, SIDE))
-    seen = [entry for entry in document["classes"] if entry["share"]]
-    assert sum(entry["share"] for entry in seen) == pytest.approx(1)
-
-    page = tried(client, image=upload_of(image))
-    assert document["mask"]["png"] in page
-    assert all(f'fill="{entry["color"]}"' in page for entry in seen)
-    assert page.count('class="swatch"') == len(seen)
-
-
-def _answers_with_classes(client: Client) -> None:
-    document = asked(client, json.dumps({"text": "salt and butter"}), content_type="application/json")
-    assert sum(found["confidence"] for found in document["predictions"]) == pytest.approx(1, abs=1e-4)
-
-    page = tried(client, text="salt & butter")
-    assert "salt &amp; butter</textarea>" in page
-    assert all(f"<span>{found['label']}</span>" in page for found in document["predictions"])
-    fragment = client.post("/models/bo/tuned/try/", {"text": " "}, headers={"HX-Request": "true"})
-    assert fragment.status_code == 422
-    assert "<html" not in fragment.content.decode()
-    assert 'role="alert"' in fragment.content.decode()
-
-
-ANSWERS: dict[Task, Callable[[Client], None]] = {
-    Task.IMAGE_CLASSIFICATION: _answers_with_label_sets,
-    Task.OBJECT_DETECTION: _answers_with_boxes,
-    Task.SEMANTIC_SEGMENTATION: _answers_with_a_mask,
-    Task.TEXT_CLASSIFICATION: _answers_with_classes,
-}
