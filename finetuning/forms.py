@@ -54,7 +54,8 @@ UPLOADS: dict[Task, Upload] = {
         _ZIP,
     ),
     Task.TEXT_CLASSIFICATION: Upload(
-        "One class for each text: a CSV, TSV or JSON Lines file with the columns text and label, bare or in a zip.",
+        "One class for each text: a CSV, TSV or JSON Lines file with the columns text and label, bare or in a zip. Or any "
+        "number of labels for each: a column labels.",
         ".csv,.tsv,.jsonl,.ndjson,.zip",
         "A dataset of texts is a .csv, .tsv or .jsonl file, or a .zip with such files.",
     ),

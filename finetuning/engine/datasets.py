@@ -10,7 +10,7 @@ from unicodedata import normalize
 from finetuning.engine.archives import METADATA_NAME, Archive, is_metadata
 from finetuning.engine.problems import Problem, Rejected, is_printable, reject
 from finetuning.engine.spec import ArchiveLimits, Split
-from finetuning.engine.tables import SPLIT_OF_WORD, Row, read_metadata, read_table
+from finetuning.engine.tables import LABEL_SET_FAULTS, SPLIT_OF_WORD, Row, read_metadata, read_table
 from finetuning.engine.zip_directory import Entry
 
 MAX_LABELS = 512  # classes of a multi-label upload: each is a judge of its own, with an interval of its own
@@ -53,10 +53,7 @@ def arrange(archive: Archive, limits: ArchiveLimits) -> Layout:
         samples = _from_folders(contents.images, depth)
     samples.sort(key=lambda sample: sample.entry.parts)
     is_multi_label = any(sample.labels is not None for sample in samples)
-    check_labels((label for sample in samples for label in sample.classes), limits)
-    if is_multi_label and len(labels := sorted({label for sample in samples for label in sample.classes})) > MAX_LABELS:
-        message = f"There are {len(labels):,} labels; {MAX_LABELS} is the limit. Leave out the rare ones."
-        raise reject("too_many_classes", message, labels)
+    check_labels((label for sample in samples for label in sample.classes), limits, multi_label=is_multi_label)
     skipped = Counter(contents.skipped)
     if unused:
         skipped["tables"] += unused
@@ -170,7 +167,7 @@ def _match(tables: dict[str, list[Row]], images: tuple[Entry, ...], depth: int) 
 def _sample(entry: Entry, row: Row, split: Split | None) -> Sample:
     if row.labels is None:
         return Sample(entry, normalize("NFC", row.label), split)
-    return Sample(entry, "", split, tuple(sorted(row.labels)))
+    return Sample(entry, "", split, row.labels)
 
 
 def _incomplete(given: dict[str, Sample], images: tuple[Entry, ...]) -> dict[str, list[str]]:
@@ -197,11 +194,7 @@ def _table_problems(faults: dict[str, list[str]], tables: Iterable[str]) -> list
         "unlabelled": "images have no label in the table. Add them to the table, or take them out of the zip",
         "bad_split": "rows have no valid split: use train, validation and test in every row, or in none",
         "label_conflict": "rows repeat an image with another label or split. Keep one row for each image",
-        "bad_separator": "rows part their labels otherwise than by ; or by |. Write cat;dog or cat|dog, the same way "
-        "throughout, and no comma in a label",
-        "bad_labels": "lines give one label where others give lists. Write a list in each",
-        "empty_label": "rows hold an empty label between others. Remove the separator or write the label",
-        "repeated_label": "rows name a label twice. Keep each label once a row",
+        **LABEL_SET_FAULTS,
     }
     if not faults:
         return [
@@ -236,10 +229,16 @@ def _key(path: str) -> str:
 
 
 def check_labels(
-    found: Iterable[str], limits: ArchiveLimits, *, noun: str = "images", advice: str = _LAYOUT_ADVICE
+    found: Iterable[str],
+    limits: ArchiveLimits,
+    *,
+    noun: str = "images",
+    advice: str = _LAYOUT_ADVICE,
+    multi_label: bool = False,
 ) -> None:
     """Raises Rejected with every label that cannot be a class: `label_too_long`, `bad_label`,
-    `too_few_classes`, `too_few_per_class`. `found` has one label for each item, `noun` names the items."""
+    `too_few_classes`, `too_few_per_class`, `too_many_classes` (multi-label). `found` has the labels of all items, `noun`
+    names the items."""
     counts = Counter(found)
     problems = [
         *_label_problem(
@@ -260,6 +259,9 @@ def check_labels(
         message = f"There is only one class. A classifier needs at least two. {advice}"
         problems.extend(_label_problem("too_few_classes", message, [only]))
     problems.extend(few_per_class(counts, limits, noun=noun))
+    if multi_label and len(counts) > MAX_LABELS:
+        message = f"There are {len(counts):,} labels; {MAX_LABELS} is the limit. Leave out the rare ones."
+        problems.extend(_label_problem("too_many_classes", message, sorted(counts)))
     if problems:
         raise Rejected(*problems)
 

@@ -19,7 +19,7 @@ HEADLINES: dict[Task, tuple[str, str]] = {task: (key, TITLES[key]) for task, key
 # The best epoch and the best trial are those of the highest headline on validation items; of the other tasks those of
 # the lowest loss.
 CHOSEN_BY_HEADLINE = (Task.OBJECT_DETECTION, Task.SEMANTIC_SEGMENTATION)
-# Of images that show any number of classes: no single answer could be accurate.
+# Of items that show any number of classes: no single answer could be accurate.
 OF_LABEL_SETS = ("macro_average_precision", TITLES["macro_average_precision"])
 
 

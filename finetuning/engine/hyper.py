@@ -91,7 +91,7 @@ class Precision(StrEnum):
 LEAST_PATIENCE = 3  # epochs
 _TUNED = tuple(strategy for strategy in Strategy if strategy is not Strategy.HEAD)
 _STARTS_FROM_PROBE = (Strategy.LAST, Strategy.FULL, Strategy.LORA)
-_CLASSIFIES = (Task.IMAGE_CLASSIFICATION, Task.TEXT_CLASSIFICATION)
+CLASSIFICATION = (Task.IMAGE_CLASSIFICATION, Task.TEXT_CLASSIFICATION)
 # Their heads have no closed form: a frozen backbone's head is trained in epochs too.
 _TRAINS_HEADS = (Task.SEMANTIC_SEGMENTATION, Task.OBJECT_DETECTION)
 _NOT_OF_HEADS = {"stages", "stage_decay", "start_from_probe"}
@@ -109,13 +109,15 @@ _OF_CLASSES = (
     Loss.CLASS_BALANCED,
     Loss.FOCAL,
     Loss.LOGIT_ADJUSTED,
+    Loss.BINARY,
+    Loss.BINARY_WEIGHTED,
 )
-# Of images that show any number of classes: one yes or no for each class.
+# Of items that show any number of classes: one yes or no for each class.
 LOSSES_OF_LABEL_SETS = (Loss.AUTO, Loss.BINARY, Loss.BINARY_WEIGHTED)
 # The losses of each task. Class-balanced is none of pixels: the effective number of samples is of items, and
 # saturates for them. A detector's losses belong to its heads.
 LOSSES: dict[Task, tuple[Loss, ...]] = {
-    Task.IMAGE_CLASSIFICATION: (*_OF_CLASSES, Loss.BINARY, Loss.BINARY_WEIGHTED),
+    Task.IMAGE_CLASSIFICATION: _OF_CLASSES,
     Task.OBJECT_DETECTION: (Loss.AUTO,),
     Task.SEMANTIC_SEGMENTATION: (
         Loss.AUTO,
@@ -260,7 +262,7 @@ class Hyper:
         "some classes are rare; with Dice or Lovász for small regions of a segmentation. Images that show any number "
         "of classes are learned by binary cross-entropy, for which auto then stands.",
         strategies=_TUNED,
-        tasks=(*_CLASSIFIES, Task.SEMANTIC_SEGMENTATION),
+        tasks=(*CLASSIFICATION, Task.SEMANTIC_SEGMENTATION),
         advanced=True,
     )
     label_smoothing: float = hyper_field(
@@ -270,7 +272,7 @@ class Hyper:
         minimum=0.0,
         maximum=0.5,
         strategies=_TUNED,
-        tasks=_CLASSIFIES,
+        tasks=CLASSIFICATION,
         advanced=True,
         searched=Searched(0, 0.2),
     )
@@ -361,7 +363,7 @@ class Hyper:
         label="Start from the probe's head (LP-FT)",
         help_text="Fit the head on frozen features first, then tune (Kumar et al., 2022).",
         strategies=_STARTS_FROM_PROBE,
-        tasks=(*_CLASSIFIES, Task.SEMANTIC_SEGMENTATION, Task.OBJECT_DETECTION),
+        tasks=(*CLASSIFICATION, Task.SEMANTIC_SEGMENTATION, Task.OBJECT_DETECTION),
         advanced=True,
         searched=Searched(),
     )

@@ -17,7 +17,7 @@ from finetuning.engine.hyper import Hyper
 from finetuning.engine.losses import Criterion
 from finetuning.engine.packs import Item
 
-_FEWEST = 0.5  # items that a class is taken to be shown by, and not shown by: no prior is certain
+FEWEST_SHOWN = 0.5  # items that a class is taken to be shown by, and not shown by: no prior is certain
 
 
 class Labelling(Protocol):
@@ -90,7 +90,7 @@ class _AnyClasses:
         return found
 
     def prior(self, truth: Tensor, classes: int) -> Tensor:
-        return truth.double().sum(0).clamp(_FEWEST, len(truth) - _FEWEST).div(len(truth)).logit()
+        return truth.double().sum(0).clamp(FEWEST_SHOWN, len(truth) - FEWEST_SHOWN).div(len(truth)).logit()
 
     def loss(self, logits: Tensor, truth: Tensor) -> Tensor:
         return losses.binary(logits, truth)

@@ -105,14 +105,17 @@ def rarest(shown: Sequence[Collection[str]], nothing: str = "") -> list[str]:
     return [min(own, key=lambda label: (counts[label], label)) if own else nothing for own in shown]
 
 
-def settle(given: Sequence[Split | None], groups: Sequence[str], labels: Sequence[str], recipe: Recipe) -> list[Split]:
-    """Returns every item's split: ours where the upload gives none, else the upload's, completed. Rejects
-    (`class_not_in_train`) uploaded splits that leave a class without training items."""
-    chosen = kept_or_assigned(given, groups, labels, recipe)
-    if None in given:
+def settle(
+    given: Sequence[Split | None], groups: Sequence[str], shown: Sequence[Collection[str]], recipe: Recipe
+) -> list[Split]:
+    """Returns every item's split: ours where the upload gives none, else the upload's, completed. `shown` are each item's
+    classes. Rejects (`class_not_in_train`) where a class has no training items: uploaded splits may leave it without, and
+    ours one that always stands beside rarer ones."""
+    chosen = kept_or_assigned(given, groups, rarest(shown), recipe)
+    if None in given and all(len(own) == 1 for own in shown):
         return chosen
-    trained = {label for label, split in zip(labels, chosen, strict=True) if split is Split.TRAIN}
-    if missing := sorted(set(labels) - trained):
+    trained = {label for own, split in zip(shown, chosen, strict=True) if split is Split.TRAIN for label in own}
+    if missing := sorted({label for own in shown for label in own} - trained):
         raise reject(
             "class_not_in_train",
             "Some classes have no training items. Put items of each class into the training split.",

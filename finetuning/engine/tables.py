@@ -6,7 +6,8 @@ import codecs
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from unicodedata import normalize
@@ -21,6 +22,15 @@ LABEL_SEPARATORS = ";|"
 _NO_SEPARATORS = ",\t\n"  # in such a cell: what stands between them may be meant as two labels
 SPLIT_COLUMNS = ("split", "subset", "set")
 DELIMITERS = ",;\t|"
+# What may be wrong with the labels of rows that have any number of them, by the code of the fault.
+LABEL_SET_FAULTS = {
+    "bad_separator": "rows part their labels otherwise than by ; or by |. Write cat;dog or cat|dog, the same way "
+    "throughout, and no comma in a label",
+    "bad_labels": "lines give one label where others give lists. Write a list in each",
+    "empty_label": "rows hold an empty label between others. Remove the separator or write the label",
+    "repeated_label": "rows name a label twice. Keep each label once a row",
+}
+Fault = tuple[str, str]  # a code, and the words that it is about
 SPLIT_OF_WORD = {
     "train": Split.TRAIN,
     "training": Split.TRAIN,
@@ -42,7 +52,7 @@ class Row:
     label: str
     split: str
     labels: tuple[str, ...] | None = None
-    fault: tuple[str, str] | None = None
+    fault: Fault | None = None
 
 
 def read_table(content: bytes, name: str, *, max_rows: int) -> list[Row] | None:
@@ -59,9 +69,12 @@ def read_table(content: bytes, name: str, *, max_rows: int) -> list[Row] | None:
         label = columns.index(LABELS_COLUMN) if is_multi else label
         if file is None or label is None:
             return None
-        rows = []
+        rows: list[Row] = []
+        spilled: set[int] = set()
         for row, cells in _rows(reader, file, label, position_of(columns, SPLIT_COLUMNS)):
-            rows.append(_with_labels(row, cells[len(columns) :]) if is_multi else row)
+            if any(cell.strip() for cell in cells[len(columns) :]):  # labels parted by the table's own delimiter
+                spilled.add(len(rows))
+            rows.append(row)
             if len(rows) > max_rows:
                 raise reject("too_many_rows", f"The table has more than {max_rows:,} rows.", [name])
     except csv.Error as error:
@@ -70,7 +83,12 @@ def read_table(content: bytes, name: str, *, max_rows: int) -> list[Row] | None:
             f"The table cannot be read at line {reader.line_num} ({error}). Save it again as CSV.",
             [name],
         ) from error
-    return _of_one_separator(rows) if is_multi else rows
+    if not is_multi:
+        return rows
+    return [
+        replace(row, labels=labels, fault=("bad_separator", row.label) if at in spilled else fault)
+        for at, (row, (labels, fault)) in enumerate(zip(rows, label_sets([row.label for row in rows]), strict=True))
+    ]
 
 
 def read_metadata(content: bytes, name: str, *, max_rows: int) -> list[Row] | None:
@@ -93,39 +111,37 @@ def read_metadata(content: bytes, name: str, *, max_rows: int) -> list[Row] | No
     return rows
 
 
-def _with_labels(row: Row, more: list[str]) -> Row:
-    """Returns the row of a table with the labels in its cell; `more` are cells beyond the header's."""
-    found = [separator for separator in LABEL_SEPARATORS if separator in row.label]
-    if any(cell.strip() for cell in more) or len(found) > 1 or any(other in row.label for other in _NO_SEPARATORS):
-        return replace(row, labels=(), fault=("bad_separator", row.label))
-    labels = tuple(part.strip() for part in row.label.split(found[0])) if found else (row.label,)
-    return _checked(row, labels if row.label else ())
-
-
-def _of_one_separator(rows: list[Row]) -> list[Row]:
-    """Returns the rows; where some part their labels by one separator and some by the other, those have a fault."""
-    used = {separator: sum(separator in row.label for row in rows) for separator in LABEL_SEPARATORS}
-    if not all(used.values()):
-        return rows
-    rarer = min(used, key=used.__getitem__)
-    return [replace(row, labels=(), fault=("bad_separator", row.label)) if rarer in row.label else row for row in rows]
-
-
 def _with_list(row: Row, value: Any) -> Row:
     if not isinstance(value, list):
         return replace(row, labels=(), fault=("bad_labels", f"{value!r} is no list"))
-    return _checked(row, tuple(plain(entry) for entry in value))
+    labels, fault = label_set([plain(entry) for entry in value])
+    return replace(row, labels=labels, fault=fault)
 
 
-def _checked(row: Row, labels: tuple[str, ...]) -> Row:
-    """Returns the row with its labels: each once, none of them empty. A row without any shows no class."""
-    unique = tuple(normalize("NFC", label) for label in labels)
-    if "" in unique:
-        return replace(row, labels=(), fault=("empty_label", row.file))
-    if len(set(unique)) < len(unique):
-        twice = sorted({label for label in unique if unique.count(label) > 1})
-        return replace(row, labels=(), fault=("repeated_label", ", ".join(twice)))
-    return replace(row, labels=unique)
+def label_sets(cells: Sequence[str]) -> list[tuple[tuple[str, ...], Fault | None]]:
+    """Returns for each cell of a column `labels` the labels in it, or none and what is wrong with them: they are parted
+    by ; or by |, the same one in every cell. An empty cell is an item that shows no class."""
+    used = {separator: sum(separator in cell for cell in cells) for separator in LABEL_SEPARATORS}
+    rarer = min(used, key=used.__getitem__)
+    wrong = {*_NO_SEPARATORS, *(rarer if all(used.values()) else "")}
+    found: list[tuple[tuple[str, ...], Fault | None]] = []
+    for cell in cells:
+        own = [separator for separator in LABEL_SEPARATORS if separator in cell]
+        if len(own) > 1 or not wrong.isdisjoint(cell):
+            found.append(((), ("bad_separator", cell)))
+        else:
+            found.append(label_set(cell.split(own[0]) if own else [cell] * bool(cell)))
+    return found
+
+
+def label_set(given: Sequence[str]) -> tuple[tuple[str, ...], Fault | None]:
+    """Returns the labels of one item, sorted: each once, none of them empty; or none and what is wrong with them."""
+    labels = [normalize("NFC", label.strip()) for label in given]
+    if "" in labels:
+        return (), ("empty_label", ";".join(labels))
+    if twice := sorted(label for label, times in Counter(labels).items() if times > 1):
+        return (), ("repeated_label", ", ".join(twice))
+    return tuple(sorted(labels)), None
 
 
 def json_lines(content: bytes, name: str) -> tuple[list[tuple[int, dict[str, Any]]], list[str]]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from finetuning.engine import health
+from finetuning.engine import health, label_set_health
 from finetuning.engine.health import GOOD, NOTICE, WARNING, Finding
 from finetuning.engine.packs import Item
 from finetuning.engine.spec import Split
@@ -23,7 +23,7 @@ _SHORT_CHARACTERS = 3
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextSurvey:
     """What inspecting found. `exact`, `near` and `conflicts` hold positions in `items`; `left_out` names the rows
-    that are not used, `ignored` columns."""
+    that are not used, `ignored` columns. `is_multi_label`: items have any number of labels."""
 
     items: Sequence[Item]
     labels: Sequence[str]
@@ -35,6 +35,7 @@ class TextSurvey:
     near: list[list[int]]
     conflicts: list[list[int]]
     split_source: str
+    is_multi_label: bool = False
 
 
 def report(survey: TextSurvey) -> dict[str, Any]:
@@ -43,6 +44,7 @@ def report(survey: TextSurvey) -> dict[str, Any]:
     classes = health.class_counts(items, survey.labels, noun=NOUN)
     splits = Counter(item.split for item in items)
     leaks = health.leakage(items, survey.exact, survey.near)
+    sets = label_set_health.label_sets(items, survey.labels, noun=NOUN) if survey.is_multi_label else None
 
     def indices(groups: list[list[int]]) -> list[list[int]]:
         return [[items[at].index for at in group] for group in groups]
@@ -52,6 +54,7 @@ def report(survey: TextSurvey) -> dict[str, Any]:
         "rows": {"read": survey.read, "used": len(items), "left_out": len(survey.left_out)},
         "labels": list(survey.labels),
         "classes": classes,
+        **({"multi_label": True, "label_sets": sets} if sets else {}),
         "splits": {split.value: splits[split] for split in Split},
         "lengths": _lengths([item.text for item in items]),
         "imbalance_ratio": health.imbalance_ratio(classes, noun=NOUN),
@@ -61,14 +64,17 @@ def report(survey: TextSurvey) -> dict[str, Any]:
         "duplicates": {"exact": indices(survey.exact), "near": indices(survey.near)},
         "conflicts": indices(survey.conflicts),
         "leakage": leaks,
-        "findings": [asdict(finding) for finding in findings(survey, classes, len(leaks))],
+        "findings": [asdict(finding) for finding in findings(survey, classes, len(leaks), sets)],
         "split_source": survey.split_source,
         "digest": health.digest(items, survey.labels),
     }
 
 
-def findings(survey: TextSurvey, classes: list[dict[str, Any]], leaks: int) -> list[Finding]:
-    """Returns the findings, the gravest first."""
+def findings(
+    survey: TextSurvey, classes: list[dict[str, Any]], leaks: int, sets: dict[str, Any] | None
+) -> list[Finding]:
+    """Returns the findings, the gravest first; `sets` are those of items with any number of labels."""
+    about_sets = label_set_health.about_sets(sets, classes, len(survey.items), noun=NOUN) if sets else ()
     return health.gravest_first(
         [
             *_about_rows(survey),
@@ -78,7 +84,7 @@ def findings(survey: TextSurvey, classes: list[dict[str, Any]], leaks: int) -> l
             *health.about_label_conflicts(survey.items, survey.exact, noun=NOUN),
             *health.about_leakage(leaks, noun=NOUN),
             *health.about_missing(classes, noun=NOUN),
-            *health.about_test_size(classes, noun=NOUN),
+            *(about_sets if sets else health.about_test_size(classes, noun=NOUN)),
         ]
     )
 

@@ -7,13 +7,23 @@ import io
 import json
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from unicodedata import normalize
 
 from finetuning.engine.problems import Rejected, reject
 from finetuning.engine.spec import ArchiveLimits
-from finetuning.engine.tables import DELIMITERS, LABEL_COLUMNS, LABELS_COLUMN, SPLIT_COLUMNS, decode_text, position_of
+from finetuning.engine.tables import (
+    DELIMITERS,
+    LABEL_COLUMNS,
+    LABELS_COLUMN,
+    SPLIT_COLUMNS,
+    decode_text,
+    label_set,
+    label_sets,
+    plain,
+    position_of,
+)
 
 COLUMNS: dict[str, tuple[str, ...]] = {
     "text": ("text", "sentence", "review", "content", "document", "message", "comment", "tweet", "utterance"),
@@ -21,22 +31,26 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "split": SPLIT_COLUMNS,
     "group": ("group", "group_id"),
 }
-COLUMN_ADVICE = "Name one column text and one label; split and group may be added."
-ONE_LABEL_ADVICE = (
-    "Texts are learned with one label each; any number of labels is for images. Name the column label where each text has "
-    "one, or upload a dataset for each label, with yes or no as its label"
+COLUMN_ADVICE = (
+    "Name one column text and one label, or labels where a text may have any number; split and group may be added."
 )
 
 
 @dataclass(frozen=True, slots=True)
 class TextRow:
-    """`line` counts from 1, as an editor shows it, at the row's start. `split` and `group` may be empty."""
+    """`line` counts from 1, as an editor shows it, at the row's start. `split` and `group` may be empty. `labels` are
+    those of a row that may have any number of them, sorted; None of others."""
 
     line: int
     text: str
     label: str
     split: str = ""
     group: str = ""
+    labels: tuple[str, ...] | None = None
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return (self.label,) if self.labels is None else self.labels
 
 
 @dataclass(slots=True)
@@ -52,9 +66,9 @@ class TextTable:
 
 
 def read_texts(content: bytes, name: str, limits: ArchiveLimits) -> TextTable:
-    """Returns the rows of a file and the faults of single rows (`bad_json`, `duplicate_key`, `bad_text`,
-    `several_labels`, `bad_row`, `row_too_large`). Rejects what cannot be read at all: `empty_file`, `encoding`, `not_json_lines`,
-    `bad_csv`, `missing_columns`, `several_labels`, `too_many_rows`."""
+    """Returns the rows of a file and the faults of single rows (`bad_json`, `duplicate_key`, `bad_text`, `bad_row`,
+    `row_too_large`, those of LABEL_SET_FAULTS). Rejects what cannot be read at all: `empty_file`, `encoding`,
+    `not_json_lines`, `bad_csv`, `missing_columns`, `too_many_rows`."""
     document = decode_text(content, name)
     start = document.lstrip()[:1]
     if not start:
@@ -70,11 +84,12 @@ def _delimited(document: str, name: str, limits: ArchiveLimits) -> TextTable:
     delimiter = max(DELIMITERS, key=first.count)
     header = [cell.strip().casefold() for cell in next(iter(csv.reader([first], delimiter=delimiter)), [])]
     places = {kind: position_of(header, names) for kind, names in COLUMNS.items()}
+    is_multi = places["label"] is None and LABELS_COLUMN in header
+    if is_multi:
+        places["label"] = header.index(LABELS_COLUMN)
     if places["text"] is None and places["label"] is None:
         return _headless(document, name, limits)
     missing = [kind for kind in ("text", "label") if places[kind] is None]
-    if missing == ["label"] and LABELS_COLUMN in header:
-        raise reject("several_labels", f"The table has a column {LABELS_COLUMN}. {ONE_LABEL_ADVICE}.", [name])
     if missing:
         raise _no_columns(missing, header)
     table = TextTable(
@@ -88,8 +103,20 @@ def _delimited(document: str, name: str, limits: ArchiveLimits) -> TextTable:
             table.fault("bad_row", line, f"{len(cells)} cells where the header has {len(header)}")
             continue
         values = {kind: kept[at].strip() if at is not None else "" for kind, at in places.items()}
-        table.rows.append(TextRow(line, **{**values, "label": normalize("NFC", values["label"])}))
+        table.rows.append(_row(line, values))
+    if is_multi:
+        _part_labels(table)
     return table
+
+
+def _part_labels(table: TextTable) -> None:
+    """Gives every row of a table the labels in its cell; those where that cannot be done become faults."""
+    rows, table.rows = table.rows, []
+    for row, (labels, fault) in zip(rows, label_sets([row.label for row in rows]), strict=True):
+        if fault:
+            table.fault(fault[0], row.line, fault[1])
+        else:
+            table.rows.append(replace(row, labels=labels))
 
 
 def _headless(document: str, name: str, limits: ArchiveLimits) -> TextTable:
@@ -171,17 +198,21 @@ def _json_lines(document: str, name: str, limits: ArchiveLimits) -> TextTable:
 def _add(table: TextTable, line: int, entries: dict[str, Any], ignored: dict[str, None]) -> None:
     keys = list(entries)
     names = [key.strip().casefold() for key in keys]
-    places = {kind: position_of(names, accepted) for kind, accepted in COLUMNS.items()}
+    columns = {**COLUMNS, "label": (*COLUMNS["label"], LABELS_COLUMN)}
+    places = {kind: position_of(names, accepted) for kind, accepted in columns.items()}
     missing = [kind for kind in ("text", "label") if places[kind] is None]
-    given = entries[keys[places["label"]]] if places["label"] is not None else None
-    if isinstance(given, list) or (missing == ["label"] and LABELS_COLUMN in names):
-        table.fault("several_labels", line, "a list of labels" if isinstance(given, list) else LABELS_COLUMN)
-        return
     if missing:
         table.fault("missing_columns", line, f"no {' and no '.join(missing)}")
         return
     ignored.update(dict.fromkeys(key for at, key in enumerate(keys) if at not in places.values()))
     values = {kind: entries[keys[at]] if at is not None else "" for kind, at in places.items()}
+    labels = None
+    if isinstance(values["label"], list):
+        labels, fault = label_set([plain(entry) for entry in values["label"]])
+        if fault:
+            table.fault(fault[0], line, fault[1])
+            return
+        values["label"] = ";".join(labels)
     if not isinstance(values["text"], str) or any(isinstance(values[kind], list | dict) for kind in values):
         table.fault("bad_text", line, "the text must be a string, the others strings or numbers")
         return
@@ -191,7 +222,11 @@ def _add(table: TextTable, line: int, entries: dict[str, Any], ignored: dict[str
     except UnicodeEncodeError:  # half of a surrogate pair, which JSON can spell
         table.fault("bad_text", line, "half of a surrogate pair")
         return
-    table.rows.append(TextRow(line, **{**strings, "label": normalize("NFC", strings["label"])}))
+    table.rows.append(_row(line, strings, labels))
+
+
+def _row(line: int, values: dict[str, str], labels: tuple[str, ...] | None = None) -> TextRow:
+    return TextRow(line, values["text"], normalize("NFC", values["label"]), values["split"], values["group"], labels)
 
 
 def _plain(value: Any) -> str:

@@ -1,7 +1,8 @@
 """The baseline that every network for texts must beat: counts of words and of characters, and a linear head.
 
 Word 1- and 2-grams and character 2- to 5-grams are hashed, so that no vocabulary has to be kept in memory or
-handed on; weighted by inverse document frequency; and classified by multinomial logistic regression.
+handed on; weighted by inverse document frequency; and classified by logistic regression: multinomial, or where texts
+have any number of labels one for each label against the rest.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +20,11 @@ from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import log_loss
 from sklearn.preprocessing import normalize
+from torch import Tensor
 
 from finetuning.engine import runtime, weights
+from finetuning.engine.labelling import ANY_CLASSES, ONE_CLASS, Labelling
 
 FILE = "tfidf.safetensors"
 # Buckets: far more than the n-grams that occur, so that collisions hardly matter; unused ones are not stored.
@@ -66,29 +69,50 @@ class TextCounts:
         )
 
 
-def fit(texts: Sequence[str], labels: npt.NDArray[np.int64], *, training: int, classes: int) -> TextCounts:
-    """Fits to the first `training` texts for the choice of C, on the rest, then to all of them."""
+def fit(
+    texts: Sequence[str], truth: Tensor, *, training: int, classes: int, labelling: Labelling = ONE_CLASS
+) -> TextCounts:
+    """Fits to the first `training` texts for the choice of C, on the rest, then to all of them. `truth` is as
+    `labelling` has it."""
     counted = _counts(texts)
     columns = np.flatnonzero(np.bincount(counted.indices, minlength=counted.shape[1]))
     transform = TfidfTransformer()  # the counts are logarithmic already
     rows = transform.fit_transform(counted[:, columns])
-    train, validation = slice(0, training), slice(training, None)
+    head = _label_by_label if labelling.is_multi else _multinomial
     losses = {}
     for regularization in _REGULARIZATIONS:
         runtime.check_stop()
-        shares = np.full((len(labels) - training, classes), 1e-12)
-        model = _regression(rows[train], labels[train], regularization)
-        shares[:, model.classes_] = model.predict_proba(rows[validation])
-        losses[regularization] = log_loss(labels[validation], shares, labels=np.arange(classes))
+        weight, bias = head(rows[:training], truth[:training], regularization, classes)
+        logits = torch.from_numpy(rows[training:] @ weight.T + bias)
+        losses[regularization] = float(labelling.loss(logits, truth[training:]))
     runtime.check_stop()
-    model = _regression(rows, labels, min(losses, key=losses.__getitem__))
-    weight = np.zeros((classes, len(columns)))
+    weight, bias = head(rows, truth, min(losses, key=losses.__getitem__), classes)
+    return TextCounts(columns.astype(np.int64), transform.idf_, weight, bias)
+
+
+def _multinomial(rows: sparse.csr_matrix, labels: Tensor, regularization: float, classes: int) -> tuple[Floats, Floats]:
+    """Returns weights (C, V) and biases (C,) for labels (N,)."""
+    model = _regression(rows, labels.numpy(), regularization)
+    weight = np.zeros((classes, rows.shape[1]))
     bias = np.full(classes, -np.inf)
     # Two classes share one row of weights: the odds of the second.
     both = classes_of_two(model) if len(model.classes_) == 2 else (model.coef_, model.intercept_)
     weight[model.classes_], bias[model.classes_] = both
     bias[np.isinf(bias)] = bias[np.isfinite(bias)].min() - 100.0  # a class without training items is never guessed
-    return TextCounts(columns.astype(np.int64), transform.idf_, weight, bias)
+    return weight, bias
+
+
+def _label_by_label(
+    rows: sparse.csr_matrix, truth: Tensor, regularization: float, classes: int
+) -> tuple[Floats, Floats]:
+    """Returns weights (C, V) and biases (C,) for truth (N, C): of each label the odds that a text has it."""
+    weight, bias = np.zeros((classes, rows.shape[1])), ANY_CLASSES.prior(truth, classes).numpy()
+    for place, shown in enumerate((truth > 0).numpy().T):
+        runtime.check_stop()
+        if shown.any() and not shown.all():  # else nothing is to be told apart, and the prior stays
+            model = _regression(rows, shown, regularization)
+            weight[place], bias[place] = model.coef_[0], model.intercept_[0]
+    return weight, bias
 
 
 def classes_of_two(model: LogisticRegression) -> tuple[Floats, Floats]:
@@ -96,7 +120,7 @@ def classes_of_two(model: LogisticRegression) -> tuple[Floats, Floats]:
     return np.concatenate([-model.coef_, model.coef_]) / 2, np.concatenate([-model.intercept_, model.intercept_]) / 2
 
 
-def _regression(rows: sparse.csr_matrix, labels: npt.NDArray[np.int64], regularization: float) -> LogisticRegression:
+def _regression(rows: sparse.csr_matrix, labels: npt.NDArray[Any], regularization: float) -> LogisticRegression:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the last digits of a baseline do not matter
         return LogisticRegression(C=regularization, max_iter=_MAX_ITERATIONS).fit(rows, labels)

@@ -159,7 +159,7 @@ def measures(report: Report) -> list[Measures]:
     if "palette" in report:
         found.append(_of_masks(report))
     if "label_sets" in report:
-        found.append(_of_label_sets(report["label_sets"]))
+        found.append(_of_label_sets(report["label_sets"], "texts" if "texts" in report else "images"))
     if "lengths" in report:
         found.append(_of_texts(report))
     return found
@@ -229,15 +229,19 @@ def _of_masks(report: Report) -> Measures:
     return Measures("Masks", facts, "Share of the pixels, and the color of each class", shares)
 
 
-def _of_label_sets(sets: Report) -> Measures:
-    per_image = sets["per_image"]
+def _of_label_sets(sets: Report, noun: str) -> Measures:
+    item, items = "text" if noun == "texts" else "image", noun.capitalize()
+    each = sets[f"per_{item}"]
     facts = [
-        ("Labels of an image", f"{per_image['mean']:.2f} on average, {per_image['max']:,} at most"),
-        ("Images without any label", f"{sets['images_without_labels']:,}"),
+        (
+            f"Labels of {'a' if item == 'text' else 'an'} {item}",
+            f"{each['mean']:.2f} on average, {each['max']:,} at most",
+        ),
+        (f"{items} without any label", f"{sets[f'{noun}_without_labels']:,}"),
         ("Different sets of labels", f"{sets['distinct']:,}"),
     ]
-    common = ((", ".join(row["labels"]) or "no label", row["images"]) for row in sets["most_common"][:_MAX_BARS])
-    return Measures("Several labels an image", facts, "Images by their set of labels, the most frequent", bars(common))
+    common = ((", ".join(row["labels"]) or "no label", row[noun]) for row in sets["most_common"][:_MAX_BARS])
+    return Measures("Sets of labels", facts, f"{items} by their set of labels, the most frequent", bars(common))
 
 
 def _of_texts(report: Report) -> Measures:

@@ -132,7 +132,7 @@ def page(run: Run) -> Page | None:
         groups=evaluation.get("groups"),
         headline=metrics.figure(name, evaluation["metrics"][name]),
         figures=[metrics.figure(key, value) for key, value in evaluation["metrics"].items()],
-        comparisons=list(_comparisons(evaluation, name)),
+        comparisons=list(_comparisons(evaluation, name, noun)),
         classes=tables.classes(evaluation, noun),
         confusion=tables.confusion(evaluation, of_pixels=task == Task.SEMANTIC_SEGMENTATION),
         detection=tables.detection(evaluation) if "errors" in evaluation else None,
@@ -147,7 +147,7 @@ def page(run: Run) -> Page | None:
     )
 
 
-def _comparisons(evaluation: Evaluation, name: str) -> Iterator[Comparison]:
+def _comparisons(evaluation: Evaluation, name: str, noun: str) -> Iterator[Comparison]:
     main = {**evaluation["baseline"], **{key: evaluation.get(key) for key in ("comparison", "verdict", "verdict_code")}}
     for row in (main, *evaluation.get("other_baselines", [])):
         if name not in row:
@@ -163,7 +163,7 @@ def _comparisons(evaluation: Evaluation, name: str) -> Iterator[Comparison]:
             if difference
             else "",
             p_value=_p_in_words(p_value),
-            told=_told(compared, name),
+            told=_told(compared, name, noun),
             smallest_visible=metric.difference(smallest).lstrip("+") if smallest else "",
             verdict=row.get("verdict") or "",
             verdict_code=row.get("verdict_code") or "",
@@ -176,14 +176,14 @@ def _p_in_words(p_value: float | None) -> str:
     return f"p < {_SMALLEST_P}" if p_value < _SMALLEST_P else f"p = {p_value:.3f}"
 
 
-def _told(compared: Evaluation, name: str) -> str:
+def _told(compared: Evaluation, name: str, noun: str) -> str:
     """Returns on how many items the two differ, and by which test that was judged."""
     better, worse = compared.get("better"), compared.get("worse")
     test = f" Compared by {compared['test']}, {_p_in_words(compared.get('p_value'))}." if compared.get("test") else ""
     if better is None:
         return test.strip()
     if name in _OF_RESAMPLES:
-        return f"{better:,} images come out better than with the baseline, {worse:,} worse.{test}"
+        return f"{better:,} {noun} come out better than with the baseline, {worse:,} worse.{test}"
     return f"{better:,} only this model gets right, {worse:,} only the baseline.{test}"
 
 

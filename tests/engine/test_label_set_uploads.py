@@ -76,8 +76,8 @@ def changed(line: str) -> Files:
 
 
 BAD: dict[str, tuple[Files, str, str]] = {
-    "empty label": (changed("003.png,disc;;square"), "empty_label", "line 5: 003.png"),
-    "trailing separator": (changed("003.png,disc;"), "empty_label", "line 5: 003.png"),
+    "empty label": (changed("003.png,disc;;square"), "empty_label", "line 5: disc;;square"),
+    "trailing separator": (changed("003.png,disc;"), "empty_label", "line 5: disc;"),
     "twice": (changed("003.png,disc;square;disc"), "repeated_label", "line 5: disc"),
     "comma": (changed('003.png,"disc,square"'), "bad_separator", "line 5: disc,square"),
     "further cells": (changed("003.png,disc,square"), "bad_separator", "line 5: disc"),

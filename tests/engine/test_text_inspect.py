@@ -6,13 +6,14 @@ import io
 import json
 import time
 import zipfile
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from archives_factory import items_of, zip_of
-from texts_factory import LABELS, csv_of, inspected_texts, sentences
+from texts_factory import LABELS, csv_of, inspected_texts, sentences, tagged, tagged_csv
 
 from finetuning.engine import near_texts
 from finetuning.engine.packs import PackReader
@@ -74,6 +75,34 @@ def test_every_usual_format_is_accepted(tmp_path: Path, content: bytes) -> None:
     assert all(item.split is Split.TEST for item in packs["test"])
 
 
+LISTS = "\n".join(json.dumps({"text": text, "labels": shown}) for text, shown in map(tagged, range(60))).encode()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [tagged_csv(60), tagged_csv(60, separator="|", delimiter="\t"), LISTS, LISTS.replace(b"labels", b"label")],
+    ids=["csv", "tsv with bars", "json lists", "json lists as label"],
+)
+def test_texts_of_any_number_of_labels_are_read_and_counted(tmp_path: Path, content: bytes) -> None:
+    result = inspected_texts(tmp_path, content)
+
+    assert result["status"] == "valid", result["problems"]
+    report, given = result["report"], [shown for _, shown in map(tagged, range(60))]
+    counts = Counter(label for shown in given for label in shown)
+    assert report["multi_label"] is True
+    assert {row["label"]: row["texts"] for row in report["classes"]} == counts
+    sets = report["label_sets"]
+    assert sets["labels_given"] == counts.total()
+    assert sets["texts_without_labels"] == sum(not shown for shown in given) > 0
+    assert sum(row["texts"] for row in sets["per_text"]["histogram"]) == 60
+    assert report["lengths"]["words"]["max"] <= 22
+    assert {"without_labels", "no_leakage"} <= {finding["code"] for finding in report["findings"]}
+    items = items_of(tmp_path)
+    assert [{report["labels"][place] for place in item.labels} for item in items] == [set(shown) for shown in given]
+    assert {item.label for item in items} == {-1}
+    assert {place for item in items if item.split is Split.TEST for place in item.labels} == {0, 1, 2}
+
+
 def row(number: int, text: bytes) -> bytes:
     """The CSV with its data row of this number replaced."""
     rows = csv_of(ROWS).split(b"\n")
@@ -97,9 +126,29 @@ BAD = {
     "a broken json line": (lines_of(ROWS) + b'\n{"text": ', "bad_json", "line 61"),
     "deep json": (lines_of(ROWS) + b"\n" + DEEP, "bad_json", "line 61"),
     "a key twice": (lines_of(ROWS) + b'\n{"text": "a", "text": "b", "label": "c"}', "duplicate_key", "line 61"),
-    "a column of label sets": (csv_of(ROWS, header="text,labels"), "several_labels", "the file"),
-    "a list of labels": (lines_of(ROWS) + b'\n{"text": "a", "label": ["chess"]}', "several_labels", "line 61"),
-    "a key of label sets": (lines_of(ROWS) + b'\n{"text": "a", "labels": ["chess"]}', "several_labels", "line 61"),
+    "a list of labels beside single ones": (
+        lines_of(ROWS) + b'\n{"text": "a", "labels": ["chess"]}',
+        "bad_labels",
+        "line 1: 'cooking' is no list",
+    ),
+    "an empty label": (
+        csv_of([*ROWS, ("a", "chess;;sailing")], "text,labels"),
+        "empty_label",
+        "line 62: chess;;sailing",
+    ),
+    "an empty label in a list": (b'{"text": "a", "labels": ["chess", null]}', "empty_label", "line 1: chess;"),
+    "a label twice": (csv_of([*ROWS, ("a", "chess|chess")], "text,labels"), "repeated_label", "line 62: chess"),
+    "labels parted by a comma": (csv_of([*ROWS, ("a", '"b,c"')], "text,labels"), "bad_separator", "line 62: b,c"),
+    "513 labels": (
+        csv_of([(f"text {at}", ";".join(f"label {number}" for number in range(513))) for at in (1, 2)], "text,labels"),
+        "too_many_classes",
+        "label 0",
+    ),
+    "a text under other label sets": (
+        csv_of([*ROWS, ("salt", "chess"), ("Salt", "chess;sailing"), ("salt ", "")], "text,labels"),
+        "label_conflict",
+        "line 62: chess, line 63: chess;sailing, line 64: ",
+    ),
     "a list for a text": (lines_of(ROWS) + b'\n{"text": ["a"], "label": "chess"}', "bad_text", "line 61"),
     "half a surrogate pair": (lines_of(ROWS) + b'\n{"text": "\\ud800", "label": "chess"}', "bad_text", "line 61"),
     "a json list": (b'[{"text": "a", "label": "b"}]', "not_json_lines", ""),

@@ -38,6 +38,23 @@ def sentences(each: int) -> list[tuple[str, str]]:
     return [(sentence(label, number), label) for number in range(each) for label in LABELS]
 
 
+def tagged(seed: int) -> tuple[str, tuple[str, ...]]:
+    """A sentence about none to all of the labels, with two words of each, and which."""
+    draw = random.Random(seed)
+    shown = tuple(label for label in LABELS if draw.random() < 0.45)
+    words = [draw.choice(FILLERS) for _ in range(draw.randrange(8, 16))]
+    for label in shown:
+        for word in draw.sample(WORDS[label], 2):
+            words.insert(draw.randrange(len(words)), word)
+    return " ".join(words), shown
+
+
+def tagged_csv(count: int, *, separator: str = ";", delimiter: str = ",") -> bytes:
+    """A table of texts with any number of labels each."""
+    rows = [delimiter.join((text, separator.join(shown))) for text, shown in map(tagged, range(count))]
+    return "\n".join([f"text{delimiter}labels", *rows]).encode()
+
+
 def csv_of(rows: list[tuple[str, str]], header: str = "text,label") -> bytes:
     return "\n".join([header, *(f'"{text}",{label}' for text, label in rows)]).encode()
 

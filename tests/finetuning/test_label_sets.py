@@ -1,4 +1,4 @@
-"""Images of any number of labels on the pages and at launch, with results of the real engine."""
+"""Images and texts of any number of labels on the pages and at launch, with results of the real engine."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import engine_runs
 import label_sets_factory
 import pytest
 import scenarios
+import texts_factory
 from archives_factory import zip_of
 from django.test import Client
 from engine_runs import EngineRun
@@ -18,17 +19,23 @@ from worlds import World, evaluated_run, launch, recorded, uploaded
 from finetuning import policies
 from finetuning.engine.metric_names import title_of
 from finetuning.engine.spec import Task
-from finetuning.web import metrics
+from finetuning.web import dataset_reports, metrics
 from marketplace.errors import Invalid
 from models_catalog.models import Listing
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-@pytest.fixture(scope="module")
-def made_sets(tmp_path_factory: pytest.TempPathFactory) -> EngineRun:
-    content = zip_of(label_sets_factory.upload(70))
-    return engine_runs.made(Task.IMAGE_CLASSIFICATION, tmp_path_factory.mktemp("sets"), content=content)
+UPLOADS = {
+    Task.IMAGE_CLASSIFICATION: lambda: zip_of(label_sets_factory.upload(70)),
+    Task.TEXT_CLASSIFICATION: lambda: texts_factory.tagged_csv(160),
+}
+
+
+@pytest.fixture(scope="module", params=UPLOADS)
+def made_sets(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> EngineRun:
+    directory = tmp_path_factory.mktemp("sets")
+    return engine_runs.made(request.param, directory, content=UPLOADS[request.param]())
 
 
 def words(client: Client, address: str) -> str:
@@ -45,16 +52,17 @@ def test_the_dataset_page_counts_label_sets_and_finds_images_by_label(client: Cl
     user = scenarios.person("bo")
     client.force_login(user)
     dataset = recorded(user, made_sets)
-    report = made_sets.inspection["report"]
+    report, noun = made_sets.inspection["report"], dataset_reports.noun(made_sets.task)
 
     shown = words(client, f"/datasets/{dataset.uid}/")
     assert "any number of labels" in shown
-    assert f"<dt>Images without any label</dt><dd>{report['label_sets']['images_without_labels']}</dd>" in shown
+    without = report["label_sets"][f"{noun}_without_labels"]
+    assert f"<dt>{noun.capitalize()} without any label</dt><dd>{without}</dd>" in shown
     for row in report["label_sets"]["most_common"]:
         assert f"{', '.join(row['labels']) or 'no label'}</th>" in shown
 
     found = words(client, f"/datasets/{dataset.uid}/?class=1")
-    assert f"{report['classes'][1]['images']} found" in found
+    assert f"{report['classes'][1][noun]} found" in found
     item = next(item for item in made_sets.items() if item["labels"] == [0, 1])
     assert ", ".join(report["labels"][place] for place in item["labels"]) in found
 
@@ -89,7 +97,9 @@ def test_the_run_page_says_what_label_sets_are_judged_by(client: Client, made_se
     folds = made_sets.training["cross_validation"]
     assert f"{folds['k']}-fold cross-validation, mean of the folds" in shown
     assert ", ".join(percent(share) for share in folds["macro_average_precision"]) in shown
-    assert "images come out better than with the baseline" in shown
+    noun = dataset_reports.noun(made_sets.task)
+    assert f"{noun} come out better than with the baseline" in shown
+    assert f"Compared by paired bootstrap of {noun}" in shown
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The evaluation of a multi-label classifier, whose images show any number of classes, as docs/engine.md describes it."""
+"""The evaluation of a multi-label classifier, whose items show any number of classes, as docs/engine.md describes it."""
 
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import expit
 
-from finetuning.engine.evaluation import digests, intervals, label_ranking, paired, reliability, slices
+from finetuning.engine.evaluation import classifier, digests, intervals, label_ranking, paired, reliability, slices
 from finetuning.engine.evaluation.intervals import Floats, Ints
 from finetuning.engine.evaluation.label_ranking import Bools
 
 HEADLINE, HEADLINE_TITLE = "macro_average_precision", "mean average precision"
 BASELINES = {
-    "prior": "Each label as often as in training, whatever the image",
-    "bought_with_probe": "The model as bought, with a linear probe",
-    "parent": "The model as bought, which knows these classes",
+    "prior": "Each label as often as in training, whatever the item",
+    **{kind: classifier.BASELINES[kind] for kind in ("bought_with_probe", "tfidf", "parent")},
 }
 _MAX_WORST = 24
 _NONE = "no label"
@@ -94,15 +93,16 @@ def report(
     *,
     labels: Sequence[str],
     seed: int,
+    noun: str = "images",
     temperature: float = 1.0,
     leaked: Sequence[int] = (),
 ) -> dict[str, Any]:
     """Returns the evaluation of the test split beside baselines on the same items, the first of them the one that is
     judged by; they are as they are served, `raw` holds the network's own logits, which are served divided by the
-    `temperature`. `leaked` are numbers of test items that also lie among the training items."""
+    `temperature`. `noun` names the items; `leaked` are numbers of test items that also lie among the training items."""
     sets = raw.divided_by(temperature)
     own = _headlines(sets, seed)
-    rows = [_against(sets, own, kind, baseline, seed) for kind, baseline in baselines.items()]
+    rows = [_against(sets, own, kind, baseline, seed=seed, noun=noun) for kind, baseline in baselines.items()]
     main = rows[0]
     return {
         "split": "test",
@@ -224,12 +224,12 @@ def set_in_words(row: npt.NDArray[Any], labels: Sequence[str]) -> str:
     return ", ".join(labels[at] for at in np.flatnonzero(row).tolist()) or _NONE
 
 
-def _against(sets: LabelSets, own: Floats, kind: str, baseline: LabelSets, seed: int) -> dict[str, Any]:
-    """Returns the comparison with one baseline, as flat as one row of a table; an image comes out better where more of
+def _against(sets: LabelSets, own: Floats, kind: str, baseline: LabelSets, *, seed: int, noun: str) -> dict[str, Any]:
+    """Returns the comparison with one baseline, as flat as one row of a table; an item comes out better where more of
     its labels are right."""
     theirs, title = _headlines(baseline, seed), BASELINES[kind]
     right, others = ((one.answered == one.truth).sum(axis=1) for one in (sets, baseline))
-    compared = paired.compare(float(own[0] - theirs[0]), (own - theirs)[1:], (right - others).tolist())
+    compared = paired.compare(float(own[0] - theirs[0]), (own - theirs)[1:], (right - others).tolist(), noun=noun)
     standing = _estimate(theirs[0], theirs[1:], intervals.effective_count(sets.groups))
     return {
         "kind": kind,

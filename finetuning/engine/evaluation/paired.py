@@ -1,4 +1,4 @@
-"""Is one model better than another on the same test images, by a score that is no mean over images? A paired bootstrap
+"""Is one model better than another on the same test items, by a score that is no mean over items? A paired bootstrap
 says: both are scored on the same resamples."""
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ from finetuning.engine.evaluation.intervals import Estimate, Floats, percentile_
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """`better` and `worse` count the images whose own score rises and falls; `difference` is in the score of all
-    images together, `smallest_visible` the smallest one that this many images, as different as these, could have
-    shown."""
+    """`better` and `worse` count the items whose own score rises and falls; `difference` is in the score of all
+    items together, `smallest_visible` the smallest one that this many items, as different as these, could have
+    shown. `noun` names the items."""
 
     better: int
     worse: int
     p_value: float
     difference: Estimate
     smallest_visible: float
+    noun: str
 
     @property
     def verdict(self) -> Verdict:
@@ -31,7 +32,7 @@ class Comparison:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "test": "paired bootstrap of images",
+            "test": f"paired bootstrap of {self.noun}",
             "better": self.better,
             "worse": self.worse,
             "p_value": self.p_value,
@@ -40,8 +41,8 @@ class Comparison:
         }
 
 
-def compare(value: float, resampled: Floats, gains: Sequence[float]) -> Comparison:
-    """Compares two models by the differences (B,) of their score on the same resampled images. The p-value is twice
+def compare(value: float, resampled: Floats, gains: Sequence[float], *, noun: str = "images") -> Comparison:
+    """Compares two models by the differences (B,) of their score on the same resampled items. The p-value is twice
     the share of resamples on the other side of zero, at least 1 / B."""
     tail = min(float((resampled <= 0).mean()), float((resampled >= 0).mean()))
     return Comparison(
@@ -50,6 +51,7 @@ def compare(value: float, resampled: Floats, gains: Sequence[float]) -> Comparis
         p_value=min(1.0, max(2 * tail, 1 / len(resampled))),
         difference=percentile_interval(value, resampled),
         smallest_visible=quantile() * float(resampled.std()),
+        noun=noun,
     )
 
 
@@ -60,7 +62,7 @@ def sentence(comparison: Comparison, *, title: str, score: str, value: float, ba
     p_value = "p < 0.001" if comparison.p_value < 0.001 else f"p = {comparison.p_value:.3f}"
     named = title[0].lower() + title[1:]
     figures = (
-        f"{score} {value:.1%} against {baseline:.1%} on {items:,} test images; difference "
+        f"{score} {value:.1%} against {baseline:.1%} on {items:,} test {comparison.noun}; difference "
         f"{100 * difference.value:+.1f} points, 95% interval {100 * difference.low:+.1f} to "
         f"{100 * difference.high:+.1f}, {p_value}"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +21,11 @@ _OUTPUTS_OF_LABELS = ("logits", "probabilities", "found")
 
 def outputs(loaded: Loaded) -> tuple[str, ...]:
     return _OUTPUTS_OF_LABELS if loaded.is_multi_label else _OUTPUTS
+
+
+def notes(loaded: Loaded) -> dict[str, str]:
+    """Returns what decides beside the probabilities."""
+    return {"thresholds": json.dumps(list(loaded.thresholds))} if loaded.is_multi_label else {}
 
 
 def unit(loaded: Loaded) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 import numpy as np
@@ -48,8 +47,7 @@ def build(loaded: Loaded) -> onnx.ModelProto:
 
 
 def notes(loaded: Loaded) -> dict[str, str]:
-    own = {"thresholds": json.dumps(list(loaded.thresholds))} if loaded.is_multi_label else {}
-    return {"input": pictures.INPUT, **own}
+    return {"input": pictures.INPUT, **classes.notes(loaded)}
 
 
 @torch.inference_mode()

@@ -34,7 +34,7 @@ class _Logits(nn.Module):
 
 def build(loaded: Loaded) -> onnx.ModelProto:
     """Returns (input_ids (texts, tokens), attention_mask (texts, tokens), int64) => (logits (texts, C),
-    probabilities (texts, C), class_index (texts,)). Raises UserFault (`export_unsupported`)."""
+    probabilities (texts, C), class_index (texts,) or found (texts, C)). Raises UserFault (`export_unsupported`)."""
     ids, mask = torch.ones(_SAMPLE, dtype=torch.int64), torch.ones(_SAMPLE, dtype=torch.int64)
     mask[1, _SAMPLE[1] // 2 :] = 0
     network = graphs.network(
@@ -55,6 +55,7 @@ def notes(loaded: Loaded) -> dict[str, str]:
         "input": "token numbers of the release's tokenizer, special tokens included, padded on the right",
         "max_tokens": str(reader.max_tokens),
         "padding": str(reader.padding),
+        **classes.notes(loaded),
     }
 
 

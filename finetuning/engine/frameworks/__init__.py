@@ -19,7 +19,7 @@ from finetuning.engine.failures import UserFault
 from finetuning.engine.frameworks import stage_head
 from finetuning.engine.frameworks.loaded import MULTI_LABEL, Loaded, names_in, temperature_in, thresholds_in
 from finetuning.engine.frameworks.stage_head import Pooling
-from finetuning.engine.hyper import Task
+from finetuning.engine.hyper import CLASSIFICATION, Task
 from finetuning.engine.problems import reject
 from finetuning.engine.spec import CONFIG_FILE, WEIGHTS_FILE, Framework, Preprocessing, WeightsSpec
 
@@ -168,7 +168,7 @@ def load(spec: WeightsSpec, run_dir: Path) -> Loaded:
     if loaded.task is not spec.task:
         raise reject("config_invalid", f"config.json describes a model for {loaded.task}, the listing {spec.task}.")
     loaded.temperature = temperature_in(config)
-    if loaded.task is Task.IMAGE_CLASSIFICATION and config.get("problem_type") == MULTI_LABEL:
+    if loaded.task in CLASSIFICATION and loaded.labels and config.get("problem_type") == MULTI_LABEL:
         loaded.is_multi_label, loaded.thresholds = True, thresholds_in(config, len(loaded.labels))
     loaded.module.eval()
     return loaded

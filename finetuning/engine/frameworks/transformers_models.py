@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import AutoModel, AutoModelForSequenceClassification
 
 from finetuning.engine.frameworks import transformers_configs
-from finetuning.engine.frameworks.loaded import Loaded
+from finetuning.engine.frameworks.loaded import MULTI_LABEL, Loaded
 from finetuning.engine.frameworks.tokenizer import tokenizer_of
 from finetuning.engine.problems import reject
 from finetuning.engine.spec import LENGTH_FILE, POOLING_FILE, TOKENIZER_FILES, Framework, Task
@@ -83,7 +83,7 @@ def build(architecture: str, config: dict[str, Any]) -> Loaded:
     (`architecture_unknown`, `config_invalid`)."""
     _check(config)
     is_native = architecture.endswith(NATIVE_SUFFIX)
-    classifies = is_native or config.get("problem_type") == transformers_configs.CLASSIFIES
+    classifies = is_native or config.get("problem_type") in (transformers_configs.CLASSIFIES, MULTI_LABEL)
     labels = transformers_configs.labels_in(config) if classifies else ()
     kind: Any = AutoModelForSequenceClassification if is_native else AutoModel
     module = transformers_configs.module_from(config, lambda it: kind.from_config(it, trust_remote_code=False))

@@ -5,20 +5,20 @@ from __future__ import annotations
 import tempfile
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from finetuning.engine import splits
+from finetuning.engine import label_set_health, splits
 from finetuning.engine.archives import GZIP_MAGIC, Archive, sort_out_arrays
 from finetuning.engine.datasets import Layout, arrange, check_labels, few_per_class
 from finetuning.engine.events import EventWriter
 from finetuning.engine.gathering import Gathered, Source, gather
 from finetuning.engine.health import Survey, report
-from finetuning.engine.intake import cifar, idx, label_set_report
+from finetuning.engine.intake import cifar, idx
 from finetuning.engine.intake.arrays import Arrays
 from finetuning.engine.intake.packing import recipe_of, survey_of, unreadable, write_packs
 from finetuning.engine.packs import Item
@@ -44,7 +44,7 @@ def inspect(spec: InspectSpec, run_dir: Path, events: EventWriter) -> dict[str, 
         survey = _survey(gathered, layout, spec)
         events.stage("packs", "Writing the packs")
         write_packs(gathered, survey.items, run_dir / OUTPUTS_DIR)
-    return label_set_report.report(survey) if layout.is_multi_label else report(survey)
+    return label_set_health.report(survey) if layout.is_multi_label else report(survey)
 
 
 @contextmanager
@@ -90,22 +90,10 @@ def _survey(gathered: Gathered, layout: Layout, spec: InspectSpec) -> Survey:
 
     def choose(groups: list[str]) -> list[Split]:
         given = [sample.split for sample in gathered.samples]
-        chosen = splits.settle(given, groups, splits.rarest(shown), recipe_of(spec))
-        if layout.is_multi_label:
-            _check_trained(shown, chosen, labels)
-        return chosen
+        return splits.settle(given, groups, shown, recipe_of(spec))
 
     def labelled(at: int, item: Item) -> Item:
         places = tuple(sorted(position[label] for label in shown[at]))
         return replace(item, labels=places) if layout.is_multi_label else replace(item, label=places[0])
 
     return survey_of(gathered, labels, layout.skipped, choose, labelled)
-
-
-def _check_trained(shown: Sequence[tuple[str, ...]], chosen: Sequence[Split], labels: list[str]) -> None:
-    """Raises Rejected (`class_not_in_train`) where no training image shows a label."""
-    pairs = zip(shown, chosen, strict=True)
-    trained = {label for own, split in pairs if split is Split.TRAIN for label in own}
-    if missing := [label for label in labels if label not in trained]:
-        message = "Some labels have no training images. Put images of each label into the training split."
-        raise reject("class_not_in_train", message, missing)

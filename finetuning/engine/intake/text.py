@@ -17,9 +17,9 @@ from finetuning.engine.events import EventWriter
 from finetuning.engine.packs import Item, PackWriter, index_lines
 from finetuning.engine.problems import Problem, Rejected, reject
 from finetuning.engine.spec import OUTPUTS_DIR, ArchiveLimits, InspectSpec, Split
-from finetuning.engine.tables import SPLIT_OF_WORD
+from finetuning.engine.tables import LABEL_SET_FAULTS, SPLIT_OF_WORD
 from finetuning.engine.text_health import TextSurvey, report
-from finetuning.engine.text_tables import COLUMN_ADVICE, ONE_LABEL_ADVICE, TextRow, TextTable, read_texts
+from finetuning.engine.text_tables import COLUMN_ADVICE, TextRow, TextTable, read_texts
 
 _ZIP = ARCHIVE_MAGIC[:2]
 # Rows with these faults may be left out, where they are few; any other fault must be mended.
@@ -32,7 +32,7 @@ _FAULTS = {
     "duplicate_key": "lines name a key twice. Keep one of the two",
     "bad_text": "lines hold something else than text and a label. Give each a plain text and a plain label",
     "bad_row": "rows have another number of cells than the header. Put texts with commas into quotation marks",
-    "several_labels": f"lines name several labels. {ONE_LABEL_ADVICE}",
+    **LABEL_SET_FAULTS,
     "missing_columns": f"lines have no text or no label. {COLUMN_ADVICE}",
     "unlabelled": "rows have no label. Fill them in or remove them",
     "bad_split": "rows have no valid split: use train, validation and test in every row, or in none",
@@ -50,6 +50,10 @@ class Texts:
     ignored: dict[str, None] = field(default_factory=dict)
     skipped: dict[str, int] = field(default_factory=dict)
     read: int = 0
+
+    @property
+    def is_multi_label(self) -> bool:
+        return any(row.labels is not None for row in self.rows)
 
     def add(self, table: TextTable, limits: ArchiveLimits, *, prefix: str = "", split: Split | None = None) -> None:
         """Keeps a table's usable rows and its faults; `split` is that of a file named after one."""
@@ -112,7 +116,7 @@ def _fault(row: TextRow, limits: ArchiveLimits) -> str:
         return "empty_text"
     if len(row.text) > limits.max_text_characters:
         return "text_too_long"
-    if not row.label:
+    if row.labels is None and not row.label:
         return "unlabelled"
     return "bad_split" if row.split and row.split.casefold() not in SPLIT_OF_WORD else ""
 
@@ -122,6 +126,10 @@ def _check(texts: Texts, limits: ArchiveLimits) -> None:
     blank = [place for place, split in zip(texts.places, texts.given, strict=True) if split is None]
     if blank and len(blank) < len(texts.rows):
         texts.faults["bad_split"] += [(place, "no split") for place in blank]
+    if texts.is_multi_label:
+        placed = zip(texts.places, texts.rows, strict=True)
+        single = [(place, f"{row.label!r} is no list") for place, row in placed if row.labels is None]
+        texts.faults["bad_labels"] += single
     left_out = sum(len(texts.faults.get(code, ())) for code in _LEFT_OUT)
     grave = dict(_FAULTS)
     if left_out > max(1, int(texts.read * limits.max_bad_fraction)):
@@ -135,7 +143,8 @@ def _check(texts: Texts, limits: ArchiveLimits) -> None:
         raise Rejected(*problems)
     if not texts.rows:
         raise reject("empty_file", f"There are no rows. {COLUMN_ADVICE}")
-    check_labels((row.label for row in texts.rows), limits, noun="texts", advice="Check the label column.")
+    found = (label for row in texts.rows for label in row.classes)
+    check_labels(found, limits, noun="texts", advice="Check the label column.", multi_label=texts.is_multi_label)
 
 
 def _survey(texts: Texts, spec: InspectSpec) -> TextSurvey:
@@ -144,11 +153,11 @@ def _survey(texts: Texts, spec: InspectSpec) -> TextSurvey:
     conflicts = _conflicts(texts, exact, spec.limits)
     near = _near(texts.rows, identities)
     groups = splits.group_ids(identities, [*near, *_same_group(texts.rows)])
-    labels = [row.label for row in texts.rows]
-    given = texts.given if len(set(texts.given)) > 1 else [None] * len(labels)  # one split for all says nothing
+    shown = [row.classes for row in texts.rows]
+    given = texts.given if len(set(texts.given)) > 1 else [None] * len(shown)  # one split for all says nothing
     recipe = splits.Recipe(salt=spec.salt, test=spec.test_fraction, validation=spec.validation_fraction)
-    chosen = splits.settle(given, groups, labels, recipe)
-    names = sorted(set(labels))
+    chosen = splits.settle(given, groups, shown, recipe)
+    names = sorted({label for own in shown for label in own})
     return TextSurvey(
         items=_items(texts, names, groups, identities, chosen),
         labels=names,
@@ -164,18 +173,22 @@ def _survey(texts: Texts, spec: InspectSpec) -> TextSurvey:
         near=connected(len(identities), near),
         conflicts=conflicts,
         split_source="uploaded" if given[0] else "ours",
+        is_multi_label=texts.is_multi_label,
     )
 
 
 def _conflicts(texts: Texts, exact: list[list[int]], limits: ArchiveLimits) -> list[list[int]]:
     """Returns the groups of equal texts under different labels. Rejects (`label_conflict`) more than may be."""
-    conflicts = [group for group in exact if len({texts.rows[at].label for at in group}) > 1]
+    conflicts = [group for group in exact if len({texts.rows[at].classes for at in group}) > 1]
     count = sum(len(group) for group in conflicts)
     if count > limits.max_conflict_fraction * len(texts.rows):
         raise reject(
             "label_conflict",
             f"{count:,} of {len(texts.rows):,} rows repeat a text under another label. Decide which label is right.",
-            [", ".join(f"{texts.places[at]}: {texts.rows[at].label}" for at in group[:4]) for group in conflicts],
+            [
+                ", ".join(f"{texts.places[at]}: {';'.join(texts.rows[at].classes)}" for at in group[:4])
+                for group in conflicts
+            ],
         )
     return conflicts
 
@@ -204,7 +217,8 @@ def _items(texts: Texts, names: list[str], groups: list[str], identities: list[s
             index=at + 1,
             file="",
             name=texts.places[at],
-            label=label_at[row.label],
+            label=label_at[row.label] if row.labels is None else -1,
+            labels=tuple(label_at[label] for label in row.labels or ()),
             split=chosen[at],
             width=0,
             height=0,

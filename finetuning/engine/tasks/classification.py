@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,15 +30,14 @@ from finetuning.engine import (
 )
 from finetuning.engine.answers import Answer, ranked
 from finetuning.engine.checkpoints import checkpoints_of
-from finetuning.engine.evaluation import calibration, classifier, crossval, intervals, label_sets
-from finetuning.engine.evaluation.label_sets import LabelSets
+from finetuning.engine.evaluation import calibration, classifier, crossval, intervals
 from finetuning.engine.evaluation.metrics import Predictions
 from finetuning.engine.events import EventWriter
 from finetuning.engine.failures import AppFault, UserFault
 from finetuning.engine.frameworks import Loaded
 from finetuning.engine.frameworks.stage_head import POOLINGS, StageHead
 from finetuning.engine.hyper import Augmentation, Hyper, SpecError, Strategy, check_labels
-from finetuning.engine.labelling import ANY_CLASSES, ONE_CLASS, Labelling, labelling_of, thresholds
+from finetuning.engine.labelling import ONE_CLASS, Labelling, labelling_of, thresholds
 from finetuning.engine.packs import Item, PackReader, training_items
 from finetuning.engine.probing import IsOver
 from finetuning.engine.spec import (
@@ -50,6 +49,7 @@ from finetuning.engine.spec import (
     TrainSpec,
 )
 from finetuning.engine.stepping import NORM_MIN_BATCH
+from finetuning.engine.tasks import label_sets
 from finetuning.engine.trainee import Validation, shares
 
 MIXUP_ALPHA = 0.2  # Zhang et al. 2018, arXiv 1710.09412
@@ -90,12 +90,18 @@ def read(spec: TrainSpec, run_dir: Path, base: Loaded) -> Data:
     train, validation = training_items(pack.items)
     if not train or not validation:
         raise UserFault("too_few_images", "Training needs training and validation images. Add images to the dataset.")
-    labelling = labelling_of(pack.items)
+    labelling = checked_labelling(spec, pack.items)
+    return Data(pack, train, validation, spec.labels, base.preprocessing or Preprocessing(), labelling)
+
+
+def checked_labelling(spec: TrainSpec, items: Iterable[Item]) -> Labelling:
+    """Returns how the items are labelled. Raises UserFault (`loss_unsupported`) for a loss that does not suit it."""
+    labelling = labelling_of(items)
     try:
         check_labels(spec.hyper.loss, multi_label=labelling.is_multi)
     except SpecError as error:
         raise UserFault("loss_unsupported", str(error)) from error
-    return Data(pack, train, validation, spec.labels, base.preprocessing or Preprocessing(), labelling)
+    return labelling
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,8 +178,7 @@ def train(spec: TrainSpec, run_dir: Path, events: EventWriter, device: torch.dev
     return {
         "validation": validation,
         "best": best,
-        "calibration": calibration.summary(logits, truth, tuned.temperature, data.labelling),
-        **({"thresholds": dict(zip(data.labels, tuned.thresholds, strict=True))} if tuned.is_multi_label else {}),
+        **calibrated(tuned, logits, truth, data.labelling),
         "probe": probe.summary,
         **judged,
         "class_counts": data.class_counts,
@@ -188,6 +193,14 @@ def calibrate(tuned: Loaded, logits: Tensor, truth: Tensor, labelling: Labelling
     tuned.is_multi_label = labelling.is_multi
     tuned.temperature = calibration.temperature(logits, truth, labelling)
     tuned.thresholds = thresholds(logits / tuned.temperature, truth) if labelling.is_multi else ()
+
+
+def calibrated(tuned: Loaded, logits: Tensor, truth: Tensor, labelling: Labelling) -> dict[str, Any]:
+    """Returns what the result says of `calibrate`."""
+    part: dict[str, Any] = {"calibration": calibration.summary(logits, truth, tuned.temperature, labelling)}
+    if tuned.is_multi_label:
+        part["thresholds"] = dict(zip(tuned.labels, tuned.thresholds, strict=True))
+    return part
 
 
 def validation_logits(tuned: Loaded, data: Data, *, device: torch.device, events: EventWriter) -> Tensor:
@@ -412,16 +425,27 @@ def evaluate(spec: EvaluateSpec, run_dir: Path, events: EventWriter, device: tor
     tuned = frameworks.load(spec.tuned, run_dir)
     if tuned.labels != spec.labels:
         raise AppFault("labels_differ", "The tuned weights name other classes than the dataset.")
-    if labelling_of(pack.items).is_multi:
-        return _evaluate_label_sets(spec, tuned, run_dir, events, device)
-    predictions = _predict(tuned, pack, device, events, "evaluate")
     probe = weights.load_tensors(run_dir / spec.train_outputs / PROBE_FILE)
+    if labelling_of(pack.items).is_multi:
+        bought = frameworks.load(spec.base, run_dir)
+        return label_sets.evaluated(
+            spec,
+            pack.items,
+            probe,
+            lambda loaded, stage: _logits(loaded, pack, device, events, stage),
+            tuned=tuned,
+            bought=bought,
+            probed=None if spec.strategy is Strategy.HEAD else _probed(bought, spec, probe, tuned),
+            noun="images",
+        )
+    predictions = _predict(tuned, pack, device, events, "evaluate")
     baseline = None
     rights: dict[str, classifier.Rights] = {}
     if frameworks.names_in(frameworks.read_config(run_dir / spec.base.directory)) == spec.labels:
         rights["parent"] = _predict(frameworks.load(spec.base, run_dir), pack, device, events, "parent").is_right
     if spec.strategy is not Strategy.HEAD:
-        baseline = _predict(_probed(spec, run_dir, probe, tuned), pack, device, events, "baseline")
+        probed = _probed(frameworks.load(spec.base, run_dir), spec, probe, tuned)
+        baseline = _predict(probed, pack, device, events, "baseline")
     majority = int(probe["class_counts"].argmax())
     if baseline is not None:
         rights["majority"] = predictions.truth == majority
@@ -438,49 +462,11 @@ def evaluate(spec: EvaluateSpec, run_dir: Path, events: EventWriter, device: tor
     return {"evaluation": report, "predictions_sha256": predictions.sha256}
 
 
-def _probed(spec: EvaluateSpec, run_dir: Path, probe: dict[str, Tensor], tuned: Loaded) -> Loaded:
+def _probed(bought: Loaded, spec: EvaluateSpec, probe: dict[str, Tensor], tuned: Loaded) -> Loaded:
     """Returns the model as bought under the probe that was fitted to it in training."""
-    bought = frameworks.load(spec.base, run_dir)
     if isinstance(tuned.module, StageHead) and frameworks.head_of(bought).in_features != probe["weight"].shape[1]:
         bought = frameworks.with_stage_head(bought, tuned.module.pooling)  # as the probe read it
     return frameworks.replace_head(bought, spec.labels, probe["weight"], probe["bias"])
-
-
-def _evaluate_label_sets(
-    spec: EvaluateSpec, tuned: Loaded, run_dir: Path, events: EventWriter, device: torch.device
-) -> dict[str, Any]:
-    """Evaluates a multi-label classifier. The baselines: the model as bought under the probe; the labels' shares of the
-    training items; and where the bought weights are multi-label ones of these classes, those as they are."""
-    pack = PackReader(run_dir / spec.pack)
-    probe = weights.load_tensors(run_dir / spec.train_outputs / PROBE_FILE)
-    truth = ANY_CLASSES.truth(pack.items, len(spec.labels)).numpy() > 0
-
-    def scored(loaded: Loaded, stage: str) -> LabelSets:
-        logits = _logits(loaded, pack, device, events, stage)
-        return LabelSets(
-            truth=truth,
-            logits=logits.double().numpy(),
-            thresholds=np.array(loaded.thresholds or [0.5] * len(spec.labels)),
-            indices=np.array([item.index for item in pack.items]),
-            groups=intervals.numbered([item.group for item in pack.items]),
-        )
-
-    def served(loaded: Loaded, stage: str) -> LabelSets:
-        return scored(loaded, stage).divided_by(loaded.temperature)
-
-    found = scored(tuned, "evaluate")
-    baselines: dict[str, LabelSets] = {}
-    if spec.strategy is not Strategy.HEAD:
-        baselines["bought_with_probe"] = served(_probed(spec, run_dir, probe, tuned), "baseline")
-    total = int(probe["items"])
-    baselines["prior"] = found.at_prior(probe["class_counts"].double().clamp(0.5, total - 0.5).numpy() / total)
-    bought = frameworks.load(spec.base, run_dir)
-    if bought.is_multi_label and bought.labels == spec.labels:
-        baselines["parent"] = served(bought, "parent")
-    report = label_sets.report(
-        found, baselines, labels=spec.labels, seed=spec.seed, temperature=tuned.temperature, leaked=spec.leaked
-    )
-    return {"evaluation": report, "predictions_sha256": found.divided_by(tuned.temperature).sha256}
 
 
 def _predict(loaded: Loaded, pack: PackReader, device: torch.device, events: EventWriter, stage: str) -> Predictions:

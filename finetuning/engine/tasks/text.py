@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from finetuning.engine import (
     augment,
@@ -20,7 +19,6 @@ from finetuning.engine import (
     frameworks,
     loop,
     lora,
-    losses,
     probes,
     strategies,
     tfidf,
@@ -28,14 +26,14 @@ from finetuning.engine import (
 )
 from finetuning.engine.answers import Answer, ranked
 from finetuning.engine.checkpoints import checkpoints_of
-from finetuning.engine.evaluation import calibration, classifier, crossval, intervals
+from finetuning.engine.evaluation import classifier, crossval, intervals
 from finetuning.engine.evaluation.metrics import Predictions
 from finetuning.engine.events import EventWriter
 from finetuning.engine.failures import AppFault, UserFault
 from finetuning.engine.frameworks import Loaded
 from finetuning.engine.frameworks.transformers_models import with_head
 from finetuning.engine.hyper import Hyper, Strategy
-from finetuning.engine.labelling import ONE_CLASS
+from finetuning.engine.labelling import ONE_CLASS, Labelling, labelling_of
 from finetuning.engine.packs import Item, PackReader, training_items
 from finetuning.engine.probing import IsOver
 from finetuning.engine.spec import (
@@ -45,7 +43,8 @@ from finetuning.engine.spec import (
     TrainSpec,
     WeightsSpec,
 )
-from finetuning.engine.tasks.classification import finished, start
+from finetuning.engine.tasks import label_sets
+from finetuning.engine.tasks.classification import calibrate, calibrated, checked_labelling, finished, start
 from finetuning.engine.tokens import Rows, TextReader, fitted_length, logits_of, outputs, shuffled
 from finetuning.engine.trainee import Validation
 
@@ -62,10 +61,6 @@ class Texts:
     items: list[Item]
     rows: Rows
 
-    @property
-    def labels(self) -> Tensor:
-        return _labels_of(self.items)
-
 
 @dataclass(frozen=True, slots=True)
 class Data:
@@ -73,23 +68,31 @@ class Data:
     train: Texts
     validation: Texts
     labels: tuple[str, ...]
+    labelling: Labelling
+
+    @property
+    def items(self) -> list[Item]:
+        """Those of training, then those of validation."""
+        return [*self.train.items, *self.validation.items]
+
+    def truth(self, items: list[Item]) -> Tensor:
+        return self.labelling.truth(items, len(self.labels))
 
     @property
     def class_counts(self) -> list[int]:
-        return torch.bincount(self.train.labels, minlength=len(self.labels)).tolist()
-
-
-def _labels_of(items: list[Item]) -> Tensor:
-    return ONE_CLASS.truth(items, 0)
+        return self.labelling.counts(self.truth(self.train.items), len(self.labels))
 
 
 def read(spec: TrainSpec, run_dir: Path, base: Loaded) -> Data:
-    """Returns the training pack's items by split. Raises UserFault (`too_few_texts`, `test_items_present`)."""
-    train, validation = training_items(PackReader(run_dir / spec.pack).items)
+    """Returns the training pack's items by split. Raises UserFault (`too_few_texts`, `test_items_present`,
+    `loss_unsupported`)."""
+    items = PackReader(run_dir / spec.pack).items
+    train, validation = training_items(items)
     if not train or not validation:
         raise UserFault("too_few_texts", "Training needs training and validation texts. Add texts to the dataset.")
+    labelling = checked_labelling(spec, items)
     reader = TextReader(base, fitted_length(base, [item.text for item in train]))
-    return Data(reader, texts_of(reader, train), texts_of(reader, validation), spec.labels)
+    return Data(reader, texts_of(reader, train), texts_of(reader, validation), spec.labels, labelling)
 
 
 def texts_of(reader: TextReader, items: list[Item]) -> Texts:
@@ -163,17 +166,17 @@ def train(spec: TrainSpec, run_dir: Path, events: EventWriter, device: torch.dev
         validation = {**fitted.validation.metrics, "loss": fitted.validation.loss}
         dtype = features.precision(device)
         logits = outputs(tuned.module, data.reader, data.validation.rows, device=device, dtype=dtype)
-    items = [*data.train.items, *data.validation.items]
     judged = probes.judged(
-        probe, items, frameworks.headless(base), names=spec.labels, seed=spec.hyper.seed, events=events
+        probe, data.items, frameworks.headless(base), names=spec.labels, seed=spec.hyper.seed, events=events
     )
-    tuned.temperature = calibration.temperature(logits, data.validation.labels)
+    truth = data.truth(data.validation.items)
+    calibrate(tuned, logits, truth, data.labelling)
     events.stage("save", "Writing the tuned weights")
     frameworks.write_release(directory / "release", tuned)
     return {
         "validation": validation,
         "best": best,
-        "calibration": calibration.summary(logits, data.validation.labels, tuned.temperature),
+        **calibrated(tuned, logits, truth, data.labelling),
         "probe": probe.summary,
         **judged,
         "class_counts": data.class_counts,
@@ -188,12 +191,12 @@ def train(spec: TrainSpec, run_dir: Path, events: EventWriter, device: torch.dev
 
 
 def fit_counts(data: Data) -> tfidf.TextCounts:
-    items = [*data.train.items, *data.validation.items]
     return tfidf.fit(
-        [item.text for item in items],
-        _labels_of(items).numpy(),
+        [item.text for item in data.items],
+        data.truth(data.items),
         training=len(data.train.items),
         classes=len(data.labels),
+        labelling=data.labelling,
     )
 
 
@@ -205,15 +208,15 @@ def fit_probe(base: Loaded, data: Data, *, device: torch.device, events: EventWr
         dtype = features.precision(device)
         return outputs(headless, data.reader, rows, device=device, dtype=dtype, events=events)
 
-    items = [*data.train.items, *data.validation.items]
     return probes.fit(
         table,
-        _labels_of(items),
-        groups=[item.group for item in items],
+        data.truth(data.items),
+        groups=[item.group for item in data.items],
         training=len(data.train.rows),
         classes=len(data.labels),
         events=events,
         backbone=backbone,
+        labelling=data.labelling,
     )
 
 
@@ -254,16 +257,16 @@ class TextClassifier:
         self.module, self.data, self.hyper, self.device = module, data, hyper, device
         self.items = len(data.train.items)
         self.steps = -(-self.items // hyper.batch_size)
-        self._labels = data.train.labels
-        self._criterion = losses.classification(hyper, torch.tensor(data.class_counts))
-        self._class_weights = losses.class_weights(hyper.loss, torch.tensor(data.class_counts))
+        self._truth = data.truth(data.train.items)
+        self._criterion = data.labelling.criterion(hyper, self._truth, len(data.labels))
+        self._counts = torch.tensor(data.class_counts)
 
     def batches(self, epoch: int, *, start: int) -> Iterator[tuple[Tensor, Tensor, Tensor] | None]:
         rows = self.data.train.rows
         order = list(shuffled(rows, self.hyper.batch_size, augment.generator(self.hyper.seed, epoch, 0)))
         for positions in map(collective.share, order[start:]):
             if positions:
-                yield *self.data.reader.batch([rows[at] for at in positions]), self._labels[positions]
+                yield *self.data.reader.batch([rows[at] for at in positions]), self._truth[positions]
             else:
                 yield None
 
@@ -272,14 +275,15 @@ class TextClassifier:
         return self._criterion(logits_of(self.module, ids, mask), labels)
 
     def weight(self, batch: tuple[Tensor, Tensor, Tensor]) -> float:
-        return losses.weight_of(batch[2], self._class_weights)
+        return self.data.labelling.weight(self.hyper, batch[2], self._counts)
 
     def validate(self, module: nn.Module) -> Validation:
         validation = self.data.validation
         dtype = features.precision(self.device)
         logits = outputs(module, self.data.reader, validation.rows, device=self.device, dtype=dtype)
-        loss = float(functional.cross_entropy(logits, validation.labels))
-        return Validation(loss, loss, {"accuracy": float((logits.argmax(1) == validation.labels).float().mean())})
+        truth, labelling = self.data.truth(validation.items), self.data.labelling
+        loss = float(labelling.loss(logits, truth))
+        return Validation(loss, loss, {labelling.metric: labelling.score(logits, truth)})
 
 
 def evaluate(spec: EvaluateSpec, run_dir: Path, events: EventWriter, device: torch.device) -> dict[str, Any]:
@@ -292,19 +296,36 @@ def evaluate(spec: EvaluateSpec, run_dir: Path, events: EventWriter, device: tor
         raise AppFault("labels_differ", "The tuned weights name other classes than the dataset.")
     reader = TextReader(tuned)
     texts = texts_of(reader, items)
-    predictions = _predict(tuned, reader, texts, device=device, events=events, stage="evaluate")
     trained = run_dir / spec.train_outputs
     probe = weights.load_tensors(trained / PROBE_FILE)
-    majority = int(probe["class_counts"].argmax())
     counts = tfidf.TextCounts.load(trained).logits([item.text for item in items])
+
+    def logits(loaded: Loaded, stage: str) -> Tensor:
+        return _logits(loaded, reader, texts, device=device, events=events, stage=stage)
+
+    if labelling_of(items).is_multi:
+        bought = load(spec.base, run_dir, classes=len(spec.labels))
+        part = label_sets.evaluated(
+            spec,
+            items,
+            probe,
+            logits,
+            tuned=tuned,
+            bought=bought,
+            probed=None if spec.strategy is Strategy.HEAD else _probed(bought, spec, probe),
+            noun="texts",
+            counted=counts,
+        )
+        return {**part, "evaluation": _with_texts(part["evaluation"], items)}
+    predictions = _predictions(logits(tuned, "evaluate"), items)
+    majority = int(probe["class_counts"].argmax())
     rights = {"tfidf": counts.argmax(axis=1) == predictions.truth}
     baseline = None
     if spec.strategy is not Strategy.HEAD:
         bought = load(spec.base, run_dir, classes=len(spec.labels))
         if bought.labels == spec.labels:
-            rights["parent"] = _predict(bought, reader, texts, device=device, events=events, stage="parent").is_right
-        probed = frameworks.replace_head(bought, spec.labels, probe["weight"], probe["bias"])
-        baseline = _predict(probed, reader, texts, device=device, events=events, stage="baseline")
+            rights["parent"] = _predictions(logits(bought, "parent"), items).is_right
+        baseline = _predictions(logits(_probed(bought, spec, probe), "baseline"), items)
         rights["majority"] = predictions.truth == majority
     report = classifier.report(
         predictions,
@@ -317,24 +338,35 @@ def evaluate(spec: EvaluateSpec, run_dir: Path, events: EventWriter, device: tor
         leaked=spec.leaked,
     )
     report["other_baselines"] = classifier.others(predictions, rights, seed=spec.seed, noun=NOUN)
-    text_of = {item.index: item.text for item in items}
-    for mistake in report["worst"]:
-        mistake["text"] = text_of[mistake["index"]][:MAX_WORST_CHARACTERS]
-    return {"evaluation": report, "predictions_sha256": predictions.sha256}
+    return {"evaluation": _with_texts(report, items), "predictions_sha256": predictions.sha256}
 
 
-def _predict(
+def _probed(bought: Loaded, spec: EvaluateSpec, probe: dict[str, Tensor]) -> Loaded:
+    """Returns the model as bought under the probe that was fitted to it in training."""
+    return frameworks.replace_head(bought, spec.labels, probe["weight"], probe["bias"])
+
+
+def _with_texts(report: dict[str, Any], items: list[Item]) -> dict[str, Any]:
+    """Returns the report with the beginning of each of the worst items' text."""
+    text_of = {item.index: item.text[:MAX_WORST_CHARACTERS] for item in items}
+    return {**report, "worst": [{**mistake, "text": text_of[mistake["index"]]} for mistake in report["worst"]]}
+
+
+def _logits(
     loaded: Loaded, reader: TextReader, texts: Texts, *, device: torch.device, events: EventWriter, stage: str
-) -> Predictions:
-    """Returns the logits of every item. The tuned weights' reader serves the baseline too: both have the same
+) -> Tensor:
+    """Returns the logits (N, C) of every item. The tuned weights' reader serves the baselines too: all have the same
     tokenizer, and the probe was fitted at the same length."""
     dtype = features.precision(device)
-    logits = outputs(loaded.module, reader, texts.rows, device=device, dtype=dtype, events=events, stage=stage)
+    return outputs(loaded.module, reader, texts.rows, device=device, dtype=dtype, events=events, stage=stage)
+
+
+def _predictions(logits: Tensor, items: list[Item]) -> Predictions:
     return Predictions(
-        truth=texts.labels.numpy(),
+        truth=ONE_CLASS.truth(items, 0).numpy(),
         logits=logits.double().numpy(),
-        indices=np.array([item.index for item in texts.items]),
-        groups=intervals.numbered([item.group for item in texts.items]),
+        indices=np.array([item.index for item in items]),
+        groups=intervals.numbered([item.group for item in items]),
     )
 
 
