@@ -259,7 +259,7 @@ class Hyper:
         label="Loss",
         help_text="Auto: cross-entropy, with Dice where a class of a segmentation has under 2% of the pixels. "
         "Cross-entropy for balanced classes. Logit-adjusted, class-balanced, weighted or focal where "
-        "some classes are rare; with Dice or Lovász for small regions of a segmentation. Images that show any number "
+        "some classes are rare; with Dice or Lovász for small regions of a segmentation. Items that show any number "
         "of classes are learned by binary cross-entropy, for which auto then stands.",
         strategies=_TUNED,
         tasks=(*CLASSIFICATION, Task.SEMANTIC_SEGMENTATION),

@@ -120,7 +120,7 @@ class _Found:
     def __getitem__(self, part: slice) -> list[Sample]:
         count = part.stop - part.start
         found, _ = indexes.find(self._version.index_sha256, self._query, start=part.start, count=count)
-        return [_sample(entry, self._version.labels) for entry in found]
+        return [_sample(entry, self._version) for entry in found]
 
 
 def classes_of(version: DatasetVersion) -> list[tuple[int, str]]:
@@ -131,7 +131,7 @@ def classes_of(version: DatasetVersion) -> list[tuple[int, str]]:
 def samples_of(version: DatasetVersion, numbers: Iterable[int]) -> dict[int, Sample]:
     """Returns the items with these numbers."""
     found = indexes.by_number(version.index_sha256, numbers)
-    return {number: _sample(entry, version.labels) for number, entry in found.items()}
+    return {number: _sample(entry, version) for number, entry in found.items()}
 
 
 def with_found(sample: Sample, found: Iterable[dict[str, Any]], labels: Sequence[str]) -> Sample:
@@ -168,7 +168,8 @@ def suspects_of(version: DatasetVersion, run: Run | None) -> list[Suspect]:
     return [Suspect(known[row["index"]], row["given"], row["suggested"]) for row in listed if row["index"] in known]
 
 
-def _sample(entry: indexes.Entry, labels: Sequence[str]) -> Sample:
+def _sample(entry: indexes.Entry, version: DatasetVersion) -> Sample:
+    labels = version.labels
     side = max(entry["width"], entry["height"])
     size = round(_TEXT_SHARE * side, 2)
     boxes = [_box(box, labels, entry["width"], size) for box in entry.get("boxes", [])]
@@ -177,7 +178,7 @@ def _sample(entry: indexes.Entry, labels: Sequence[str]) -> Sample:
         index=entry["index"],
         name=entry["name"],
         split=entry["split"],
-        caption=_caption(entry, boxes, labels),
+        caption=_caption(entry, boxes, labels) or ("no label" if version.is_multi_label else ""),
         width=entry["width"],
         height=entry["height"],
         boxes=boxes,
