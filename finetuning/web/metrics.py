@@ -59,13 +59,13 @@ METRICS: dict[str, Metric] = {
         is_higher_better=False,
     ),
     "macro_average_precision": Metric(
-        "Mean average precision: for each label, how far up the images that have it are ranked; mean of the labels.",
+        "Mean average precision: for each label, how far up the items that have it are ranked; mean of the labels.",
     ),
-    "micro_average_precision": Metric("The same over every pair of image and label at once."),
+    "micro_average_precision": Metric("The same over every pair of item and label at once."),
     "micro_f1": Metric("F1 of all decisions together, at each label's threshold: frequent labels decide it."),
-    "subset_accuracy": Metric("Share of the images with exactly the right labels, none missing."),
+    "subset_accuracy": Metric("Share of the items with exactly the right labels, none missing."),
     "hamming_loss": Metric(
-        "Share of all decisions, one for each image and label, that are wrong.", is_higher_better=False
+        "Share of all decisions, one for each item and label, that are wrong.", is_higher_better=False
     ),
     "map": Metric(
         "Mean average precision: area under precision over recall, mean of classes and of overlaps (IoU) from 0.5 to 0.95.",

@@ -1,6 +1,14 @@
 // One line chart with a curve for validation and one for training, and the same numbers as a table.
 const SPLITS = ["validation", "train"];
 const HEIGHT = 240;
+const SMALL_STEP = 1e-4; // between two ticks: below it their decimals would not fit beside the axis
+
+// Ticks with as many decimals as tell them apart; uPlot's own stop at the third, where every learning rate is 0.
+const written = (ticks, step) => {
+  const decimals = (Number(step.toPrecision(2)).toString().split(".")[1] ?? "").length;
+  const short = (tick) => tick.toExponential(2).replace(/\.?0+e/, "e");
+  return ticks.map((tick) => (step >= SMALL_STEP ? tick.toFixed(decimals) : tick === 0 ? "0" : short(tick)));
+};
 
 export function chart(figure) {
   const points = { validation: new Map(), train: new Map() };
@@ -30,7 +38,7 @@ export function chart(figure) {
         height: HEIGHT,
         legend: { show: false },
         scales: { x: { time: false } },
-        axes: [{ ...axis, size: 30, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000] }, axis],
+        axes: [{ ...axis, size: 30, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000] }, { ...axis, size: 66, values: (_plot, ticks, _axis, _space, step) => written(ticks, step) }],
         series: [{}, line(color("--series-1")), line(color("--series-2"), [6, 4])],
         hooks: { setCursor: [(self) => self.data && plot && legend(self.cursor.idx ?? null)] },
       },
