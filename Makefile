@@ -15,7 +15,9 @@ $(STAMP): requirements.lock
 	@$(PY) -m venv .venv
 	@echo "2/2 packages: about 4 GB with PyTorch; once only, the second time is instant"
 	@# --no-deps: the lock is whole, and pip otherwise looks past it for extras such as coverage[toml].
-	@$(BIN)/pip install --quiet --progress-bar on --no-deps --require-hashes -r requirements.lock
+	@$(BIN)/pip install --quiet --progress-bar on --no-compile --no-deps --require-hashes -r requirements.lock
+	@# pip would compile on one processor. What packages carry for other Pythons cannot be compiled, and need not be.
+	@$(BIN)/python -m compileall -qq -j 0 .venv/lib || true
 	@$(BIN)/pip check
 	@touch $@
 
