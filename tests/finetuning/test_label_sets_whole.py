@@ -173,5 +173,5 @@ def _assert_answers(client: Client) -> None:
     assert all(found["is_found"] is (found["confidence"] >= found["threshold"]) for found in answers)
 
     page = tried(client, image=upload_of(image))
-    assert "What it shows" in page
+    assert "Its labels" in page
     assert page.count("or more</span>") == sum(found["is_found"] for found in answers)
