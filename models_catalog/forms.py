@@ -83,6 +83,23 @@ class PayoutForm(forms.Form):
         return in_minor_units(self, dict(super().clean() or {}), "minimum")
 
 
+class DebtForm(forms.Form):
+    """What a vendor has paid this site; `currencies` are those in which they owe it something."""
+
+    currency = forms.ChoiceField()
+    amount = forms.DecimalField(min_value=Decimal("0.01"), max_digits=12, decimal_places=2)
+    reference = forms.CharField(
+        max_length=40, label="Reference of the transfer", help_text="What has one is recorded once."
+    )
+
+    def __init__(self, *args: Any, currencies: list[str], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["currency"].choices = [(code, code) for code in currencies]  # type: ignore[attr-defined]
+
+    def clean(self) -> dict[str, Any]:
+        return in_minor_units(self, dict(super().clean() or {}), "amount")
+
+
 class ReferenceForm(forms.Form):
     reference = forms.CharField(max_length=120, required=False, label="Reference of the transfer")
 

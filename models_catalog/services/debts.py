@@ -6,6 +6,7 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 
 from django.db import transaction
@@ -53,6 +54,25 @@ def collect(
         ledger.post(posting)
         details = {"currency": currency, "amount_minor": amount_minor, "reference": words}
         audit.record("debt.collect", actor=actor, namespace=namespace, subject=namespace, details=details)
+
+
+@dataclass(frozen=True, slots=True)
+class Debt:
+    namespace: Namespace
+    currency: str
+    amount_minor: int
+
+
+def owed() -> list[Debt]:
+    """Returns what each vendor owes this site now, the largest first; in three queries."""
+    rows = LedgerAccount.objects.filter(kind=AccountKind.PAYABLE.value, namespace__isnull=False)
+    accounts = {row.pk: row for row in rows.select_related("namespace")}
+    found = [
+        Debt(namespace, accounts[pk].currency, -balance)
+        for pk, balance in balances(accounts).items()
+        if balance < 0 and (namespace := accounts[pk].namespace)
+    ]
+    return sorted(found, key=lambda debt: -debt.amount_minor)
 
 
 def balances(accounts: Iterable[int]) -> dict[int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 
+from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.core.paginator import Paginator
 from django.db.models import Prefetch
@@ -16,13 +17,13 @@ from marketplace.accounts.models import Namespace
 from marketplace.accounts.models.people import BILLS, NamespaceQuerySet
 from marketplace.accounts.services import people
 from marketplace.decisions import require
-from marketplace.errors import DomainError
+from marketplace.errors import Conflict, DomainError
 from marketplace.html import add_error
 from models_catalog import exports, policies, statements
-from models_catalog.forms import PayoutForm, ReferenceForm
+from models_catalog.forms import DebtForm, PayoutForm, ReferenceForm
 from models_catalog.models import Payout, PayoutBatch
 from models_catalog.selectors import MAX_NAME
-from models_catalog.services import payouts
+from models_catalog.services import debts, payouts
 
 PAGE_SIZE = 25
 
@@ -52,8 +53,23 @@ def _of(request: HttpRequest, namespace: str) -> tuple[Namespace, statements.Mon
 
 @login_required
 def statement(request: HttpRequest, namespace: str) -> HttpResponse:
-    """A month of one namespace (`?month=2026-11`), in each currency, with its lines."""
+    """A month of one namespace (`?month=2026-11`), in each currency, with its lines; the staff record here what a vendor
+    who is in debt has paid."""
     row, month = _of(request, namespace)
+    collect, form = policies.may_collect(request.user), None
+    if collect.allowed and (owed := [debt.currency for debt in debts.owed() if debt.namespace == row]):
+        form = DebtForm(request.POST or None, currencies=owed)
+    if request.method == "POST":
+        require(collect)
+        if form is None:
+            raise Conflict("no_such_debt", f"{row} owes this site nothing.")
+        if form.is_valid():
+            try:
+                debts.collect(namespace=row, actor=request.user, now=timezone.now(), **form.cleaned_data)
+                messages.success(request, "Recorded. The royalties that waited for it can be paid out.")
+                return redirect("statement", row.name)
+            except DomainError as error:
+                add_error(form, error)
     page = Paginator(statements.entries_of(row, month), PAGE_SIZE).get_page(request.GET.get("page"))
     context = {
         "namespace": row,
@@ -63,6 +79,7 @@ def statement(request: HttpRequest, namespace: str) -> HttpResponse:
         "statements": statements.statements(row, month),
         "lines": [statements.line_of(entry, row) for entry in page],
         "page": page,
+        "debt_form": form,
     }
     return render(request, "models_catalog/statement.html", context)
 
@@ -87,7 +104,8 @@ def payout_list(request: HttpRequest) -> HttpResponse:
             add_error(form, error)
     rows = PayoutBatch.objects.visible_to(request.user).prefetch_related(_shown(request))
     page = Paginator(rows, PAGE_SIZE).get_page(request.GET.get("page"))
-    return render(request, "models_catalog/payouts.html", {"page": page, "form": form})
+    context = {"page": page, "form": form, "debts": debts.owed() if request.user.is_staff else []}
+    return render(request, "models_catalog/payouts.html", context)
 
 
 def _shown(request: HttpRequest) -> Prefetch[str]:

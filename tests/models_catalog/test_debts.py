@@ -186,3 +186,20 @@ def test_the_staff_collect_a_debt_by_the_api(client: Client, sold: Release) -> N
     assert answers[0][0]["collected"] == 600
     assert LedgerTransaction.objects.filter(event="debt_collected").count() == 1
     assert client.get("/statements/mia/").status_code == 200
+
+
+def test_the_staff_see_who_owes_and_record_a_payment_on_the_page(client: Client, sold: Release) -> None:
+    bought(scenarios.person("bo"), sold, NOW)
+    client.force_login(staff())
+    assert 'href="/statements/mia/"' in client.get("/payouts/").content.decode()
+
+    fields = {"currency": "EUR", "amount": "6.01", "reference": "SEPA 7"}
+    refusal = client.post("/statements/mia/", fields)
+    assert "owes this site less than that" in refusal.content.decode()
+    assert client.post("/statements/mia/", {**fields, "amount": "6.00"}).status_code == 302
+    assert (balance(owner("rita")), balance(owner("mia"))) == (600, 0)
+    assert "/statements/mia/" not in client.get("/payouts/").content.decode()
+
+    client.force_login(owner("mia"))
+    assert client.post("/statements/mia/", fields).status_code == 403
+    assert "Record what" not in client.get("/statements/mia/").content.decode()
