@@ -74,6 +74,10 @@ class Schema(AutoSchema):
         known = super().get_auth()
         return [*known, {}] if self.method == "GET" and getattr(self.view, "public_read", False) else known
 
+    def get_description(self) -> str:  # type: ignore[override]  # the stubs have DRF's older signature
+        """Returns what the view's own docstring says: an inherited one is about its base class."""
+        return super().get_description() if type(self.view).__doc__ else ""
+
     def _get_parameters(self) -> list[dict[str, Any]]:
         known: list[dict[str, Any]] = super()._get_parameters()
         if self.method in getattr(self.view, "tagged", ()):

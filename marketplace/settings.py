@@ -342,6 +342,7 @@ SPECTACULAR_SETTINGS = {
         "drf_spectacular.hooks.postprocess_schema_enums",
         "marketplace.schema.with_problem",
         "marketplace.schema.with_sparse_answers",
+        "marketplace.api_examples.with_examples",
     ],
     "SCHEMA_PATH_PREFIX": "/api/v1",
     "ENUM_NAME_OVERRIDES": {

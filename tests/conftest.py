@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import doorbell
+import exchanges
 import other_databases
 import pytest
 from django.conf import settings as site_settings
@@ -50,6 +51,11 @@ class Shares(LoadFileScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         return "stack" if nodeid.startswith(WITH_STACK) else super()._split_scope(nodeid)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if os.environ.get("RECORD_EXAMPLES"):
+        config.pluginmanager.register(exchanges.Recorder())
 
 
 @pytest.hookimpl(optionalhook=True)  # there is no such hook without workers

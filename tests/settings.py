@@ -46,3 +46,5 @@ STORAGES = {
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
 }
 EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
+if os.environ.get("RECORD_EXAMPLES"):
+    MIDDLEWARE = [*MIDDLEWARE, "exchanges.middleware"]  # noqa: F405

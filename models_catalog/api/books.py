@@ -81,6 +81,7 @@ class StatementFile(_Books):
 
 class Debt(View):
     write_scope = "payouts:write"
+    pagination_class = None
 
     @extend_schema(
         summary="Record that a vendor paid what they owe this site",

@@ -57,6 +57,18 @@ def test_a_result_is_sold_under_the_template_that_was_chosen_with_the_duties_of_
     assert "€49.00" in terms.text
 
 
+def test_a_result_is_published_by_the_api(client: Client) -> None:
+    buyer, release = licensed_buyer(PRESETS["mit"])
+    run = finished_run(buyer, release)
+    client.force_login(buyer)
+    body = {"namespace": "bo", "name": "tuned", "license": "commercial", "price_minor": 4900, "currency": "EUR"}
+
+    answer = client.post(f"/api/v1/runs/{run.uid}/publish/", body, content_type="application/json")
+
+    assert answer.status_code == 201, answer.content
+    assert answer.json()["listing"] == "bo/tuned"
+
+
 def test_a_price_is_in_the_currency_of_the_parents_floors_and_has_no_fraction_that_it_lacks() -> None:
     buyer, release = licensed_buyer(YEN)
     run = finished_run(buyer, release)

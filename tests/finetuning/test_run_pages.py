@@ -7,6 +7,8 @@ import io
 import json
 import re
 import zipfile
+from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -18,10 +20,13 @@ from django.utils import timezone
 from engine_runs import EngineRun
 from worlds import evaluated_run, recorded
 
+from finetuning.engine import serve
 from finetuning.engine.metric_names import title_of
 from finetuning.engine.spec import Task
 from finetuning.models import Dataset, DatasetVersion, Run
+from finetuning.services import derivatives
 from finetuning.web import evaluations, metrics
+from marketplace import predictor
 from marketplace.accounts.models import User
 from models_catalog.models import Grant, Release
 from models_catalog.services import grants
@@ -288,6 +293,32 @@ def test_a_result_is_taken_along_unpublished_with_what_its_license_asks_for(
     assert {"receipt.json", "OBLIGATIONS/NOTICE.txt", "OBLIGATIONS/ml-bom.cdx.json"} <= names
     page = client.get(f"/runs/{run.uid}/result.zip")
     assert page["Content-Disposition"].startswith("attachment")
+
+
+def test_a_text_is_asked_of_a_result_and_of_the_derivative_that_it_became(
+    client: Client, settings: Any, tmp_path: Path, made: Made
+) -> None:
+    settings.SERVING_DIR, settings.PREDICTOR_DIR = tmp_path / "serving", tmp_path
+    kind = {"task": "text-classification", "framework": "transformers", "architecture": "BertModel"}
+    release, buyer = scenarios.published_release(scenarios.person("vera"), **kind), scenarios.person("bo")
+    scenarios.licensed(buyer, release)
+    client.force_login(buyer)
+    run = finished(buyer, release, made[Task.TEXT_CLASSIFICATION])
+    derivative = derivatives.publish(user=buyer, run=run, namespace=run.owner, name="tuned", now=timezone.now())
+    scenarios.verify(buyer, derivative)
+
+    with serve._Server(str(predictor.socket_path()), serve.Models(settings.SERVING_DIR, 1)) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        answers = [
+            client.post(f"/api/v1/{path}/", {"text": "salt and butter"}, content_type="application/json")
+            for path in (f"runs/{run.uid}/predict", "predict/bo/tuned")
+        ]
+        server.shutdown()
+
+    assert [answer.status_code for answer in answers] == [200, 200], [answer.content for answer in answers]
+    by_run, by_derivative = (answer.json()["predictions"] for answer in answers)
+    assert by_run == by_derivative
+    assert {row["label"] for row in by_run} == set(run.evaluation["labels"])
 
 
 def test_a_result_is_used_only_while_its_model_is_licensed(

@@ -204,6 +204,9 @@ def test_page_and_api_answer_alike(world: World, client: Client) -> None:
     again = client.post(f"{api}pause/")
     assert (again.status_code, again.json()["code"]) == (409, "already_paused")
     assert client.post(f"{api}resume/").json()["status"] == "queued"
+    assert client.post(f"{api}pause/").json()["status"] == "paused"
+    assert client.post(f"{api}cancel/").json()["status"] == "canceled"
+    assert client.get(f"{api}events/").json()["status"] == "canceled"
     client.force_login(scenarios.person("cy"))
     assert [client.post(f"{api}{verb}/").status_code for verb in ("pause", "resume", "cancel")] == [404] * 3
 

@@ -129,7 +129,8 @@ def test_books_are_for_billing_roles(client: Client) -> None:
 
     for user, status in expected.items():
         client.force_login(user)
-        for url in ("/statements/acme/", "/statements/acme/csv/", "/api/v1/statements/acme/"):
+        api = "/api/v1/statements/acme/"
+        for url in ("/statements/acme/", "/statements/acme/csv/", api, f"{api}csv/"):
             assert client.get(url).status_code == status, (user, url)
     client.force_login(staff())
     assert client.get("/api/v1/statements/acme/").status_code == 200
@@ -267,6 +268,25 @@ def test_payouts_by_page_and_api(client: Client, sold: Release) -> None:
     shown = client.get(f"{url}{pk}/").json()["payouts"]
     assert [payout["namespace"] for payout in shown] == ["mia"]
     assert client.post("/payouts/", {"currency": "EUR", "minimum": "50", "namespace": "mia"}).status_code == 200
+
+
+def test_a_batch_is_canceled_or_sent_by_the_api(client: Client, sold: Release) -> None:
+    paid_to_site(scenarios.person("bo"), sold, IN_OCTOBER)
+    client.force_login(User.objects.get(is_staff=True))
+    url, json = "/api/v1/payouts/", {"content_type": "application/json"}
+
+    def made(key: str) -> str:
+        body = {"currency": "EUR", "minimum_minor": 1}
+        return f"{url}{client.post(url, body, headers={'Idempotency-Key': key}, **json).json()['id']}/"
+
+    canceled = client.post(f"{made('a')}cancel/").json()
+    batch = made("b")
+    sent = client.post(f"{batch}sent/", {"reference": "SEPA 7"}, **json).json()
+
+    assert [canceled["status"], sent["status"]] == ["canceled", "paid"]
+    assert [row["status"] for row in client.get(url).json()["results"]] == ["paid", "canceled"]
+    file = client.get(f"{batch}csv/")
+    assert (file.status_code, file["Content-Type"].partition(";")[0]) == (200, "text/csv")
 
 
 def test_the_form_takes_no_fraction_that_a_currency_has_not(client: Client) -> None:

@@ -16,15 +16,16 @@ from django.utils import timezone
 from marketplace import license_files, signing
 from marketplace.accounts.models import Namespace, Role, User
 from marketplace.errors import Conflict, DomainError
-from models_catalog.models import Acceptance, AccessRequest, Grant, Release, Seat
+from models_catalog.models import Acceptance, AccessRequest, Grant, Order, Release, Seat
 from models_catalog.presets import APPROVAL_TEMPLATE, COMMERCIAL_TEMPLATE, PRESETS
-from models_catalog.services import access, licensing
-from models_catalog.terms import Terms
+from models_catalog.services import access, licensing, orders
+from models_catalog.terms import Billing, Terms
 
 pytestmark = pytest.mark.django_db
 SEATED = dataclasses.replace(PRESETS["mit"], license_id="other", spdx_id="", name="Seated", seats=2, transferable=True)
 TRIAL = dataclasses.replace(COMMERCIAL_TEMPLATE, name="With a trial", trial_days=7)
 MONTHLY = dataclasses.replace(PRESETS["mit"], license_id="other", spdx_id="", name="Monthly", term_days=30)
+PAID_MONTHLY = dataclasses.replace(COMMERCIAL_TEMPLATE, term_days=30, billing=Billing.PER_PERIOD)
 JSON = "application/json"
 
 
@@ -162,6 +163,28 @@ def test_a_license_is_renewed_on_its_page_near_its_end() -> None:
     assert (again.status_code, again.json()["code"]) == (409, "not_renewable")
 
 
+def test_a_license_is_renewed_by_the_api_and_by_an_order_where_it_costs_money() -> None:
+    vendor, buyer, free = world(MONTHLY)
+    paid, then = (
+        scenarios.published_release(vendor, name="paid", terms=PAID_MONTHLY),
+        timezone.now() - timedelta(days=20),
+    )
+    for release in (free, paid):
+        taken = licensing.accept_terms(user=buyer, release=release, terms_hash=release.terms.terms_hash, now=then)
+        if isinstance(taken, Order):
+            orders.settle_order(order=taken, actor=vendor, now=then)
+    client, answers = signed_in(buyer), []
+
+    for release in (free, paid):
+        url = f"/api/v1/grants/{Grant.objects.get(listing=release.listing).pk}/renew/"
+        body = {"terms_hash": release.terms.terms_hash}
+        answers.append(client.post(url, body, content_type=JSON, headers={"Idempotency-Key": str(release.pk)}))
+
+    assert [answer.status_code for answer in answers] == [201, 202]
+    assert answers[0].json()["days_left"] == 40
+    assert answers[1].json()["amount_minor"] == PAID_MONTHLY.price_minor
+
+
 # The list
 
 
@@ -268,6 +291,35 @@ def test_a_license_is_passed_on_by_page_and_taken_by_page() -> None:
     stranger = signed_in(scenarios.person("sam"))
     assert stranger.get(offer["url"]).status_code == 404
     assert stranger.get(f"/licenses/{grant.pk}/").status_code == 404
+
+
+def test_a_license_is_offered_declined_and_passed_on_by_the_api() -> None:
+    olga, _, grant = team_grant()
+    mine, theirs = signed_in(olga), signed_in(scenarios.person("cy"))
+
+    def offered() -> str:
+        answer = mine.post(f"/api/v1/grants/{grant.pk}/transfer/", {"recipient": "cy"}, content_type=JSON)
+        assert answer.status_code == 201, answer.content
+        return f"/api/v1/grant-transfers/{answer.json()['id']}/"
+
+    assert theirs.delete(offered()).status_code == 204
+    url = offered()
+    assert theirs.get(url).json()["status"] == "offered"
+    taken = theirs.post(f"{url}accept/", {"terms_hash": grant.terms.terms_hash}, content_type=JSON)
+
+    assert (taken.status_code, taken.json()["licensee"]) == (201, "cy")
+
+
+def test_the_vendor_revokes_by_the_api() -> None:
+    vendor, buyer, release = world(SEATED)
+    scenarios.licensed(buyer, release)
+    url = f"/api/v1/grants/{Grant.objects.get().pk}/revoke/"
+
+    answer = signed_in(vendor).post(url, {"reason": "Resold to others."}, content_type=JSON)
+
+    assert (answer.json()["status"], answer.json()["revoked_reason"]) == ("revoked", "Resold to others.")
+    [shown] = signed_in(buyer).get("/api/v1/listings/vera/net/grants/").json()["results"]
+    assert shown["status"] == "revoked"
 
 
 def test_the_vendor_revokes_on_the_page_and_the_licensee_reads_why() -> None:

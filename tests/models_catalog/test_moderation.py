@@ -90,6 +90,7 @@ def test_a_report_is_seen_by_its_reporter_and_the_staff_alone(world: World) -> N
     row = reported(world, user=scenarios.person("sam"))
 
     assert signed_in(row.reporter).get(f"/reports/{row.uid}/").status_code == 200
+    assert [one["id"] for one in signed_in(row.reporter).get("/api/v1/reports/").json()["results"]] == [str(row.uid)]
     assert signed_in(world["staff"]).get(f"/reports/{row.uid}/").status_code == 200
     for stranger in (world["buyer"], world["vendor"]):
         assert signed_in(stranger).get(f"/reports/{row.uid}/").status_code == 404
@@ -118,6 +119,14 @@ def test_the_staff_dismiss_a_report_once_and_with_a_reason(world: World) -> None
     told = Notification.objects.get(user=world["vendor"], kind="report.decide")
     assert told.body == "An opinion."
     assert AuditEvent.objects.filter(action="report.dismiss", actor=world["staff"]).count() == 1
+
+
+def test_the_staff_dismiss_a_report_by_the_api(world: World) -> None:
+    url = f"/api/v1/reports/{reported(world).uid}/dismiss/"
+
+    answer = signed_in(world["staff"]).post(url, {"decision": "An opinion."}, content_type="application/json")
+
+    assert (answer.json()["status"], answer.json()["decision"]) == ("dismissed", "An opinion.")
 
 
 def test_nobody_else_decides(world: World) -> None:

@@ -111,9 +111,10 @@ def test_an_order_is_followed_and_canceled_over_the_api(client: Client, release:
 
     listed = client.get("/api/v1/orders/?status=pending").json()["results"]
     one = client.get(f"/api/v1/orders/{order.pk}/").json()
+    asked = post(client, f"/api/v1/orders/{order.pk}/pay/").json()
     canceled = post(client, f"/api/v1/orders/{order.pk}/cancel/")
 
-    assert listed == [one]
+    assert listed == [one] == [asked]
     assert (one["amount_minor"], one["currency"], one["grant"]) == (PRICE, "EUR", None)
     assert canceled.json()["status"] == "canceled"
     assert client.get("/api/v1/orders/?status=nonsense").json()["code"] == "bad_filter"

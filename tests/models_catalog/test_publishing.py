@@ -141,6 +141,19 @@ def test_a_long_label_within_the_bound_and_hostile_words_of_a_refusal_are_stored
 # What the listing offers
 
 
+def test_a_release_is_published_and_withdrawn_by_the_api(client: Client) -> None:
+    vendor = scenarios.person("vera")
+    scenarios.ready_release(vendor)
+    client.force_login(vendor)
+    url = "/api/v1/listings/vera/net/releases/1.0/"
+
+    published = client.post(f"{url}publish/").json()
+    yanked = client.post(f"{url}yank/", {"reason": "Wrong weights."}, content_type="application/json").json()
+
+    assert [published["status"], yanked["status"]] == ["published", "yanked"]
+    assert len(published["manifest_sha256"]) == 64
+
+
 def test_publishing_and_withdrawing_take_turns_on_the_listing() -> None:
     vendor = scenarios.person("vera")
     first, second = scenarios.published_release(vendor), scenarios.ready_release(vendor, version="2.0")

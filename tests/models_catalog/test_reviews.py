@@ -192,6 +192,19 @@ def test_reviews_are_written_and_read_by_the_api(buyer: User) -> None:
     assert [(row["author"], row["rating"], row["text"]) for row in rows] == [("bo", 5, "Good.")]
 
 
+def test_the_vendor_answers_reviews_and_questions_by_the_api(release: Release, buyer: User) -> None:
+    review, address = write(buyer, release), "/api/v1/listings/vera/net/"
+    vendor, json = signed_in(scenarios.vendor_of(release)), {"content_type": "application/json"}
+
+    answered = vendor.put(f"{address}reviews/{review.pk}/answer/", {"text": "Thank you."}, **json)
+    asked = signed_in(buyer).post(f"{address}questions/", {"text": "Does it know tomatoes?"}, **json)
+    told = vendor.post(f"{address}questions/{asked.json()['id']}/answers/", {"text": "It does."}, **json)
+
+    assert (answered.status_code, answered.json()["answer"]) == (200, "Thank you.")
+    assert (asked.status_code, told.status_code) == (201, 201)
+    assert [answer.text for answer in release.listing.questions.get().answers.all()] == ["It does."]
+
+
 # Questions
 
 
