@@ -38,7 +38,7 @@ def examples() -> dict[str, dict[str, Any]]:
 def json_media(body: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Yields the media types of a request or an answer whose schema is of JSON."""
     for name, media in body.get("content", {}).items():
-        if name.endswith("json"):
+        if name.endswith(("/json", "+json")):
             yield media
 
 

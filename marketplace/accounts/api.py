@@ -86,7 +86,7 @@ class AuditExport(_AuditView):
     @extend_schema(
         summary="The same as a file, csv or jsonl",
         parameters=_AUDIT_PARAMETERS,
-        responses={(200, "text/csv"): OpenApiTypes.STR},
+        responses={(200, "text/csv"): OpenApiTypes.STR, (200, "application/x-ndjson"): OpenApiTypes.STR},
     )
     def get(self, request: Request, kind: str) -> HttpResponseBase:
         if kind not in audit_log.FORMATS:
