@@ -26,10 +26,10 @@ from models_catalog.services import publishing
 from models_catalog.web.catalog import find
 
 LEADS = {
-    Task.IMAGE_CLASSIFICATION: "Show it an image and see the likeliest classes. The image is not stored.",
+    Task.IMAGE_CLASSIFICATION: "Show it an image and see what it answers. The image is not stored.",
     Task.OBJECT_DETECTION: "Show it an image and see what it finds, and where. The image is not stored.",
     Task.SEMANTIC_SEGMENTATION: "Show it an image and see the class of every pixel. The image is not stored.",
-    Task.TEXT_CLASSIFICATION: "Give it a text and see the likeliest classes. The text is not stored.",
+    Task.TEXT_CLASSIFICATION: "Give it a text and see what it answers. The text is not stored.",
 }
 IMAGE_TYPES = ("image/jpeg", "image/png", "image/webp")
 # A page that carries its picture grows by a third of it; a script shows the picture that it has anyway.
