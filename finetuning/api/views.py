@@ -274,14 +274,19 @@ class RunPublish(RunCall):
         )
 
 
+# What a model is asked: an image or a text, and for how many answers.
+_GIVEN = {"application/octet-stream": OpenApiTypes.BINARY, "application/json": shapes.TextInput}
+_TOP = OpenApiParameter("top", int)
+
+
 class Predict(View):
     read_scope = write_scope = "predict"
     parser_classes = [MultiPartParser, JsonBody, RawBody]
 
     @extend_schema(
         summary="Ask a model that you may use: about an image (the body), or a text (JSON)",
-        request={"application/octet-stream": OpenApiTypes.BINARY, "application/json": shapes.TextInput},
-        parameters=[OpenApiParameter("top", int), OpenApiParameter("version", str)],
+        request=_GIVEN,
+        parameters=[_TOP, OpenApiParameter("version", str)],
         responses=shapes.PredictionOutput,
     )
     def post(self, request: Request, namespace: str, name: str) -> Response:
@@ -304,8 +309,8 @@ class RunPredict(RunCall):
 
     @extend_schema(
         summary="Ask what a run has made, published or not: about an image (the body), or a text (JSON)",
-        request={"application/octet-stream": OpenApiTypes.BINARY, "application/json": shapes.TextInput},
-        parameters=[OpenApiParameter("top", int)],
+        request=_GIVEN,
+        parameters=[_TOP],
         responses=shapes.PredictionOutput,
     )
     def post(self, request: Request, uid: str) -> Response:

@@ -7,7 +7,7 @@ from typing import Any
 
 from finetuning.engine import spec as engine
 from finetuning.models import Run
-from finetuning.services.runs import RELEASE_FOLDER
+from finetuning.services import results
 from marketplace import storage
 
 _STAGES = "stages"  # `head.kind` of such a release's config.json
@@ -63,10 +63,10 @@ A run with the setting `features: last` gives a file that `{library}` loads by i
 
 def section(run: Run) -> str:
     """Returns the card's section, or nothing where the framework loads the release as it is."""
-    entry = run.artifacts.get(f"{RELEASE_FOLDER}/{engine.CONFIG_FILE}")
-    if entry is None:
+    config = results.files_of(run).get(engine.CONFIG_FILE)
+    if config is None:
         return ""
-    with storage.open_blob(entry["sha256"]) as file:
+    with storage.open_blob(config.sha256) as file:
         return instructions(run.release.listing.framework, json.load(file))
 
 

@@ -63,9 +63,11 @@ class Debt:
     amount_minor: int
 
 
-def owed() -> list[Debt]:
-    """Returns what each vendor owes this site now, the largest first; in three queries."""
+def owed(*namespaces: Namespace) -> list[Debt]:
+    """Returns what these vendors owe this site now, or all of them, the largest first; in three queries."""
     rows = LedgerAccount.objects.filter(kind=AccountKind.PAYABLE.value, namespace__isnull=False)
+    if namespaces:
+        rows = rows.filter(namespace__in=namespaces)
     accounts = {row.pk: row for row in rows.select_related("namespace")}
     found = [
         Debt(namespace, accounts[pk].currency, -balance)

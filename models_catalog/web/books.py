@@ -57,7 +57,7 @@ def statement(request: HttpRequest, namespace: str) -> HttpResponse:
     who is in debt has paid."""
     row, month = _of(request, namespace)
     collect, form = policies.may_collect(request.user), None
-    if collect.allowed and (owed := [debt.currency for debt in debts.owed() if debt.namespace == row]):
+    if collect.allowed and (owed := [debt.currency for debt in debts.owed(row)]):
         form = DebtForm(request.POST or None, currencies=owed)
     if request.method == "POST":
         require(collect)

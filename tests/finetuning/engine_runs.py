@@ -68,13 +68,13 @@ def boxed_scenes(count: int = 40) -> bytes:
     """YOLO: one or two shapes on each image, a box of no area on the first."""
     files = {"classes.txt": b"disc\nsquare\n"}
     for number in range(count):
-        image, rows = _boxed_scene(number)
+        image, rows = boxed_scene(number)
         files[f"images/{number}.png"] = encoded(image)
         files[f"labels/{number}.txt"] = "\n".join(rows).encode()
     return zip_of(files)
 
 
-def _boxed_scene(number: int) -> tuple[Image.Image, list[str]]:
+def boxed_scene(number: int) -> tuple[Image.Image, list[str]]:
     rng = random.Random(number)
     image = Image.new("RGB", (2 * SIDE, SIDE), (rng.randrange(40),) * 3)
     pen, rows = ImageDraw.Draw(image), []
