@@ -17,7 +17,7 @@ from finetuning.engine import confinement, crash_points, ranks, results
 from finetuning.engine import spec as specs
 from finetuning.engine.events import EventWriter, Kind
 from finetuning.engine.failures import EXIT_APP, EXIT_BUSY, EXIT_USER, EngineFailure
-from finetuning.engine.imports import torchvision_without_compiler
+from finetuning.engine.imports import torchvision_without_compiler, without_compiler
 from finetuning.engine.memory import keep_freed_memory
 from finetuning.engine.problems import Rejected
 from finetuning.engine.stopping import Stopped, die_with_parent, exit_code, watch_for_stop
@@ -185,7 +185,10 @@ def _machine(spec: Any) -> dict[str, Any]:
     """Prepares torch as the spec asks, and says what the verb computes on."""
     if not isinstance(spec, specs.ServeSpec):
         keep_freed_memory()
-    torchvision_without_compiler()
+    if isinstance(spec, specs.ExportSpec):
+        torchvision_without_compiler()  # the exporter traces with the compiler's marks
+    else:
+        without_compiler()
     machine = importlib.import_module("finetuning.engine.runtime").prepare(
         device=getattr(spec, "device", "auto"),
         threads=getattr(spec, "threads", 0),

@@ -28,3 +28,49 @@ def test_torchvision_works_without_the_compiler_which_whoever_needs_it_still_get
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=False)
 
     assert done.stdout == "[1.0, 1.0, 1.0, 1.0]\n", done.stderr
+
+
+TRAINING = """
+import sys
+from finetuning.engine import imports
+
+imports.without_compiler()
+import torch
+from torch import nn
+
+losses = []
+for kind in (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW):
+    torch.manual_seed(0)
+    layer = nn.Linear(3, 1)
+    optimizer = kind(layer.parameters(), lr=0.1)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (step + 1))
+    for _ in range(4):
+        optimizer.zero_grad()
+        loss = layer(torch.ones(2, 3)).square().mean()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    optimizer.load_state_dict(optimizer.state_dict())
+    losses.append(loss.item())
+if PLAIN:
+    assert "torch._dynamo" in sys.modules
+else:
+    import timm
+    from torchvision.transforms import v2
+
+    assert "torch._dynamo" not in sys.modules
+    assert torch.compile(nn.Linear(3, 1), backend="eager")(torch.ones(2, 3)).shape == (2, 1)
+print(losses)
+"""
+
+
+def test_optimizers_take_the_same_steps_without_the_compiler_which_can_still_be_had() -> None:
+    without = TRAINING.replace("PLAIN", "False")
+    plain = TRAINING.replace("imports.without_compiler()", "").replace("PLAIN", "True")
+    found = [
+        subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+        for script in (without, plain)
+    ]
+
+    assert found[0].stdout, found[0].stderr
+    assert found[0].stdout == found[1].stdout, found[1].stderr

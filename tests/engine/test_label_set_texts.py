@@ -39,13 +39,13 @@ def _one_thread() -> None:
 
 @pytest.fixture(scope="module")
 def bought(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_encoder(tmp_path_factory.mktemp("bought") / "release", pooling="pooler")
+    return tiny_encoder(tmp_path_factory.mktemp("bought") / "release", pooling="pooler", spread=0.1)
 
 
 @pytest.fixture(scope="module")
 def packs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run_dir = tmp_path_factory.mktemp("inspect")
-    result = inspected_texts(run_dir, tagged_csv(200), salt="test")
+    result = inspected_texts(run_dir, tagged_csv(260), salt="test")
     assert result["status"] == "valid", result["problems"]
     return run_dir / "outputs"
 

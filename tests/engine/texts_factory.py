@@ -67,8 +67,9 @@ def inspected_texts(run_dir: Path, content: bytes, **options: Any) -> dict[str, 
         return inspect.run(InspectSpec(task=Task.TEXT_CLASSIFICATION, **options), run_dir, events)
 
 
-def tiny_encoder(directory: Path, **changes: Any) -> Path:
-    """Writes a release: two layers of width 32 with random weights, and a WordPiece vocabulary of the words here."""
+def tiny_encoder(directory: Path, *, spread: float = 0.02, **changes: Any) -> Path:
+    """Writes a release: two layers of width 32 with random weights, and a WordPiece vocabulary of the words here.
+    `spread` is the weights' standard deviation; the usual one makes all texts much alike, as bfloat16 rounds them."""
     directory.mkdir(parents=True, exist_ok=True)
     words = [*SPECIAL, *FILLERS, *(word for own in WORDS.values() for word in own)]
     (directory / "vocab.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
@@ -80,6 +81,7 @@ def tiny_encoder(directory: Path, **changes: Any) -> Path:
         num_attention_heads=2,
         intermediate_size=64,
         max_position_embeddings=64,
+        initializer_range=spread,
     )
     document = {**config.to_dict(), "architectures": ["BertModel"], **changes}
     (directory / "config.json").write_text(json.dumps(document), encoding="utf-8")
