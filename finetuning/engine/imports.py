@@ -36,7 +36,7 @@ def without_compiler() -> None:
         kind.step = no_grad()(inspect.unwrap(kind.step))
     for name in ("add_param_group", "load_state_dict", "state_dict", "zero_grad"):
         plain = inspect.unwrap(getattr(optim.Optimizer, name))
-        plain.__dynamo_disable = plain  # where torch keeps the compiler's answer
+        plain.__dynamo_disable = plain  # noqa: SLF001 - where torch keeps the compiler's answer
 
 
 def torchvision_without_compiler() -> None:
