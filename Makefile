@@ -2,6 +2,7 @@
 PY ?= python3.11
 BIN := .venv/bin
 STAMP := .venv/.installed
+WORKERS := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .PHONY: help setup run test test-postgres chaos check check-types check-rest format clean
@@ -15,9 +16,8 @@ $(STAMP): requirements.lock
 	@$(PY) -m venv .venv
 	@echo "2/2 packages: about 4 GB with PyTorch; once only, the second time is instant"
 	@# --no-deps: the lock is whole, and pip otherwise looks past it for extras such as coverage[toml].
+	@# --no-compile: Python compiles what is imported, a small part of it all, when it first is.
 	@$(BIN)/pip install --quiet --progress-bar on --no-compile --no-deps --require-hashes -r requirements.lock
-	@# pip would compile on one processor. What packages carry for other Pythons cannot be compiled, and need not be.
-	@$(BIN)/python -m compileall -qq -j 0 .venv/lib || true
 	@$(BIN)/pip check
 	@touch $@
 
@@ -26,8 +26,8 @@ run: $(STAMP) ## Start the whole product; PORT, DATA_DIR and more from the envir
 
 test: $(STAMP) ## Run the whole test suite, browser tests included
 	@PYTHON=$(BIN)/python sh tests/find_browser.sh
-	@# A worker for each processor: one waits for the running product while the other computes.
-	$(BIN)/python -m pytest -n logical --maxprocesses 4 $(ARGS)
+	@# A worker for each processor, and one that waits for the running product meanwhile.
+	$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 5 $(ARGS)
 
 test-postgres: $(STAMP) ## The tests of services and queue on PostgreSQL and Redis; POSTGRES_URL, REDIS_URL, ARGS=--short
 	@$(BIN)/python tests/on_postgresql.py $(ARGS)
