@@ -16,8 +16,10 @@ $(STAMP): requirements.lock
 	@$(PY) -m venv .venv
 	@echo "2/2 packages: about 4 GB with PyTorch; once only, the second time is instant"
 	@# --no-deps: the lock is whole, and pip otherwise looks past it for extras such as coverage[toml].
-	@# --no-compile: Python compiles what is imported, a small part of it all, when it first is.
 	@$(BIN)/pip install --quiet --progress-bar on --no-compile --no-deps --require-hashes -r requirements.lock
+	@# pip would compile on one processor. What packages carry for other Pythons cannot be compiled, and need not be. To
+	@# leave it to the first import would leave it to every one: the engine, confined, cannot write what it compiled.
+	@$(BIN)/python -m compileall -qq -j 0 .venv/lib || true
 	@$(BIN)/pip check
 	@touch $@
 

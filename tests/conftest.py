@@ -29,6 +29,8 @@ settings.load_profile("suite")
 if connection.vendor == "postgresql":
     connection.ops.sql_flush = other_databases.deletions
 WITH_STACK = ("tests/browser/", "tests/flows/")
+# Where a test takes longest comes first, or the last workers would end with a long file each.
+LONGEST_FIRST = (*WITH_STACK, "tests/finetuning/", "tests/engine/", "tests/chaos/", "tests/marketplace/")
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -50,8 +52,8 @@ def chromium() -> str | None:
 
 
 class Shares(LoadFileScheduling):
-    """A worker takes one file after the other; those of the running product are one share, so that it is started and
-    seeded once. (xdist's own groups go by a name that pytest 9.2 no longer lets it change.)"""
+    """A worker takes one file after the other, in the order of the tests; those of the running product are one share,
+    so that it is started and seeded once. (xdist's own groups go by a name that pytest 9.2 no longer lets it change.)"""
 
     def _split_scope(self, nodeid: str) -> str:
         return "stack" if nodeid.startswith(WITH_STACK) else super()._split_scope(nodeid)
@@ -64,6 +66,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)  # there is no such hook without workers
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Shares:
+    config.option.loadscopereorder = False
     return Shares(config, log)
 
 
@@ -74,6 +77,7 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=_place)
     for item in items:
         if "stack" in getattr(item, "fixturenames", ()):
             assert item.nodeid.startswith(WITH_STACK), f"{item.nodeid} would start a second product: move it"
@@ -81,6 +85,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.browser)
             if chromium() is None and not os.environ.get("CI"):
                 item.add_marker(pytest.mark.skip(reason="no Chromium: apt install chromium, or set CHROMIUM"))
+
+
+def _place(item: pytest.Item) -> int:
+    folders = [folder for folder in LONGEST_FIRST if item.nodeid.startswith(folder)]
+    return LONGEST_FIRST.index(folders[0]) if folders else len(LONGEST_FIRST)
 
 
 @pytest.fixture(scope="session")

@@ -114,6 +114,16 @@ class SearchInput(Input):
     )
 
 
+def wish_in(fields: dict[str, Any]) -> searches.Wish | None:
+    """Returns the search that a checked call asks for."""
+    asked = dict(fields.get("search", {}))
+    mode = asked.pop("mode", searches.NONE)
+    if mode == searches.NONE:
+        return None
+    lists = {name: tuple(asked.pop(name)) for name in ("strategies", "space") if name in asked}
+    return searches.Wish(mode=SearchMode(mode), **lists, **asked)
+
+
 class RunInput(Input):
     listing = serializers.RegexField(r"^[^/\s]+/[^/\s]+$", help_text="namespace/name")
     version = serializers.CharField(max_length=40, required=False, help_text="Default: the newest release")
@@ -135,15 +145,6 @@ class RunInput(Input):
         help_text="Of compute: the run is stopped there, and nothing is charged",
     )
 
-    def wish(self) -> searches.Wish | None:
-        """Returns the search that was asked for."""
-        asked = dict(self.validated_data.get("search", {}))
-        mode = asked.pop("mode", searches.NONE)
-        if mode == searches.NONE:
-            return None
-        lists = {name: tuple(asked.pop(name)) for name in ("strategies", "space") if name in asked}
-        return searches.Wish(mode=SearchMode(mode), **lists, **asked)
-
 
 class EstimateInput(Input):
     listing = serializers.RegexField(r"^[^/\s]+/[^/\s]+$", help_text="namespace/name")
@@ -155,10 +156,15 @@ class EstimateInput(Input):
     budget_minutes = serializers.IntegerField(
         min_value=1, max_value=MAX_BUDGET_MINUTES, required=False, help_text="To compare with: see `limits`"
     )
+    search = SearchInput(required=False, help_text="Of one strategy: its trials are counted in")
 
 
-class BudgetInput(Input):
+class EstimateQuery(Input):
+    """`trials` and `minutes` of a search that goes before, both or none."""
+
     budget_minutes = serializers.IntegerField(min_value=1, max_value=MAX_BUDGET_MINUTES, required=False)
+    trials = serializers.IntegerField(min_value=1, max_value=MAX_TRIALS, required=False)
+    minutes = serializers.IntegerField(min_value=1, max_value=MAX_BUDGET_MINUTES, required=False)
 
 
 class LimitOutput(serializers.Serializer[Any]):

@@ -18,7 +18,7 @@ from finetuning import policies, selectors
 from finetuning.api import serializers as shapes
 from finetuning.models import Dataset, Estimate, Run
 from finetuning.models.estimates import EstimateStatus
-from finetuning.services import datasets, derivatives, estimates, playground, results, runs, steering
+from finetuning.services import datasets, derivatives, estimates, playground, results, runs, searches, steering
 from marketplace import downloads
 from marketplace.accounts.services import people
 from marketplace.api import RawBody, View, checked
@@ -141,12 +141,11 @@ class RunsView(RunCall):
 
     @extend_schema(summary="Launch a fine-tune", request=shapes.RunInput, responses={201: shapes.RunOutput})
     def post(self, request: Request) -> Response:
-        given = shapes.RunInput(data=request.data)
-        fields = checked(given)
+        fields = checked(shapes.RunInput(data=request.data))
         run = runs.launch(
             user=request.user,
             **_wanted(request, fields),
-            search=given.wish(),
+            search=shapes.wish_in(fields),
             budget_minutes=fields.get("budget_minutes"),
             now=timezone.now(),
         )
@@ -174,29 +173,37 @@ class EstimatesView(RunCall):
     )
     def post(self, request: Request) -> Response:
         fields = checked(shapes.EstimateInput(data=request.data))
+        budget = fields.get("budget_minutes")
+        extent = searches.extent_of(shapes.wish_in(fields), budget_minutes=budget)
         row = estimates.ask(
             user=request.user,
             **_wanted(request, fields),
             now=timezone.now(),
         )
-        return _judged(row, fields.get("budget_minutes"), status=202 if row.status == EstimateStatus.WAITING else 200)
+        return _judged(row, budget, extent, status=202 if row.status == EstimateStatus.WAITING else 200)
 
 
 class EstimateView(RunCall):
     @extend_schema(
         summary="An estimate as it stands",
-        parameters=[OpenApiParameter("budget_minutes", int)],
+        parameters=[shapes.EstimateQuery],
         responses=shapes.JudgedEstimateOutput,
     )
     def get(self, request: Request, uid: str) -> Response:
         rows = Estimate.objects.visible_to(request.user).select_related("owner")
         row = get_object_or_404(rows, uid=datasets.parse_uid(uid) or _absent())
-        return _judged(row, checked(shapes.BudgetInput(data=request.query_params)).get("budget_minutes"), status=200)
+        fields = checked(shapes.EstimateQuery(data=request.query_params))
+        if ("trials" in fields) != ("minutes" in fields):
+            raise Invalid("bad_search", "`trials` and `minutes` of a search are given together.", field="trials")
+        extent = searches.Extent(fields["trials"], fields["minutes"]) if "trials" in fields else None
+        return _judged(row, fields.get("budget_minutes"), extent, status=200)
 
 
-def _judged(row: Estimate, budget_minutes: int | None, *, status: int) -> Response:
-    """Answers with the estimate and what it passes: the budget, the month's hours, the server's limit."""
+def _judged(row: Estimate, budget_minutes: int | None, extent: searches.Extent | None, *, status: int) -> Response:
+    """Answers with the estimate, a search before it counted in, and what it passes: the budget, the month's hours, the
+    server's limit."""
     now = timezone.now()
+    row = estimates.with_search(row, extent)
     row.limits = policies.limits_of(row, row.low_seconds, budget_minutes=budget_minutes, now=now)
     row.warnings = policies.doubts_of(row, budget_minutes=budget_minutes, now=now)
     return Response(shapes.JudgedEstimateOutput(row).data, status=status)

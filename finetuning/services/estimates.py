@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from datetime import datetime
 from typing import Any
 
@@ -13,7 +14,7 @@ from finetuning.engine import spec as engine
 from finetuning.models import Attempt, Dataset, Estimate, Run
 from finetuning.models.estimates import EstimateMethod, EstimateStatus
 from finetuning.models.runs import IN_HAND
-from finetuning.services import leases, runs
+from finetuning.services import leases, runs, searches
 from marketplace.accounts.models import User
 from marketplace.decisions import require
 from marketplace.queue import Job, enqueue
@@ -65,6 +66,19 @@ def ask(
     except IntegrityError:  # somebody else asked for the same at the same time
         return mine.waiting().get()
     return row
+
+
+def with_search(estimate: Estimate, extent: searches.Extent | None) -> Estimate:
+    """Returns what the fine-tune takes with a search before it, unsaved: at least one trial as short as the training
+    may be, at most all of them in full or their minutes."""
+    told = (estimate.low_seconds, estimate.seconds, estimate.high_seconds)
+    low, middle, high = (seconds or 0.0 for seconds in told)
+    if extent is None or not estimate.is_ready:
+        return estimate
+    whole = copy.copy(estimate)
+    whole.low_seconds = low + min(low, extent.seconds(low))
+    whole.seconds, whole.high_seconds = middle + extent.seconds(middle), high + extent.seconds(high)
+    return whole
 
 
 def spec_of(estimate: Estimate) -> engine.EstimateSpec:

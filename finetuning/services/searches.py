@@ -38,6 +38,30 @@ class Wish:
     space: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How many trials a search makes at most, and within how many minutes it ends."""
+
+    trials: int
+    minutes: int
+
+    def seconds(self, training: float) -> float:
+        """Returns what the trials take where none is stopped early and each is as long as the training after them."""
+        return min(60.0 * self.minutes, self.trials * training)
+
+
+def extent_of(wish: Wish | None, *, budget_minutes: int | None) -> Extent | None:
+    """Returns the extent of a search of one strategy; None without a search.
+
+    Raises Invalid (`bad_search`, `estimate_of_race`) with the field."""
+    if wish is None:
+        return None
+    if wish.mode is engine.SearchMode.RACE:
+        text = "A race takes its minutes and then trains what wins: ask for the estimate of each strategy by itself."
+        raise Invalid("estimate_of_race", text, field="mode")
+    return Extent(wish.trials, _minutes(wish, budget_minutes))
+
+
 def longest_minutes() -> int:
     """Returns the largest budget that may be asked for."""
     return max(1, int(_SHARE_OF_THE_LIMIT * settings.RUN_DEADLINE_SECONDS / 60))

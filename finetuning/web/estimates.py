@@ -13,21 +13,24 @@ from django.utils import timezone
 
 from finetuning import compute, forecasts, policies
 from finetuning.models import Estimate
+from finetuning.services import estimates, searches
 from marketplace.decisions import require
 
 SHOWN_RECORDS = 50
-_LONGEST_NUMBER = 7  # digits of a budget
+_LONGEST_NUMBER = 7  # digits
 
 
-def part_of(estimate: Estimate, *, budget_minutes: int | None) -> dict[str, Any]:
-    """Returns what the launch page shows of an estimate under a budget."""
+def part_of(estimate: Estimate, *, budget_minutes: int | None, extent: searches.Extent | None = None) -> dict[str, Any]:
+    """Returns what the launch page shows of an estimate under a budget, with the search that goes before."""
     now = timezone.now()
+    estimate = estimates.with_search(estimate, extent)
     allowed = policies.may_take(estimate, budget_minutes=budget_minutes, now=now)
     doubts = policies.doubts_of(estimate, budget_minutes=budget_minutes, now=now) if allowed.allowed else []
     prices = [compute.charge_minor(seconds or 0) for seconds in (estimate.low_seconds, estimate.high_seconds)]
     return {
         "estimate": estimate,
         "budget_minutes": budget_minutes or "",
+        "extent": extent,
         "allowed": allowed,
         "doubts": doubts,
         "derived": forecasts.derivation(estimate) if estimate.is_ready else "",
@@ -40,9 +43,15 @@ def part_of(estimate: Estimate, *, budget_minutes: int | None) -> dict[str, Any]
 def part(request: HttpRequest, uid: uuid.UUID) -> HttpResponse:
     """The estimate as it stands: a part of the launch page, which asks until it is there."""
     row = get_object_or_404(Estimate.objects.visible_to(request.user).select_related("owner"), uid=uid)
-    told = request.GET.get("budget", "")
-    budget = int(told) if told.isdecimal() and len(told) <= _LONGEST_NUMBER else None
-    return render(request, "finetuning/_estimate.html", {"told": part_of(row, budget_minutes=budget)})
+    trials, minutes = _number(request, "trials"), _number(request, "minutes")
+    extent = searches.Extent(trials, minutes) if trials and minutes else None
+    told = part_of(row, budget_minutes=_number(request, "budget"), extent=extent)
+    return render(request, "finetuning/_estimate.html", {"told": told})
+
+
+def _number(request: HttpRequest, name: str) -> int | None:
+    told = request.GET.get(name, "")
+    return int(told) if told.isdecimal() and len(told) <= _LONGEST_NUMBER else None
 
 
 @login_required

@@ -17,11 +17,11 @@ from finetuning.engine.spec import PRESETS, Preset, SearchMode, SpecError, Task,
 from finetuning.forms import RunForm, ready_datasets
 from finetuning.models import Dataset, Run
 from finetuning.search_form import SearchForm
-from finetuning.services import estimates
+from finetuning.services import estimates, searches
 from finetuning.services import runs as services
 from finetuning.services.datasets import parse_uid
 from finetuning.web import estimates as pages
-from marketplace.errors import DomainError, Invalid
+from marketplace.errors import DomainError
 from marketplace.html import add_error
 from models_catalog import policies
 from models_catalog.models import Listing, Release
@@ -77,15 +77,13 @@ def new(request: HttpRequest) -> HttpResponse:
 
 
 def _launched(request: HttpRequest, release: Release, form: RunForm, search: SearchForm) -> Run:
-    """Launches what both forms ask for; what a trial varies is not held at the value that the form shows."""
     wish = search.wish
-    varied = wish.space if wish else ()
     return services.launch(
         user=request.user,
         release=release,
         dataset=form.cleaned_data["dataset"],
         strategy="" if wish and wish.mode is SearchMode.RACE else form.cleaned_data["strategy"],
-        hyper={name: value for name, value in form.hyper.items() if name not in varied},
+        hyper=_given(form, search),
         search=wish,
         budget_minutes=form.cleaned_data["budget_minutes"],
         now=timezone.now(),
@@ -93,21 +91,24 @@ def _launched(request: HttpRequest, release: Release, form: RunForm, search: Sea
 
 
 def _estimated(request: HttpRequest, release: Release, form: RunForm, search: SearchForm) -> dict[str, Any]:
-    """Asks for the estimate of what the form describes. Raises Invalid (`estimate_of_search`), and as
-    `estimates.ask`."""
-    if search.wish is not None:
-        raise Invalid(
-            "estimate_of_search", "An estimate is of one training: a search takes its minutes besides. Leave it out."
-        )
+    """Asks for the estimate of what the forms describe. Raises as `searches.extent_of` and `estimates.ask`."""
+    budget = form.cleaned_data["budget_minutes"]
+    extent = searches.extent_of(search.wish, budget_minutes=budget)
     row = estimates.ask(
         user=request.user,
         release=release,
         dataset=form.cleaned_data["dataset"],
         strategy=form.cleaned_data["strategy"],
-        hyper=form.hyper,
+        hyper=_given(form, search),
         now=timezone.now(),
     )
-    return pages.part_of(row, budget_minutes=form.cleaned_data["budget_minutes"])
+    return pages.part_of(row, budget_minutes=budget, extent=extent)
+
+
+def _given(form: RunForm, search: SearchForm) -> dict[str, Any]:
+    """Returns the settings of the form; what a trial varies is not held at the value that the form shows."""
+    varied = search.wish.space if search.wish else ()
+    return {name: value for name, value in form.hyper.items() if name not in varied}
 
 
 def _problems(*forms: RunForm | SearchForm) -> list[str]:

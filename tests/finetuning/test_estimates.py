@@ -292,13 +292,30 @@ def test_what_is_wrong_with_the_form_is_told_beside_the_button(owned: World, cli
     address = "/runs/new/?model=vera/net&task=image-classification"
     typed = {**values_of(client.get(address).content.decode()), "strategy": "full", "estimate": "1"}
     wrong = {**typed, "epochs": "0"}
-    searched = {**typed, "mode": "search"}
+    raced = {**typed, "mode": "race", "strategies": ["head", "full"]}
 
-    parts = [client.post(address, one, headers={"HX-Request": "true"}).content.decode() for one in (wrong, searched)]
+    parts = [client.post(address, one, headers={"HX-Request": "true"}).content.decode() for one in (wrong, raced)]
 
     assert "Epochs: " in parts[0]
-    assert "An estimate is of one training" in parts[1]
+    assert "ask for the estimate of each strategy by itself" in parts[1]
     assert not Estimate.objects.exists()
+
+
+def test_a_search_is_counted_into_the_time_that_the_page_tells(owned: World, client: Client) -> None:
+    client.force_login(owned["user"])
+    address = "/runs/new/?model=vera/net&task=image-classification"
+    typed = {**values_of(client.get(address).content.decode()), "strategy": "full", "epochs": "7", "estimate": "1"}
+    searched = {**typed, "mode": "search", "trials": "3", "minutes": "90", "space": ["learning_rate"]}
+
+    part = client.post(address, searched, headers={"HX-Request": "true"}).content.decode()
+    row = Estimate.objects.get()
+    measured(row, seconds=1200, shortest=1200)
+    told = client.get(f"/runs/estimates/{row.uid}/", {"budget": "5", "trials": "3", "minutes": "90"}).content.decode()
+
+    assert f'data-estimate-url="/runs/estimates/{row.uid}/?budget=&amp;trials=3&amp;minutes=90"' in part
+    assert "1 h 20 min" in told  # three trials and the training, 20 min each
+    assert "28 min 0 s to 2 h 0 min" in told  # 0.7 times one trial and the training; 1.5 times all of them
+    assert "at most 3 within 90 min" in told
 
 
 def test_the_estimate_of_somebody_else_is_not_there(owned: World, client: Client) -> None:
@@ -323,6 +340,32 @@ def test_the_api_answers_202_then_the_estimate_with_what_it_passes(owned: World,
     assert (read["limits"], [one["code"] for one in read["warnings"]]) == ([], ["estimate_over_budget"])
     assert read["price_minor"] == [420, 1200, 1800]
     assert "margin" in read["derivation"]
+
+
+def test_the_api_counts_a_search_in_as_far_as_its_minutes_go(owned: World, client: Client) -> None:
+    client.force_login(owned["user"])
+    given = {"listing": "vera/net", "dataset": str(owned["dataset"].uid), "strategy": "full", "hyper": HYPER}
+    search = {"mode": "search", "trials": 3, "minutes": 60, "space": ["learning_rate"]}
+
+    def answer(**asked: Any) -> Any:
+        return client.post("/api/v1/estimates/", {**given, **asked}, content_type="application/json").json()
+
+    waiting = answer(search=search)
+    measured(Estimate.objects.get(), seconds=600, shortest=600)
+    alone, searched, cut = answer(), answer(search=search), answer(search={**search, "minutes": 10})
+    address = f"/api/v1/estimates/{alone['id']}/"
+    read, half = client.get(address, {"trials": 3, "minutes": 10}), client.get(address, {"trials": 3})
+
+    def told(one: Any) -> list[Any]:
+        return [one[name] for name in ("low_seconds", "seconds", "high_seconds")]
+
+    assert told(waiting) == [None] * 3
+    assert told(alone) == pytest.approx([420, 600, 900])
+    assert told(searched) == pytest.approx([840, 2400, 3600])
+    assert told(cut) == told(read.json()) == pytest.approx([840, 1200, 1500])
+    assert (half.status_code, half.json()["code"]) == (422, "bad_search")
+    assert answer(search={"mode": "race", "strategies": ["head", "full"]})["code"] == "estimate_of_race"
+    assert answer(search=search, budget_minutes=30)["code"] == "bad_search"  # its trials alone take longer
 
 
 def test_the_staff_see_how_far_estimates_missed_and_nobody_else(owned: World, client: Client) -> None:
