@@ -10,13 +10,16 @@ import argparse
 import json
 from pathlib import Path
 
+from finetuning.engine.imports import without_compiler
 from finetuning.engine.memory import keep_freed_memory
 
 
 def main(way: str, release: Path, pack: Path, table: Path, *, reads: str, at_once: int, allocator: str) -> None:
-    if way == "engine" and allocator == "kept":
-        keep_freed_memory()  # as `__main__` of the engine does, before torch
-    import numpy as np  # noqa: PLC0415 - after the line above
+    if way == "engine":  # as `__main__` of the engine does
+        if allocator == "kept":
+            keep_freed_memory()
+        without_compiler()
+    import numpy as np  # noqa: PLC0415 - after the lines above
 
     from benchmarks import ways  # noqa: PLC0415
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from finetuning.engine import collective, features, optimizers, strategies
+from finetuning.engine.depthwise import FloatGradients
 from finetuning.engine.failures import UserFault
 from finetuning.engine.hyper import Hyper, Precision
 from finetuning.engine.strategies import Plan
@@ -55,7 +57,8 @@ class Stepper:
         return total / max(weights, 1e-12)
 
     def _loss(self, batch: Any) -> Tensor:
-        with features.autocast(self._device, self._dtype):
+        is_slow = self._device.type == "cpu" and self._dtype is torch.bfloat16
+        with features.autocast(self._device, self._dtype), FloatGradients() if is_slow else nullcontext():
             return self._trainee.loss(batch)
 
     def step(self, share: float) -> None:

@@ -43,6 +43,49 @@ def test_a_fused_network_gives_the_same_outputs(name: str) -> None:
     torch.testing.assert_close(got, wanted, rtol=1e-3, atol=1e-3 * float(wanted.abs().max()))
 
 
+@pytest.mark.parametrize("size", [(96, 96), (97, 97), (96, 97), (95, 64)], ids=str)
+def test_padding_as_tensorflow_pads_is_that_of_every_size(size: tuple[int, int]) -> None:
+    """One more at the right and the bottom of an even side, the same at both ends of an odd one; after each other."""
+    module = with_lived_in_norms(timm.create_model("tf_efficientnet_lite0"))
+    generator = torch.Generator().manual_seed(1)
+
+    with torch.inference_mode():
+        quick = fusion.fused(module, torch.randn(2, 3, 96, 96, generator=generator), torch.float32)
+        assert quick is not None
+        images = torch.randn(3, 3, *size, generator=generator)
+        wanted = module(images)
+        torch.testing.assert_close(quick(images), wanted, rtol=1e-3, atol=1e-3 * float(wanted.abs().max()))
+
+
+def test_what_rounding_costs_anyway_speaks_against_no_network() -> None:
+    class Differences(nn.Module):
+        """Small differences of large numbers, which bfloat16 gets wrong with and without fusion."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = timm.create_model("test_resnet", num_classes=0)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            seen: torch.Tensor = self.body(images)
+            return (seen + 100) - 100
+
+    module = with_lived_in_norms(Differences())
+    sample = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+
+    with torch.inference_mode():
+        quick = fusion.fused(module, sample, torch.bfloat16)
+        wanted = module(sample)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            rounded = module(sample)
+        assert quick is not None
+        ours, torchs = (
+            float((got.float() - wanted).norm() / wanted.norm()) for got in (quick(sample.bfloat16()), rounded)
+        )
+
+    assert torchs > 0.05
+    assert ours <= 1.5 * torchs
+
+
 def test_a_network_without_convolutions_is_left_alone() -> None:
     module = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 4)).eval()
 

@@ -1,0 +1,96 @@
+"""Gradients of depthwise convolutions in float32 arithmetic: what torch itself gives in bfloat16, only sooner."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+import pytest
+import timm
+import torch
+from torch import Tensor, nn
+
+from finetuning.engine.depthwise import FloatGradients
+
+CONVOLUTIONS = {
+    "stride 2": {"kernel_size": 3, "stride": 2, "padding": 1},
+    "kernel 5": {"kernel_size": 5, "padding": 2},
+    "dilated, with another stride each way": {
+        "kernel_size": 5,
+        "stride": (1, 2),
+        "padding": (4, 2),
+        "dilation": (2, 1),
+    },
+    "padding by its name": {"kernel_size": 5, "padding": "same"},
+    "small, left as it is": {"kernel_size": 3, "padding": 1},
+}
+
+
+def gradients(module: nn.Module, images: Tensor, *, is_float: bool) -> list[Tensor]:
+    """Returns the output, and the gradients of its squares by the images and by each parameter."""
+    images = images.clone().requires_grad_()
+    module.zero_grad()
+    with torch.autocast("cpu", dtype=torch.bfloat16), FloatGradients() if is_float else nullcontext():
+        output = module(images)
+    output.float().square().mean().backward()
+    assert images.grad is not None
+    found = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
+    return [output, images.grad, *(grad.clone() for grad in found)]
+
+
+@pytest.mark.parametrize("has_bias", [True, False])
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_the_gradients_are_those_of_torch(name: str, *, has_bias: bool) -> None:
+    torch.manual_seed(0)
+    module = nn.Conv2d(8, 8, groups=8, bias=has_bias, **CONVOLUTIONS[name])  # type: ignore[arg-type]
+    images = torch.randn(4, 8, 14, 14)
+
+    ours, torchs = (gradients(module, images, is_float=is_float) for is_float in (True, False))
+
+    assert len(ours) == len(torchs) == 3 + has_bias
+    for got, wanted in zip(ours, torchs, strict=True):
+        assert got.dtype is wanted.dtype
+        torch.testing.assert_close(got, wanted, rtol=0.02, atol=0.02 * float(wanted.abs().max()))
+
+
+def test_a_frozen_convolution_passes_gradients_on_and_gets_none() -> None:
+    torch.manual_seed(0)
+    below, frozen = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 5, groups=8)
+    frozen.requires_grad_(False)
+
+    output, _, *found = gradients(nn.Sequential(below, frozen), torch.randn(2, 3, 9, 9), is_float=True)
+
+    assert output.shape == (2, 8, 5, 5)
+    assert len(found) == 2  # the weight and bias of the one below
+    assert all(float(grad.abs().max()) > 0 for grad in found)
+    assert frozen.weight.grad is None
+
+
+def test_a_network_of_timm_takes_the_quick_way_and_learns_the_same() -> None:
+    """Its padding as TensorFlow's calls torch.conv2d by itself, not through nn.Conv2d."""
+    torch.manual_seed(0)
+    module = timm.create_model("tf_efficientnet_lite0", num_classes=4).eval()  # norms of their own statistics
+    images = torch.randn(2, 3, 64, 64)
+
+    ours, torchs = (gradients(module, images, is_float=is_float) for is_float in (True, False))
+    with torch.autocast("cpu", dtype=torch.bfloat16), FloatGradients():
+        made_by = list(_names(module(images).grad_fn))
+
+    assert sum("_Depthwise" in name for name in made_by) == sum(
+        module.groups > 1 and (max(module.stride) > 1 or max(module.kernel_size) > 3)
+        for module in module.modules()
+        if isinstance(module, nn.Conv2d)
+    )
+    whole = [torch.cat([grad.flatten() for grad in found[1:]]) for found in (ours, torchs)]
+    assert float((whole[0] - whole[1]).norm() / whole[1].norm()) < 0.05
+
+
+def _names(node: torch.autograd.graph.Node | None) -> set[str]:
+    """Returns the nodes of the graph, each as its name and identity."""
+    found: dict[str, torch.autograd.graph.Node] = {}
+    waiting = [node]
+    while waiting:
+        node = waiting.pop()
+        if node is not None and (key := f"{node.name()} {id(node)}") not in found:
+            found[key] = node
+            waiting += [following for following, _ in node.next_functions]
+    return set(found)
