@@ -56,7 +56,7 @@ class _Depthwise(torch.autograd.Function):
         return torch.conv2d(images, weight, bias, *geometry)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]  # torch's says Any
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         images, weight = ctx.saved_tensors
         stride, padding, dilation, groups = ctx.geometry
         wanted = list(ctx.needs_input_grad[:3])

@@ -63,7 +63,7 @@ class FusedConvolution(nn.Module):
         self._kernel, self._groups = tuple(convolution.kernel_size), convolution.groups
         self._stride, self._dilation = list(convolution.stride), list(convolution.dilation)
         self._pads_by_size = _pads_by_size(convolution)
-        self._padding = [0, 0] if self._pads_by_size else list(convolution.padding)
+        self._padding = [0, 0] if self._pads_by_size else [int(side) for side in convolution.padding]
         self._activation, self._numbers = _ACTIVATIONS[type(_activation_of(norm))]
         self._prepared: dict[torch.Size, _Prepared] = {}
 
@@ -90,7 +90,8 @@ class FusedConvolution(nn.Module):
     def _apply(self, *arguments: Any, **options: Any) -> FusedConvolution:
         """What `to` and its like go through: the weight will not be what was laid out."""
         self._prepared.clear()
-        return super()._apply(*arguments, **options)
+        super()._apply(*arguments, **options)  # type: ignore[no-untyped-call]
+        return self
 
     def _prepare(self, shape: torch.Size) -> _Prepared:
         """Lays the weight out for oneDNN, which would otherwise do it in every call.
@@ -98,9 +99,11 @@ class FusedConvolution(nn.Module):
         oneDNN's call pads both ends alike. Where TensorFlow pads one more at the right and the bottom, as it does for
         every second pixel of an even side, a kernel with a first row and column of zeros does the same with one more
         at the left and the top, and the images need no copy with margins."""
-        weight, padding, margins = self.weight, self._padding, []
-        if self._pads_by_size:
-            left, right, top, bottom = margins = self._margins(shape[-2:])
+        weight: Tensor = self.weight
+        padding = self._padding
+        margins: list[int] = self._margins(shape[-2:]) if self._pads_by_size else []
+        if margins:
+            left, right, top, bottom = margins
             if right - left == bottom - top <= 1:
                 padding, margins = [bottom, right], []
                 if right > left:
