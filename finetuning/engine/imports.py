@@ -1,7 +1,7 @@
 """Imports without what no verb uses. Standard library only, until a library is asked for.
 
 torch's compiler takes as long to import as torch itself. Libraries import it to mark what it must not compile; this
-engine compiles nothing but what it exports. (transformers needs more of it, and has it.)"""
+engine compiles nothing but what it exports."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from types import ModuleType
 from typing import Any
 
 _COMPILER = "torch._dynamo"
+_COMPILERS_MASK = f"{_COMPILER}._trace_wrapped_higher_order_op"
+_wishes: set[str] = set()  # of this process
 
 
 def without_compiler() -> None:
@@ -20,6 +22,7 @@ def without_compiler() -> None:
 
     torchvision and timm mark by a decorator what must not be compiled, torch's optimizers at their first step. What is
     never compiled needs no mark."""
+    _wishes.add("without compiler")
     torchvision_without_compiler()
     compiler = importlib.import_module("torch.compiler")
     mark = compiler.disable
@@ -52,6 +55,51 @@ def torchvision_without_compiler() -> None:
         importlib.import_module("torchvision")
     finally:
         del sys.modules[lender]
+
+
+def transformers() -> Any:
+    """Returns transformers, whose models no longer ask for the compiler, nor for tensors that are spread over devices,
+    in a process that was prepared by `without_compiler`.
+
+    Stand-ins are there while its models' base is imported: for the compiler, of which it wants marks, and one class for
+    masks of a kind that no encoder here has, which comes when it is called. It knows builds of torch without
+    torch.distributed, and is told that this is one: the engine shares out batches by itself (`collective`)."""
+    library = importlib.import_module("transformers")
+    if not _wishes or {_COMPILER, "transformers.modeling_utils"} & sys.modules.keys():
+        return library
+    utils: Any = importlib.import_module("transformers.utils")
+    for module in (utils, utils.import_utils):
+        module.is_torch_distributed_available = lambda: False
+    masks = ModuleType(_COMPILERS_MASK)
+    masks.TransformGetItemToIndex = _mask_by_compiler  # type: ignore[attr-defined]
+    sys.modules.update({_COMPILER: _Marks(_COMPILER), _COMPILERS_MASK: masks})
+    try:
+        for name in ("masking_utils", "modeling_utils"):
+            importlib.import_module(f"transformers.{name}")
+    finally:
+        del sys.modules[_COMPILERS_MASK]
+        if isinstance(sys.modules.get(_COMPILER), _Marks):
+            del sys.modules[_COMPILER]
+    return library
+
+
+class _Marks(ModuleType):
+    """The compiler's marks, which do nothing; whatever else is asked of it is the compiler's own."""
+
+    __path__: list[str] = []  # a package, or nothing could be imported from it
+
+    def __getattr__(self, name: str) -> Any:
+        if name in {"allow_in_graph", "assume_constant_result", "disable"}:
+            return lambda fn=None, *_arguments, **_options: fn if callable(fn) else lambda marked: marked
+        if name.startswith("__"):
+            raise AttributeError(name)
+        if sys.modules.get(_COMPILER) is self:
+            del sys.modules[_COMPILER]
+        return getattr(importlib.import_module(_COMPILER), name)
+
+
+def _mask_by_compiler() -> Any:
+    return importlib.import_module(_COMPILERS_MASK).TransformGetItemToIndex()
 
 
 def _is_compile_supported(device_type: str) -> bool:

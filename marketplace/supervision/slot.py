@@ -40,12 +40,30 @@ def _tied(parent_pid: int, target: Callable[..., None], *args: Any) -> None:
     target(*args)
 
 
+class Messages:
+    """The pool's messages, as its workers take them. One that comes between the wish that the slot stops and the end of
+    its pusher is left to `CrashOnlySentinel.drain`: the run that a worker has just laid down is often the next one."""
+
+    def __init__(self, waiting: Any) -> None:
+        self._waiting = waiting
+
+    def get(self) -> Any:
+        while True:
+            task = self._waiting.get()
+            if task == _PILL or not drain.is_asked():
+                return task
+            self._waiting.put(task)
+            time.sleep(DRAIN_STEP_SECONDS)
+
+
 class CrashOnlySentinel(Sentinel):
     """Guards the pool in the slot's own process, so that the slot's death is the pool's."""
 
     slot = Conf.CLUSTER_NAME  # as messages are addressed to it; a broker calls its own list otherwise (`queue_name`)
 
     def spawn_process(self, target: Callable[..., None], *args: Any) -> Any:
+        if target is worker:
+            args = (Messages(args[0]), *args[1:])
         process: Any = get_mp_context().Process(
             target=_tied, args=(os.getpid(), target, *args), name=f"Process-{uuid.uuid4().hex}"
         )

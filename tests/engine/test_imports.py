@@ -74,3 +74,46 @@ def test_optimizers_take_the_same_steps_without_the_compiler_which_can_still_be_
 
     assert found[0].stdout, found[0].stderr
     assert found[0].stdout == found[1].stdout, found[1].stderr
+
+
+ENCODING = """
+import sys
+from finetuning.engine import imports
+
+imports.without_compiler()
+import torch
+from finetuning.engine.frameworks.transformers_configs import transformers
+
+found = []
+for family, kind in (("Bert", "SequenceClassification"), ("ViT", "ImageClassification")):
+    torch.manual_seed(0)
+    sizes = dict(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16)
+    config = getattr(transformers, f"{family}Config")(**sizes)
+    model = getattr(transformers, f"{family}For{kind}")(config).eval()
+    if family == "Bert":
+        ids = torch.arange(8).reshape(2, 4) + 1
+        found += model(input_ids=ids, attention_mask=torch.tensor([[1, 1, 1, 0], [1, 1, 1, 1]])).logits.tolist()
+    else:
+        found += model(pixel_values=torch.ones(1, 3, 224, 224)).logits.tolist()
+loaded = {"torch._dynamo", "torch.distributed.tensor"} & sys.modules.keys()
+assert bool(loaded) is PLAIN, loaded
+mark = transformers.masking_utils.TransformGetItemToIndex()
+with mark:
+    assert torch.compile(torch.nn.Linear(3, 1), backend="eager")(torch.ones(2, 3)).shape == (2, 1)
+import torch._dynamo
+
+assert isinstance(mark, torch._dynamo._trace_wrapped_higher_order_op.TransformGetItemToIndex)
+print(found)
+"""
+
+
+def test_transformers_answers_the_same_without_the_compiler_which_can_still_be_had() -> None:
+    without = ENCODING.replace("PLAIN", "False")
+    plain = ENCODING.replace("imports.without_compiler()", "").replace("PLAIN", "True")
+    found = [
+        subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+        for script in (without, plain)
+    ]
+
+    assert found[0].stdout, found[0].stderr
+    assert found[0].stdout == found[1].stdout, found[1].stderr

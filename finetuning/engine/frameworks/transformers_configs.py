@@ -8,11 +8,12 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig
 
+from finetuning.engine import imports
 from finetuning.engine.frameworks.loaded import numbered_names
 from finetuning.engine.problems import reject
 
+transformers = imports.transformers()
 CLASSIFIES = "single_label_classification"  # the library's own value of `problem_type`
 MAX_PARAMETERS = 2 * 10**9  # 8 GB in float32, above every model of these families
 # Names that say how to compute, not what: some of them fetch kernels from a hub, which is foreign code.
@@ -46,7 +47,7 @@ def module_from(config: Mapping[str, Any], build: Callable[[Any], Any]) -> Any:
     (`config_invalid`) what the library cannot build and what is above `MAX_PARAMETERS`."""
     kept = {key: value for key, value in config.items() if key not in _OF_THE_LIBRARY and not key.startswith("_")}
     try:
-        settings = AutoConfig.for_model(config["model_type"], **kept)
+        settings = transformers.AutoConfig.for_model(config["model_type"], **kept)
         with torch.device("meta"):  # sizes alone, no memory
             size = sum(parameter.numel() for parameter in build(settings).parameters())
         module = build(settings) if size <= MAX_PARAMETERS else None

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from torch import Tensor, nn
-from transformers.core_model_loading import revert_weight_conversion
 
 from finetuning.engine import weights
 from finetuning.engine.frameworks import transformers_configs
 from finetuning.engine.frameworks.loaded import Loaded
+from finetuning.engine.frameworks.transformers_configs import transformers
 from finetuning.engine.problems import reject
 from finetuning.engine.spec import WEIGHTS_FILE, Framework, Preprocessing, SpecError, Task
 
@@ -169,7 +168,7 @@ def _saved_names(module: Any) -> dict[str, str]:
     """Returns {own name: name in the library's files}, which kept its names when the library's code got new ones."""
     own = list(module.state_dict())
     places = {name: torch.tensor(place) for place, name in enumerate(own)}
-    saved: dict[str, Tensor] = revert_weight_conversion(module, places)
+    saved: dict[str, Tensor] = transformers.core_model_loading.revert_weight_conversion(module, places)
     return {own[int(place)]: name for name, place in saved.items()}
 
 

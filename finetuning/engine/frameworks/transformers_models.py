@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from torch import Tensor, nn
-from transformers import AutoModel, AutoModelForSequenceClassification
 
 from finetuning.engine.frameworks import transformers_configs
 from finetuning.engine.frameworks.loaded import MULTI_LABEL, Loaded
 from finetuning.engine.frameworks.tokenizer import tokenizer_of
+from finetuning.engine.frameworks.transformers_configs import transformers
 from finetuning.engine.problems import reject
 from finetuning.engine.spec import LENGTH_FILE, POOLING_FILE, TOKENIZER_FILES, Framework, Task
 
@@ -85,7 +85,7 @@ def build(architecture: str, config: dict[str, Any]) -> Loaded:
     is_native = architecture.endswith(NATIVE_SUFFIX)
     classifies = is_native or config.get("problem_type") in (transformers_configs.CLASSIFIES, MULTI_LABEL)
     labels = transformers_configs.labels_in(config) if classifies else ()
-    kind: Any = AutoModelForSequenceClassification if is_native else AutoModel
+    kind: Any = transformers.AutoModelForSequenceClassification if is_native else transformers.AutoModel
     module = transformers_configs.module_from(config, lambda it: kind.from_config(it, trust_remote_code=False))
     if type(module).__name__ != architecture:
         raise reject(
