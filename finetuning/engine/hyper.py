@@ -73,6 +73,13 @@ class Augmentation(StrEnum):
     STRONG = "strong"
 
 
+class Crop(StrEnum):
+    """What of an image a classifier sees."""
+
+    RELEASE = "release"
+    NONE = "none"
+
+
 class Features(StrEnum):
     """What a head reads of the network."""
 
@@ -390,6 +397,14 @@ class Hyper:
         help_text="Stages: the average and maximum of the last four stages, better where your data is unlike the "
         "model's own. Grid: the maximum of the last five in each cell of 3 by 3, where it matters what is where in the "
         "picture; about five times the memory, and a slower fit. Last: its last layer alone; the result then loads in plain timm or torchvision too.",
+        tasks=(Task.IMAGE_CLASSIFICATION,),
+        advanced=True,
+    )
+    crop: Crop = hyper_field(
+        Crop.RELEASE,
+        label="Edges of the images",
+        help_text="As the model: cut off as its own preprocessing does, often an eighth of each side's length. Kept: none "
+        "of the short side is cut off, where what tells the classes apart reaches the edges. The result answers the same way.",
         tasks=(Task.IMAGE_CLASSIFICATION,),
         advanced=True,
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 from finetuning.engine.hyper import (
     Augmentation,
+    Crop,
     Features,
     Loss,
     Optimizer,
@@ -66,6 +67,10 @@ _CHOICES: dict[type[StrEnum], Mapping[Any, str]] = {
         Augmentation.LIGHT: "Light",
         Augmentation.MEDIUM: "Medium",
         Augmentation.STRONG: "Strong, with mixup",
+    },
+    Crop: {
+        Crop.RELEASE: "As the model",
+        Crop.NONE: "Kept",
     },
     Features: {
         Features.STAGES: "The last stages, pooled",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -39,14 +40,21 @@ def shape(label: str, seed: int) -> Image.Image:
     return image
 
 
-def write_pack(path: Path, counts: dict[Split, int], *, copies: int = 1, flipped: tuple[int, ...] = ()) -> list[Item]:
-    """Writes `counts` images of each class and split, each of them `copies` times in one group; the items whose
-    numbers are in `flipped` get the next class's label."""
+def write_pack(
+    path: Path,
+    counts: dict[Split, int],
+    *,
+    copies: int = 1,
+    flipped: tuple[int, ...] = (),
+    draw: Callable[[str, int], Image.Image] = shape,
+) -> list[Item]:
+    """Writes `counts` images of each class and split as `draw` makes them of a label and a seed, each of them `copies`
+    times in one group; the items whose numbers are in `flipped` get the next class's label."""
     items, contents = [], []
     for split, count in counts.items():
         for seed in range(count * len(LABELS)):
             label = seed % len(LABELS)
-            content = encoded(shape(LABELS[label], 10_000 * list(Split).index(split) + seed))
+            content = encoded(draw(LABELS[label], 10_000 * list(Split).index(split) + seed))
             digest = hashlib.sha256(content).hexdigest()
             for _ in range(copies):
                 index = len(items) + 1
@@ -103,14 +111,14 @@ def scenes(count: int = 36) -> list[Image.Image]:
     ]
 
 
-def write_release(directory: Path, *, seed: int = 0) -> Path:
+def write_release(directory: Path, *, seed: int = 0, crop: float = 1.0) -> Path:
     """Writes a release of five classes whose weights are random: what it knows comes from the fine-tune."""
     torch.manual_seed(seed)
     config = {
         "architecture": ARCHITECTURE,
         "num_classes": 5,
         "label_names": list("abcde"),
-        "pretrained_cfg": {"input_size": [3, SIDE, SIDE], "crop_pct": 1.0},
+        "pretrained_cfg": {"input_size": [3, SIDE, SIDE], "crop_pct": crop},
     }
     frameworks.write_release(directory, build(ARCHITECTURE, config))
     return directory

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ from finetuning.engine.probing import IsOver
 from finetuning.engine.spec import (
     OUTPUTS_DIR,
     PROBE_FILE,
+    Crop,
     EvaluateSpec,
     Framework,
     Preprocessing,
@@ -138,6 +139,8 @@ def prepare(spec: TrainSpec, run_dir: Path, events: EventWriter, device: torch.d
     events.stage("load", "Loading the model as bought")
     base = frameworks.load(spec.weights, run_dir)
     frameworks.head_of(base)  # refuses an architecture whose head cannot be replaced, before any work
+    if spec.hyper.crop is Crop.NONE:
+        base = replace(base, preprocessing=replace(base.preprocessing or Preprocessing(), crop_fraction=1.0))
     if spec.hyper.features in POOLINGS:
         base = frameworks.with_stage_head(base, POOLINGS[spec.hyper.features])
     data = read(spec, run_dir, base)
@@ -463,7 +466,8 @@ def evaluate(spec: EvaluateSpec, run_dir: Path, events: EventWriter, device: tor
 
 
 def _probed(bought: Loaded, spec: EvaluateSpec, probe: dict[str, Tensor], tuned: Loaded) -> Loaded:
-    """Returns the model as bought under the probe that was fitted to it in training."""
+    """Returns the model as bought under the probe that was fitted to it in training, on images cut as they were there."""
+    bought = replace(bought, preprocessing=tuned.preprocessing)
     if isinstance(tuned.module, StageHead) and frameworks.head_of(bought).in_features != probe["weight"].shape[1]:
         bought = frameworks.with_stage_head(bought, tuned.module.pooling)  # as the probe read it
     return frameworks.replace_head(bought, spec.labels, probe["weight"], probe["bias"])

@@ -1,0 +1,84 @@
+"""What of an image a classifier sees: with its edges, or without them as the model's own preprocessing has it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import warm_engine
+from PIL import Image, ImageDraw
+from shapes_factory import LABELS, SIDE, weights_at, write_pack, write_release
+
+from finetuning.engine import spec
+from finetuning.engine.spec import Crop, Hyper, Split, Strategy, Verb
+
+EACH = {Split.TRAIN: 12, Split.VALIDATION: 4}
+CROP = 0.6  # of the model: a fifth of the side is cut off at each edge
+SHADES = {"disc": (220, 40, 40), "square": (40, 220, 40), "stripe": (40, 40, 220)}
+
+
+def framed(label: str, seed: int) -> Image.Image:
+    """The class is told by the frame; what lies within is of another class as often as of its own."""
+    image = Image.new("RGB", (SIDE, SIDE), SHADES[label])
+    inner = SHADES[LABELS[(seed // len(LABELS)) % len(LABELS)]]
+    ImageDraw.Draw(image).rectangle((8, 8, SIDE - 9, SIDE - 9), fill=tuple(shade - seed % 30 for shade in inner))
+    return image
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("crop") / "inputs"
+    write_release(directory / "release", crop=CROP)
+    write_pack(directory / "train.pack", EACH, draw=framed)
+    write_pack(directory / "test.pack", {Split.TEST: 8}, draw=framed)
+    return directory
+
+
+def engine(verb: Verb, run_dir: Path, order: Any, **inputs: Path) -> dict[str, Any]:
+    (run_dir / "inputs").mkdir(parents=True)
+    for name, target in inputs.items():
+        (run_dir / "inputs" / name.replace("_", ".")).symlink_to(target)
+    spec.write(order, run_dir)
+    return warm_engine.succeeded(warm_engine.run(verb, run_dir), run_dir)
+
+
+@pytest.mark.parametrize("strategy", [Strategy.HEAD, Strategy.LAST])
+def test_edges_that_are_kept_are_seen_in_training_evaluation_and_by_who_uses_the_result(
+    tmp_path: Path, inputs: Path, strategy: Strategy
+) -> None:
+    found = {}
+    for crop in Crop:
+        folder = tmp_path / crop
+        order = spec.TrainSpec(
+            weights=weights_at("inputs/release"),
+            strategy=strategy,
+            labels=LABELS,
+            hyper=Hyper(crop=crop, epochs=1, stages=1),
+        )
+        engine(Verb.TRAIN, folder / "train", order, release=inputs / "release", train_pack=inputs / "train.pack")
+        outputs = folder / "train" / "outputs"
+        judged = spec.EvaluateSpec(
+            strategy=strategy,
+            base=weights_at("inputs/base"),
+            tuned=weights_at("inputs/train/release"),
+            labels=LABELS,
+        )
+        evaluation = engine(
+            Verb.EVALUATE,
+            folder / "evaluate",
+            judged,
+            base=inputs / "release",
+            train=outputs,
+            test_pack=inputs / "test.pack",
+        )["evaluation"]
+        config = json.loads((outputs / "release/config.json").read_text())
+        assert config["pretrained_cfg"]["crop_pct"] == (1.0 if crop is Crop.NONE else CROP)
+        accuracy = {"tuned": evaluation["metrics"]["accuracy"]["value"]}
+        if strategy is Strategy.LAST:  # of a head alone the baseline is the majority
+            accuracy["bought"] = evaluation["baseline"]["accuracy"]["value"]
+        found[crop] = accuracy.values()
+
+    assert set(found[Crop.NONE]) == {1.0}
+    assert max(found[Crop.RELEASE]) < 0.7
