@@ -30,6 +30,18 @@ def test_torchvision_works_without_the_compiler_which_whoever_needs_it_still_get
     assert done.stdout == "[1.0, 1.0, 1.0, 1.0]\n", done.stderr
 
 
+def assert_prints_the_same_with_the_compiler(program: str) -> None:
+    without = program.replace("PLAIN", "False")
+    plain = program.replace("imports.without_compiler()", "").replace("PLAIN", "True")
+    found = [
+        subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+        for script in (without, plain)
+    ]
+
+    assert found[0].stdout, found[0].stderr
+    assert found[0].stdout == found[1].stdout, found[1].stderr
+
+
 TRAINING = """
 import sys
 from finetuning.engine import imports
@@ -65,15 +77,7 @@ print(losses)
 
 
 def test_optimizers_take_the_same_steps_without_the_compiler_which_can_still_be_had() -> None:
-    without = TRAINING.replace("PLAIN", "False")
-    plain = TRAINING.replace("imports.without_compiler()", "").replace("PLAIN", "True")
-    found = [
-        subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-        for script in (without, plain)
-    ]
-
-    assert found[0].stdout, found[0].stderr
-    assert found[0].stdout == found[1].stdout, found[1].stderr
+    assert_prints_the_same_with_the_compiler(TRAINING)
 
 
 ENCODING = """
@@ -108,12 +112,4 @@ print(found)
 
 
 def test_transformers_answers_the_same_without_the_compiler_which_can_still_be_had() -> None:
-    without = ENCODING.replace("PLAIN", "False")
-    plain = ENCODING.replace("imports.without_compiler()", "").replace("PLAIN", "True")
-    found = [
-        subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-        for script in (without, plain)
-    ]
-
-    assert found[0].stdout, found[0].stderr
-    assert found[0].stdout == found[1].stdout, found[1].stderr
+    assert_prints_the_same_with_the_compiler(ENCODING)
