@@ -36,9 +36,10 @@ def _convolved(  # noqa: PLR0917 - as torch's
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
 ) -> Tensor:
+    is_rounded = torch.is_autocast_enabled("cpu") and input.dtype in {torch.float32, torch.bfloat16}
     is_depthwise = input.ndim == 4 and 1 < groups == input.shape[1] == weight.shape[0]
     is_slow = max(_two(stride)) > 1 or max(weight.shape[2:]) > _SMALL_KERNEL
-    if not (is_depthwise and is_slow) or isinstance(padding, str):
+    if not (is_rounded and is_depthwise and is_slow) or isinstance(padding, str):
         return torch.conv2d(input, weight, bias, stride, padding, dilation, groups)
     with torch.autocast("cpu", enabled=False):
         rounded = [None if value is None else value.to(torch.bfloat16) for value in (input, weight, bias)]

@@ -162,7 +162,10 @@ def hyper_field(
     tasks: tuple[Task, ...] = tuple(Task),
     advanced: bool = False,
     searched: Searched | None = None,
+    came_later: bool = False,
 ) -> Any:
+    """Declares a choice. `came_later`: there are specs without it, which mean its default; it is written out only where it
+    is another (`spec.to_json`)."""
     return field(
         default=default,
         metadata={
@@ -174,6 +177,7 @@ def hyper_field(
             "tasks": tasks,
             "advanced": advanced,
             "searched": searched,
+            "came_later": came_later,
         },
     )
 
@@ -404,9 +408,11 @@ class Hyper:
         Crop.RELEASE,
         label="Edges of the images",
         help_text="As the model: cut off as its own preprocessing does, often an eighth of each side's length. Kept: none "
-        "of the short side is cut off, where what tells the classes apart reaches the edges. The result answers the same way.",
+        "of the short side is cut off, where what tells the classes apart reaches the edges. The result answers the same "
+        "way. Augmented views are of the whole image either way.",
         tasks=(Task.IMAGE_CLASSIFICATION,),
         advanced=True,
+        came_later=True,
     )
     export_onnx: bool = hyper_field(
         False,

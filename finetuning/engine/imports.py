@@ -72,29 +72,38 @@ def transformers() -> Any:
         module.is_torch_distributed_available = lambda: False
     masks = ModuleType(_COMPILERS_MASK)
     masks.TransformGetItemToIndex = _mask_by_compiler  # type: ignore[attr-defined]
-    sys.modules.update({_COMPILER: _Marks(_COMPILER), _COMPILERS_MASK: masks})
+    marks = _Marks(_COMPILER)
+    marks.stand_ins = {_COMPILER: marks, _COMPILERS_MASK: masks}
+    sys.modules.update(marks.stand_ins)
     try:
         for name in ("masking_utils", "modeling_utils"):
             importlib.import_module(f"transformers.{name}")
+    except ImportError:  # something asks for a part of the compiler that no stand-in has
+        _take_back(marks.stand_ins)
+        importlib.import_module("transformers.modeling_utils")
     finally:
-        del sys.modules[_COMPILERS_MASK]
-        if isinstance(sys.modules.get(_COMPILER), _Marks):
-            del sys.modules[_COMPILER]
+        _take_back(marks.stand_ins)
     return library
+
+
+def _take_back(stand_ins: dict[str, ModuleType]) -> None:
+    for name, module in stand_ins.items():
+        if sys.modules.get(name) is module:
+            del sys.modules[name]
 
 
 class _Marks(ModuleType):
     """The compiler's marks, which do nothing; whatever else is asked of it is the compiler's own."""
 
     __path__: list[str] = []  # a package, or nothing could be imported from it
+    stand_ins: dict[str, ModuleType]
 
     def __getattr__(self, name: str) -> Any:
         if name in {"allow_in_graph", "assume_constant_result", "disable"}:
             return lambda fn=None, *_arguments, **_options: fn if callable(fn) else lambda marked: marked
         if name.startswith("__"):
             raise AttributeError(name)
-        if sys.modules.get(_COMPILER) is self:
-            del sys.modules[_COMPILER]
+        _take_back(self.stand_ins)
         return getattr(importlib.import_module(_COMPILER), name)
 
 

@@ -478,7 +478,22 @@ Spec = (
 def to_json(spec: Spec) -> dict[str, Any]:
     """Returns the spec as JSON-ready values, with its verb and the format's number."""
     verb = next(verb for verb, kind in type_of_verb.items() if isinstance(spec, kind))
-    return {"format": FORMAT, "verb": verb.value, **dataclasses.asdict(spec)}
+    return {"format": FORMAT, "verb": verb.value, **_plain(spec)}
+
+
+def _plain(value: Any) -> Any:
+    """As `dataclasses.asdict`, without fields that came later and have their default: a spec of before is the same spec, and
+    what goes by its digest, such as a checkpoint, stays its own."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        given = ((field, getattr(value, field.name)) for field in dataclasses.fields(value))
+        return {
+            field.name: _plain(entry)
+            for field, entry in given
+            if not (field.metadata.get("came_later") and entry == field.default)
+        }
+    if isinstance(value, list | tuple):
+        return type(value)(_plain(entry) for entry in value)
+    return {key: _plain(entry) for key, entry in value.items()} if isinstance(value, dict) else value
 
 
 def from_json(document: dict[str, Any]) -> Spec:

@@ -52,7 +52,10 @@ class Messages:
             task = self._waiting.get()
             if task == _PILL or not drain.is_asked():
                 return task
-            self._waiting.put(task)
+            try:
+                self._waiting.put(task, timeout=DRAIN_STEP_SECONDS)
+            except queue.Full:  # of pills: nobody gives messages back any more, and the reaper rings again
+                logger.warning("a message is lost, the reaper will ring again")
             time.sleep(DRAIN_STEP_SECONDS)
 
 

@@ -44,6 +44,20 @@ def engine(verb: Verb, run_dir: Path, order: Any, **inputs: Path) -> dict[str, A
     return warm_engine.succeeded(warm_engine.run(verb, run_dir), run_dir)
 
 
+def test_an_order_of_before_there_was_a_choice_is_the_same_order() -> None:
+    """What goes by its digest, as checkpoints do, stays its own."""
+    order = spec.TrainSpec(weights=weights_at("release"), strategy=Strategy.HEAD, labels=LABELS, hyper=Hyper())
+    kept = spec.TrainSpec(
+        weights=weights_at("release"), strategy=Strategy.HEAD, labels=LABELS, hyper=Hyper(crop=Crop.NONE)
+    )
+
+    assert "crop" not in spec.to_json(order)["hyper"]
+    assert spec.to_json(order)["hyper"]["features"] == "stages"
+    assert spec.to_json(kept)["hyper"]["crop"] == "none"
+    for each in (order, kept):
+        assert spec.from_json(json.loads(json.dumps(spec.to_json(each)))) == each
+
+
 @pytest.mark.parametrize("strategy", [Strategy.HEAD, Strategy.LAST])
 def test_edges_that_are_kept_are_seen_in_training_evaluation_and_by_who_uses_the_result(
     tmp_path: Path, inputs: Path, strategy: Strategy

@@ -7,9 +7,13 @@ from contextlib import nullcontext
 import pytest
 import timm
 import torch
+from tiny_trainee import WIDTH, TinyTrainee
 from torch import Tensor, nn
 
+from finetuning.engine import strategies
 from finetuning.engine.depthwise import FloatGradients
+from finetuning.engine.hyper import Hyper, Precision, Strategy
+from finetuning.engine.stepping import Stepper
 
 CONVOLUTIONS = {
     "stride 2": {"kernel_size": 3, "stride": 2, "padding": 1},
@@ -46,10 +50,50 @@ def test_the_gradients_are_those_of_torch(name: str, *, has_bias: bool) -> None:
 
     ours, torchs = (gradients(module, images, is_float=is_float) for is_float in (True, False))
 
+    is_quick = name not in {"padding by its name", "small, left as it is"}
+    with torch.autocast("cpu", dtype=torch.bfloat16), FloatGradients():
+        assert any("_Depthwise" in node for node in _names(module(images).grad_fn)) is is_quick
     assert len(ours) == len(torchs) == 3 + has_bias
     for got, wanted in zip(ours, torchs, strict=True):
         assert got.dtype is wanted.dtype
         torch.testing.assert_close(got, wanted, rtol=0.02, atol=0.02 * float(wanted.abs().max()))
+
+
+@pytest.mark.parametrize(("dtype", "enabled"), [(torch.float32, False), (torch.float64, True)])
+def test_what_autocast_leaves_alone_is_left_alone(dtype: torch.dtype, *, enabled: bool) -> None:
+    module, images = nn.Conv2d(8, 8, 5, groups=8).to(dtype), torch.randn(2, 8, 9, 9, dtype=dtype)
+
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled), FloatGradients():
+        assert module(images).dtype is dtype
+
+
+def test_a_step_in_bfloat16_on_a_cpu_takes_the_quick_way() -> None:
+    class Depthwise(TinyTrainee):
+        """Its points go through a depthwise convolution, of which it notes how the gradients will come."""
+
+        def __init__(self, hyper: Hyper) -> None:
+            super().__init__(hyper)
+            self.module = nn.Sequential(nn.Conv2d(WIDTH, WIDTH, 5, padding=2, groups=WIDTH), nn.Flatten())
+            self.made_by: set[str] = set()
+
+        def loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+            made = self.module(batch[0][:, :, None, None])
+            self.made_by |= _names(made.grad_fn)
+            return nn.functional.cross_entropy(made.float(), batch[1])
+
+    hyper = Hyper(precision=Precision.BFLOAT16, batch_size=8)
+    trainee = Depthwise(hyper)
+    stages: strategies.Stages = [("body", [trainee.module[0]])]
+    plan = strategies.plan(trainee.module, stages, Strategy.FULL, hyper, fresh_head=True)
+    before = trainee.module[0].weight.clone()
+
+    stepper = Stepper(trainee, plan, hyper, device=torch.device("cpu"))
+    stepper.train_mode()
+    stepper.backward(next(trainee.batches(1, start=0)), place=(1, 0))
+    stepper.step(1.0)
+
+    assert any("_Depthwise" in name for name in trainee.made_by)
+    assert not torch.equal(trainee.module[0].weight, before)
 
 
 def test_a_frozen_convolution_passes_gradients_on_and_gets_none() -> None:

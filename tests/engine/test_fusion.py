@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import timm
 import torch
+from timm.layers import Conv2dSame
 from torch import nn
 from torchvision import models
 
@@ -41,6 +42,24 @@ def test_a_fused_network_gives_the_same_outputs(name: str) -> None:
 
     assert sum(isinstance(child, fusion.FusedConvolution) for child in quick.modules()) > 5
     torch.testing.assert_close(got, wanted, rtol=1e-3, atol=1e-3 * float(wanted.abs().max()))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kernel", [1, 2, 3, 5])
+@pytest.mark.parametrize(("stride", "dilation"), [(1, 1), (2, 1), (3, 1), (1, 2), (2, 2)])
+def test_a_convolution_padded_as_tensorflow_pads_is_the_same_when_fused(
+    stride: int, dilation: int, kernel: int, dtype: torch.dtype
+) -> None:
+    torch.manual_seed(0)
+    convolution = Conv2dSame(4, 4, kernel, stride=stride, dilation=dilation, groups=4)
+    norm = with_lived_in_norms(nn.BatchNorm2d(4))
+    with torch.inference_mode():
+        whole = fusion.FusedConvolution(convolution, norm).to(dtype)
+        for side in (15, 16, 17, 16):
+            images = torch.randn(2, 4, side, side + 1)
+            wanted = norm(convolution(images))
+            allowed = 1e-5 if dtype is torch.float32 else 0.05 * float(wanted.abs().max())
+            torch.testing.assert_close(whole(images.to(dtype)).float(), wanted, rtol=0, atol=allowed)
 
 
 @pytest.mark.parametrize("size", [(96, 96), (97, 97), (96, 97), (95, 64)], ids=str)
@@ -84,6 +103,20 @@ def test_what_rounding_costs_anyway_speaks_against_no_network() -> None:
 
     assert torchs > 0.05
     assert ours <= 1.5 * torchs
+
+
+def test_a_copy_that_gives_no_number_is_not_used() -> None:
+    """Weights that are finite one by one, and not when they are multiplied."""
+    module = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4)).eval()
+    images = 1e-20 * torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        module[0].weight.fill_(1e15)
+        module[1].weight.fill_(1e30)
+        module[1].running_var.zero_()
+
+    with torch.inference_mode():
+        assert module(images).isfinite().all()
+        assert fusion.fused(module, images, torch.float32) is None
 
 
 def test_a_network_without_convolutions_is_left_alone() -> None:
