@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from torch import Tensor
@@ -13,7 +13,7 @@ from torch import Tensor
 from finetuning.engine.checkpoints import Checkpoints, checkpoints_of
 from finetuning.engine.hyper import Hyper, Strategy, of_the_probe
 from finetuning.engine.loop import Fitted, Run
-from finetuning.engine.spec import TrainSpec, canonical
+from finetuning.engine.spec import TrainSpec, canonical, to_json
 from finetuning.engine.trainee import Validation
 
 IsOver = Callable[[], bool]
@@ -43,7 +43,7 @@ class Probes:
         return probe
 
     def checkpoints(self, spec: TrainSpec) -> Checkpoints:
-        name = hashlib.sha256(canonical(asdict(spec.hyper))).hexdigest()[:16]
+        name = hashlib.sha256(canonical(to_json(spec)["hyper"])).hexdigest()[:16]
         return checkpoints_of(spec, self.run_dir, f"probe-{name}")
 
 

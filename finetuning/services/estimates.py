@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from datetime import datetime
 from typing import Any
 
@@ -42,7 +43,7 @@ def ask(
     if known is not None:
         return known
     require(policies.has_estimate_left(user))
-    settings_ = engine.to_json(order.spec)["hyper"]
+    settings_ = dataclasses.asdict(order.spec.hyper)
     told = forecasts.by_history(release, order.version, order.spec.strategy.value, settings_)
     row = Estimate(
         owner=dataset.owner,

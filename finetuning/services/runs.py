@@ -3,6 +3,7 @@ is the truth; every write is a compare-and-swap or stands under the attempt's le
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -84,7 +85,7 @@ def launch(
                 dataset_version=order.version,
                 estimate=estimate,
                 strategy=first.strategy.value,
-                hyper=engine.to_json(first)["hyper"],
+                hyper=dataclasses.asdict(first.hyper),
                 search=searches.asked(plan) if plan else {},
                 spec_sha256=digest,
                 budget_minutes=budget_minutes,

@@ -11,7 +11,6 @@ import huggingface_hub
 import pytest
 import scenarios
 from django.core import signals
-from django.core.cache import caches
 from django.db import close_old_connections
 from django.test import Client
 from django.utils import timezone
@@ -30,11 +29,6 @@ from marketplace.wsgi import application
 pytestmark = pytest.mark.django_db
 SITE = "http://testserver"
 PAGE = "/account/device/"
-
-
-@pytest.fixture(autouse=True)
-def _no_calls_yet() -> None:
-    caches["throttles"].clear()
 
 
 def _answered(environ: dict[str, Any], start_response: Any) -> list[bytes]:

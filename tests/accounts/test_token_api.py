@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import scenarios
-from django.core.cache import caches
 from django.test import Client
 from django.utils import timezone
 
@@ -19,11 +18,6 @@ from marketplace.rate_settings import Rate
 pytestmark = pytest.mark.django_db
 MANAGES = ("tokens:write", "models:write")
 CAP = {"amount_minor": 5000, "currency": "EUR", "period": "month"}
-
-
-@pytest.fixture(autouse=True)
-def _no_calls_yet() -> None:
-    caches["throttles"].clear()
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import scenarios
-from django.core.cache import caches
 from django.db import connection
 from django.test import Client
 from django.utils import timezone
@@ -22,11 +21,6 @@ from models_catalog.services import reviews
 
 STALE = '"0123456789abcdef0123456789abcdef"'
 RELEASE = "listings/vera/net/releases/1.0/"
-
-
-@pytest.fixture(autouse=True)
-def _no_calls_yet() -> None:
-    caches["throttles"].clear()
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import scenarios
-from django.core.cache import caches
 from django.db import connection, transaction
 from django.test import Client
 from django.utils import timezone
@@ -46,7 +45,6 @@ def bo() -> User:
 
 
 def test_an_order_beyond_the_cap_is_refused_and_says_what_is_left(client: Client, bo: User) -> None:
-    caches["throttles"].clear()
     cheap, dear = priced("cheap", 30 * EURO), priced("dear", 25 * EURO)
     cap = tokens.Cap(50 * EURO, "EUR", CapPeriod.MONTH)
     token, secret = tokens.issue(user=bo, name="ci", scopes=Scope.values, cap=cap)

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import scenarios
-from django.core.cache import caches
 from django.test import Client
 from worlds import dataset_of
 
@@ -15,11 +14,6 @@ from marketplace.accounts.services import people, tokens
 from marketplace.errors import Invalid
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture(autouse=True)
-def _no_calls_yet() -> None:
-    caches["throttles"].clear()
 
 
 def limited(user: User, *resources: str) -> dict[str, str]:

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import scenarios
-from django.core.cache import caches
 from django.test import Client
 from huggingface_hub.utils import parse_ratelimit_headers
 
@@ -18,13 +17,6 @@ from marketplace.throttling import ACCOUNT_FACTOR, FILES_FACTOR, spend
 
 LISTINGS = "/api/v1/listings/"
 PAIR = Rate(2, 60)
-
-
-@pytest.fixture(autouse=True)
-def _no_calls_yet() -> Any:
-    caches["throttles"].clear()
-    yield
-    caches["throttles"].clear()
 
 
 def token_of(user: User, name: str = "a", scopes: tuple[str, ...] = ("models:read",)) -> dict[str, str]:

@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 import scenarios
-from django.core.cache import caches
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -16,7 +15,6 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture
 def world(client: Client) -> Client:
     """Two models in the catalog, and their vendor signed in."""
-    caches["throttles"].clear()
     vera = scenarios.person("vera")
     for name in ("one", "two"):
         scenarios.published_release(vera, name=name)
