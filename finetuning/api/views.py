@@ -174,10 +174,13 @@ class EstimatesView(RunCall):
     def post(self, request: Request) -> Response:
         fields = checked(shapes.EstimateInput(data=request.data))
         budget = fields.get("budget_minutes")
-        extent = searches.extent_of(shapes.wish_in(fields), budget_minutes=budget)
+        search = shapes.wish_in(fields)
+        extent = searches.extent_of(search, budget_minutes=budget)
         row = estimates.ask(
             user=request.user,
             **_wanted(request, fields),
+            search=search,
+            budget_minutes=budget,
             now=timezone.now(),
         )
         return _judged(row, budget, extent, status=202 if row.status == EstimateStatus.WAITING else 200)

@@ -31,13 +31,18 @@ def ask(
     now: datetime,
     strategy: str = "",
     preset: str = "",
+    search: searches.Wish | None = None,
+    budget_minutes: int | None = None,
 ) -> Estimate:
     """Returns what such a fine-tune will take: one that stands, one from history where it says enough, else one that
     waits for a rehearsal. Whoever asks twice gets the same. Enqueues ESTIMATE.
 
-    Raises Denied (all that `may_estimate` says), Invalid (as `runs.settings_of`)."""
+    Raises Denied (all that `may_estimate` says), Invalid (as `runs.settings_of`, and of a `search` that would go before
+    it as `searches.plan`)."""
     require(policies.may_estimate(user, release, dataset, now=now))
     order = runs.ordered(release, dataset, strategy=strategy, preset=preset, hyper=hyper)
+    if search is not None:  # what could not be launched is not estimated
+        searches.plan(order.spec, search, strategy=strategy, preset=preset, hyper=hyper, budget_minutes=budget_minutes)
     mine = Estimate.objects.filter(owner=dataset.owner, spec_sha256=order.digest)
     known = Estimate.objects.standing(dataset.owner, order.digest, now=now).first() or mine.waiting().first()
     if known is not None:

@@ -100,6 +100,8 @@ def _estimated(request: HttpRequest, release: Release, form: RunForm, search: Se
         dataset=form.cleaned_data["dataset"],
         strategy=form.cleaned_data["strategy"],
         hyper=_given(form, search),
+        search=search.wish,
+        budget_minutes=budget,
         now=timezone.now(),
     )
     return pages.part_of(row, budget_minutes=budget, extent=extent)

@@ -293,11 +293,15 @@ def test_what_is_wrong_with_the_form_is_told_beside_the_button(owned: World, cli
     typed = {**values_of(client.get(address).content.decode()), "strategy": "full", "estimate": "1"}
     wrong = {**typed, "epochs": "0"}
     raced = {**typed, "mode": "race", "strategies": ["head", "full"]}
+    fixed = {**typed, "strategy": "head", "mode": "search"}
 
-    parts = [client.post(address, one, headers={"HX-Request": "true"}).content.decode() for one in (wrong, raced)]
+    answers = [client.post(address, one, headers={"HX-Request": "true"}) for one in (wrong, raced, fixed)]
+    parts = [answer.content.decode() for answer in answers]
 
     assert "Epochs: " in parts[0]
     assert "ask for the estimate of each strategy by itself" in parts[1]
+    assert "has nothing to vary" in parts[2]
+    assert not Estimate.objects.exists()
     assert not Estimate.objects.exists()
 
 
@@ -366,6 +370,7 @@ def test_the_api_counts_a_search_in_as_far_as_its_minutes_go(owned: World, clien
     assert (half.status_code, half.json()["code"]) == (422, "bad_search")
     assert answer(search={"mode": "race", "strategies": ["head", "full"]})["code"] == "estimate_of_race"
     assert answer(search=search, budget_minutes=30)["code"] == "bad_search"  # its trials alone take longer
+    assert answer(search=search, strategy="head", hyper={})["code"] == "bad_search"  # what could not be launched
 
 
 def test_the_staff_see_how_far_estimates_missed_and_nobody_else(owned: World, client: Client) -> None:
