@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -48,7 +48,7 @@ def ask(
     if known is not None:
         return known
     require(policies.has_estimate_left(user))
-    settings_ = dataclasses.asdict(order.spec.hyper)
+    settings_ = asdict(order.spec.hyper)
     told = forecasts.by_history(release, order.version, order.spec.strategy.value, settings_)
     row = Estimate(
         owner=dataset.owner,

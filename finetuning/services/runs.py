@@ -3,9 +3,8 @@ is the truth; every write is a compare-and-swap or stands under the attempt's le
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -85,7 +84,7 @@ def launch(
                 dataset_version=order.version,
                 estimate=estimate,
                 strategy=first.strategy.value,
-                hyper=dataclasses.asdict(first.hyper),
+                hyper=asdict(first.hyper),
                 search=searches.asked(plan) if plan else {},
                 spec_sha256=digest,
                 budget_minutes=budget_minutes,

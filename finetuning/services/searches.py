@@ -3,8 +3,7 @@ compares the trials on validation items; what wins becomes the run's settings.""
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from django.conf import settings
@@ -174,7 +173,7 @@ def adopt(*, run: Run, attempt: Attempt, result: dict[str, Any]) -> bool:
     order = winner.pop("spec")
     found = {
         "strategy": order["strategy"],
-        "hyper": dataclasses.asdict(engine.build(engine.Hyper, order["hyper"])),
+        "hyper": asdict(engine.build(engine.Hyper, order["hyper"])),
         "searched": {**{name: result[name] for name in _KEPT}, "winner": winner},
     }
     with transaction.atomic():
