@@ -1,19 +1,17 @@
 """Runs the engine on a run directory and watches it. Knows no database: its callers pass functions.
 
-The child is started by exec in its own process group, with nothing of the site's environment, tied to its
-parent's death; whatever happens here, the group is dead when `run_engine` returns.
+The engine leads its own process group, with nothing of the site's environment, tied to the death of this thread;
+whatever happens here, the group is dead when `run_engine` returns.
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
 import math
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -33,6 +31,7 @@ from finetuning.engine.spec import (
     RESULT_FILE,
     Verb,
 )
+from finetuning.engine_processes import ENGINE, Engine, start
 from finetuning.failures import read_code
 
 POLL_SECONDS = 0.2
@@ -40,10 +39,6 @@ GRACE_SECONDS = 7.5  # from SIGTERM to SIGKILL, as CI services give
 PAUSE_SECONDS = 60.0  # from the wish for a pause to SIGTERM: a step and a checkpoint of the largest weights
 DRAIN_SECONDS = 15.0  # from the wish that it is laid down to SIGKILL: who stops a server does not wait long
 EXIT_BUSY = 75
-# Somebody waits for a page, nobody for a step: with both processors busy at the web server's own priority a page took
-# 65 ms, below it 23 (medians of 120). What pages do not use is the engine's all the same.
-NICENESS = 10
-_LOWEST_PRIORITY = 19
 _SPARE_SECONDS = 60  # of the processor, for the minutes in which a deadline is noticed
 _PROBE_SECONDS = 60
 PAUSE_SIGNAL = signal.SIGUSR1
@@ -51,7 +46,6 @@ _RESUMED = frozenset({Verb.TRAIN, Verb.SEARCH})  # these go on from checkpoints;
 LOG_FILE = "engine.log"  # what the engine prints, for the operator
 _PASSED_ON = (CHECKPOINT_VARIABLE,)  # the operator's word to the engine
 _ROOT = Path(__file__).resolve().parent.parent
-ENGINE = (sys.executable, "-P", "-m", "finetuning.engine")
 
 
 class Signal(StrEnum):
@@ -122,31 +116,30 @@ def run_engine(
     stall_seconds: float = math.inf,
     drain_seconds: float = DRAIN_SECONDS,
     sandbox: Sandbox = Sandbox(),
+    warm_seconds: float = 0.0,
     program: Sequence[str] = ENGINE,
 ) -> Outcome:
     """Runs one verb to its end. `on_events` gets new events as they come, `heartbeat` is asked several times
-    a second whether to go on; both must answer at once, and what they raise ends the child and is passed on. An
+    a second whether to go on; both must answer at once, and what they raise ends the engine and is passed on. An
     engine that says nothing for `stall_seconds` is ended too. At DRAIN a verb that can go on later has `drain_seconds`
-    for a checkpoint."""
+    for a checkpoint. For `warm_seconds` afterwards this thread keeps what engines import in memory."""
     feed = _Feed(EventTail(run_dir / EVENTS_FILE, from_end=True))
     (run_dir / "tmp").mkdir(exist_ok=True)
     log = (run_dir / LOG_FILE).open("ab")
     reach(Point.ENGINE_STARTING)
-    child = subprocess.Popen(
-        [*program, verb.value, str(run_dir)],
-        cwd=run_dir,
-        env={**_environment(run_dir, threads), **_confinement(verb, sandbox, deadline_seconds)},
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=log,
-        start_new_session=True,
+    engine = start(
+        verb,
+        run_dir,
+        common=_common(threads),
+        own={**_own(run_dir), **_confinement(verb, sandbox, deadline_seconds)},
+        log=log,
+        warm_seconds=warm_seconds,
+        program=program,
     )
     try:
-        # Before it has threads, which inherit it.
-        os.setpriority(os.PRIO_PROCESS, child.pid, min(os.nice(0) + NICENESS, _LOWEST_PRIORITY))
         reach(Point.ENGINE_STARTED)
         stopped = _watch(
-            child,
+            engine,
             feed,
             on_events,
             heartbeat,
@@ -155,28 +148,31 @@ def run_engine(
             drain_seconds=drain_seconds if verb in _RESUMED else 0.0,
         )
     finally:
-        _kill_group(child)
+        engine.end()
         log.close()
     reach(Point.ENGINE_ENDED)
     on_events(feed.take())
     while feed.tail.has_more:
         on_events(feed.take())
-    return stopped or _ending(child.returncode, run_dir, feed.failed)
+    return stopped or _ending(engine.exit_code, run_dir, feed.failed)
 
 
-def _environment(run_dir: Path, threads: int) -> dict[str, str]:
-    """Only what a program needs: no secret, no database address."""
+def _common(threads: int) -> dict[str, str]:
+    """What every engine of this site finds in its environment: no secret, no database address."""
     environment = {
         "PATH": os.environ.get("PATH", os.defpath),
         "LANG": "C.UTF-8",
-        "HOME": str(run_dir),
-        "TMPDIR": str(run_dir / "tmp"),
         "PYTHONPATH": str(_ROOT),
-        "ENGINE_PARENT_PID": str(os.getpid()),
         "HF_HUB_OFFLINE": "1",
     }
     if threads:
         environment["OMP_NUM_THREADS"] = str(threads)
+    return environment
+
+
+def _own(run_dir: Path) -> dict[str, str]:
+    """What one engine finds there beside."""
+    environment = {"HOME": str(run_dir), "TMPDIR": str(run_dir / "tmp")}
     if wish := crash_points.armed():
         environment[crash_points.VARIABLE] = wish
     return {**environment, **{name: os.environ[name] for name in _PASSED_ON if name in os.environ}}
@@ -207,17 +203,16 @@ def unconfined() -> tuple[str, ...]:
         run_dir = Path(folder)
         (run_dir / INPUTS_DIR).mkdir()
         command = [*ENGINE, "confinement", folder]
+        environment = {**_common(0), **_own(run_dir), "ENGINE_PARENT_PID": str(os.getpid())}
         try:
-            done = subprocess.run(
-                command, env=_environment(run_dir, 0), capture_output=True, timeout=_PROBE_SECONDS, check=True
-            )
+            done = subprocess.run(command, env=environment, capture_output=True, timeout=_PROBE_SECONDS, check=True)
             return tuple(json.loads(done.stdout)["missing"])
         except (OSError, subprocess.SubprocessError, ValueError):
             return ("everything",)  # not even the question could be asked
 
 
 def _watch(
-    child: subprocess.Popen[bytes],
+    engine: Engine,
     feed: _Feed,
     on_events: Callable[[list[Event]], None],
     heartbeat: Callable[[], Signal],
@@ -226,73 +221,60 @@ def _watch(
     stall_seconds: float,
     drain_seconds: float,
 ) -> Outcome | None:
-    """Returns the outcome that was forced from outside, or None once the child has ended by itself."""
+    """Returns the outcome that was forced from outside, or None once the engine has ended by itself."""
     started = heard = time.monotonic()
-    while child.poll() is None:
+    while engine.wait(0) is None:
         if events := feed.take():
             heard = time.monotonic()
             on_events(events)
-        if stopped := _obey(heartbeat(), child, heartbeat, drain_seconds=drain_seconds):
+        if stopped := _obey(heartbeat(), engine, heartbeat, drain_seconds=drain_seconds):
             return stopped
         if time.monotonic() - started > deadline_seconds:
-            _terminate(child)
+            _terminate(engine)
             return Outcome(Ending.FAILED, "app:deadline", "It took longer than the time limit of this server.")
         if time.monotonic() - heard > stall_seconds:
             return Outcome(Ending.FAILED, "app:stalled", "The engine stood still for too long.")
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            child.wait(POLL_SECONDS)
+        engine.wait(POLL_SECONDS)
     return None
 
 
-def _obey(
-    order: Signal, child: subprocess.Popen[bytes], heartbeat: Callable[[], Signal], *, drain_seconds: float
-) -> Outcome | None:
-    """Ends the child as it was ordered, or returns None where it may go on; what is left of it the caller kills."""
+def _obey(order: Signal, engine: Engine, heartbeat: Callable[[], Signal], *, drain_seconds: float) -> Outcome | None:
+    """Ends the engine as it was ordered, or returns None where it may go on; what is left of it the caller kills."""
     if order is Signal.CONTINUE:
         return None
     if order is Signal.LOST:
         return Outcome(Ending.LOST, "app:lease_lost", "Another worker has taken this over.")
     if order is Signal.CANCEL:
         reach(Point.CANCEL_HEARD)
-        _terminate(child)
-        return Outcome(Ending.CANCELED, "user:canceled", "Canceled.", exit_code=child.returncode)
+        _terminate(engine)
+        return Outcome(Ending.CANCELED, "user:canceled", "Canceled.", exit_code=engine.exit_code)
     if order is Signal.DRAIN:
         if drain_seconds:
-            _pause(child, heartbeat, order=order, seconds=drain_seconds)
-        return Outcome(Ending.DRAINED, "app:drained", "The server was stopped.", exit_code=child.returncode)
-    last = _pause(child, heartbeat, order=order, seconds=PAUSE_SECONDS)
-    if child.returncode is None and last is not Signal.LOST:  # then there is no time
-        _terminate(child)
-    return Outcome(Ending.PAUSED, "user:paused", "Paused.", exit_code=child.returncode)
+            _pause(engine, heartbeat, order=order, seconds=drain_seconds)
+        return Outcome(Ending.DRAINED, "app:drained", "The server was stopped.", exit_code=engine.exit_code)
+    last = _pause(engine, heartbeat, order=order, seconds=PAUSE_SECONDS)
+    if engine.exit_code is None and last is not Signal.LOST:  # then there is no time
+        _terminate(engine)
+    return Outcome(Ending.PAUSED, "user:paused", "Paused.", exit_code=engine.exit_code)
 
 
-def _pause(child: subprocess.Popen[bytes], heartbeat: Callable[[], Signal], *, order: Signal, seconds: float) -> Signal:
+def _pause(engine: Engine, heartbeat: Callable[[], Signal], *, order: Signal, seconds: float) -> Signal:
     """Asks for a checkpoint at the next step, and waits for the engine to end with it; not for its helpers, which
     would only die of the signal. Returns the last order: another one ends the waiting. What an engine that is still
     starting dies of is the signal, too: it has nothing to keep."""
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(child.pid, PAUSE_SIGNAL)
+    engine.send(PAUSE_SIGNAL)
     reach(Point.PAUSE_SENT)
     until, now = time.monotonic() + seconds, order
-    while child.poll() is None and time.monotonic() < until and now is order:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            child.wait(POLL_SECONDS)
+    while engine.wait(0) is None and time.monotonic() < until and now is order:
+        engine.wait(POLL_SECONDS)
         now = heartbeat()
     return now
 
 
-def _terminate(child: subprocess.Popen[bytes]) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(child.pid, signal.SIGTERM)
+def _terminate(engine: Engine) -> None:
+    engine.send_all(signal.SIGTERM)
     reach(Point.TERMINATE_SENT)
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        child.wait(GRACE_SECONDS)
-
-
-def _kill_group(child: subprocess.Popen[bytes]) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(child.pid, signal.SIGKILL)
-    child.wait()
+    engine.wait(GRACE_SECONDS)
 
 
 def read_result(run_dir: Path) -> dict[str, Any] | None:
@@ -304,7 +286,7 @@ def read_result(run_dir: Path) -> dict[str, Any] | None:
     return document if isinstance(document, dict) else None
 
 
-def _ending(exit_code: int, run_dir: Path, failed: Event | None) -> Outcome:
+def _ending(exit_code: int | None, run_dir: Path, failed: Event | None) -> Outcome:
     if exit_code == 0 and (result := read_result(run_dir)) is not None:
         return Outcome(Ending.SUCCEEDED, result=result, exit_code=0)
     if exit_code == EXIT_BUSY:

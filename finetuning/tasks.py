@@ -58,6 +58,7 @@ def _run(
             memory_bytes=settings.ENGINE_MEMORY_BYTES,
             file_bytes=settings.ENGINE_FILE_BYTES,
         ),
+        warm_seconds=settings.ENGINE_WARM_SECONDS,
     )
     close_old_connections()  # this thread has not asked for hours; its server may have been restarted meanwhile
     return outcome

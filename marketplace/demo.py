@@ -120,6 +120,7 @@ ENTRIES = [
         dataclasses.replace(APPROVAL_TEMPLATE, name="Northlight reviewed-access license"),
     ),
 ]
+_WARM_SECONDS = 30.0  # the models are converted one after the other
 LITE_SIZES = {0: 224, 1: 240, 2: 260}
 
 
@@ -313,7 +314,12 @@ def _card(release: Release, text: str) -> str:
 
 def _run(verb: engine.Verb, run_dir: Path) -> dict[str, Any]:
     outcome = run_engine(
-        verb, run_dir, on_events=lambda _: None, heartbeat=lambda: Signal.CONTINUE, deadline_seconds=900
+        verb,
+        run_dir,
+        on_events=lambda _: None,
+        heartbeat=lambda: Signal.CONTINUE,
+        deadline_seconds=900,
+        warm_seconds=_WARM_SECONDS,
     )
     if outcome.ending is not Ending.SUCCEEDED:
         raise Unavailable("demo_failed", f"{verb}: {outcome.message} ({outcome.code})", items=outcome.items)

@@ -391,6 +391,7 @@ if SANDBOX not in {"required", "degraded"}:
 ENGINE_MEMORY_BYTES = env.int("ENGINE_MEMORY_BYTES", default=0)
 ENGINE_FILE_BYTES = env.int("ENGINE_FILE_BYTES", default=64 * 2**30)
 ENGINE_THREADS = env.int("ENGINE_THREADS", default=0)
+ENGINE_WARM_SECONDS = env.float("ENGINE_WARM_SECONDS", default=300.0)
 
 # Who may read /metrics; without it only this machine, and in production nobody.
 METRICS_TOKEN = env.str("METRICS_TOKEN", default="")

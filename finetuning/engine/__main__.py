@@ -53,12 +53,8 @@ def main(arguments: list[str]) -> int:
         sys.stdout.write("usage: python -m finetuning.engine VERB RUN_DIR\n\n")
         sys.stdout.writelines(f"  {name:16}{text}\n" for name, text in lines)
         return 0
-    if len(arguments) == 2 and arguments[0] == VERIFY_RECEIPT:
-        return _verify_receipt(Path(arguments[1]).resolve())
-    if len(arguments) == 2 and arguments[0] == CONFINEMENT:
-        missing = confinement.confine(confinement.Wish(), Path(arguments[1]).resolve())
-        sys.stdout.write(json.dumps({"missing": missing}) + "\n")
-        return 0
+    if len(arguments) == 2 and (beside := _BESIDE_VERBS.get(arguments[0])):
+        return beside(arguments[1])
     if len(arguments) != 2 or arguments[0] not in tuple(specs.Verb):
         names = ",".join([*specs.Verb, VERIFY_RECEIPT, CONFINEMENT])
         sys.stderr.write(f"usage: python -m finetuning.engine {{{names}}} RUN_DIR, or --help\n")
@@ -95,8 +91,19 @@ def _beside(verb: specs.Verb, run_dir: Path, rank: ranks.Rank) -> int:
         return _guarded(verb, private, events)
 
 
-def _verify_receipt(run_dir: Path) -> int:
+def _missing_confinement(directory: str) -> int:
+    missing = confinement.confine(confinement.Wish(), Path(directory).resolve())
+    sys.stdout.write(json.dumps({"missing": missing}) + "\n")
+    return 0
+
+
+def _serve_forks(descriptor: str) -> int:
+    return int(importlib.import_module("finetuning.engine.fork_server").serve(int(descriptor), main))
+
+
+def _verify_receipt(directory: str) -> int:
     """Prints the answer as JSON; 0 where the receipt holds. Changes nothing in the run directory."""
+    run_dir = Path(directory).resolve()
     try:
         answer = importlib.import_module("finetuning.engine.verify_receipt").run(run_dir)
     except EngineFailure as error:
@@ -195,6 +202,9 @@ def _machine(spec: Any) -> dict[str, Any]:
         seed=getattr(getattr(spec, "hyper", spec), "seed", 0),
     )
     return {"device": str(machine.device), "threads": machine.threads, "hardware": machine.hardware}
+
+
+_BESIDE_VERBS = {VERIFY_RECEIPT: _verify_receipt, CONFINEMENT: _missing_confinement, specs.FORK_SERVER: _serve_forks}
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from finetuning.engine import activations, evaluate, lr_finder, rehearsal, runtime, tasks
+from finetuning.engine import activations, evaluate, fork_server, lr_finder, rehearsal, runtime, tasks
 from finetuning.engine.events import EventWriter
 from finetuning.engine.failures import UserFault
 from finetuning.engine.hyper import SpecError, check
@@ -26,7 +26,7 @@ _TRAIN_PACK, _JUDGED_PACK = "train.pack", "judged.pack"
 
 def run(spec: EstimateSpec, run_dir: Path, events: EventWriter) -> dict[str, Any]:
     """Returns the verb's part of the result (docs/engine.md). Raises what the training would raise at once."""
-    imported = time.process_time()  # what starting an engine takes; a run starts two
+    imported = time.process_time()  # what starting an engine takes; a run starts two, and a fork server once
     order = spec.order
     try:
         check(order.target, order.strategy, order.hyper)
@@ -55,7 +55,9 @@ def run(spec: EstimateSpec, run_dir: Path, events: EventWriter) -> dict[str, Any
         epochs=order.hyper.epochs,
         sample=len(taken),
     )
-    start = {"start": 2 * (imported + passages[0].seconds)}  # a task's own imports come before its first stage
+    start = {
+        "start": fork_server.saved_seconds() + 2 * (imported + passages[0].seconds)
+    }  # a task's own imports come before its first stage
     parts = rehearsal.whole(passages, growth) | start
     early = rehearsal.whole(passages, growth, epochs=_fewest_epochs(order)) | start
     steps = rehearsal.step_of(passages)

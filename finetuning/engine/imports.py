@@ -9,6 +9,7 @@ import functools
 import importlib
 import inspect
 import sys
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -20,26 +21,30 @@ _wishes: set[str] = set()  # of this process
 def without_compiler() -> None:
     """Prepares a process that compiles nothing. Whoever needs the compiler all the same still gets it.
 
-    torchvision and timm mark by a decorator what must not be compiled, torch's optimizers at their first step. What is
-    never compiled needs no mark."""
+    torchvision and timm mark by a decorator what must not be compiled, torch's optimizers at their first step, what counts
+    operations at its first one. What is never compiled needs no mark."""
+    if _wishes:
+        return
     _wishes.add("without compiler")
     torchvision_without_compiler()
-    compiler = importlib.import_module("torch.compiler")
-    mark = compiler.disable
+    compiler, library = (importlib.import_module(name) for name in ("torch.compiler", "torch"))
+    compiler.disable = _unmarked(compiler.disable)  # type: ignore[attr-defined]
+    library._disable_dynamo = _unmarked(library._disable_dynamo)  # type: ignore[attr-defined]  # noqa: SLF001 - of modes
+    optim = importlib.import_module("torch.optim")
+    for kind in (optim.SGD, optim.Adam, optim.AdamW):
+        # What it is wrapped in sets gradients to `differentiable`, which is False here, and breaks the graph.
+        kind.step = library.no_grad()(inspect.unwrap(kind.step))
+    for name in ("add_param_group", "load_state_dict", "state_dict", "zero_grad"):
+        plain = inspect.unwrap(getattr(optim.Optimizer, name))
+        plain.__dynamo_disable = plain  # noqa: SLF001 - where torch keeps the compiler's answer
 
+
+def _unmarked(mark: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(mark)
     def unmarked(fn: Any = None, *arguments: Any, **options: Any) -> Any:
         return fn if callable(fn) and _COMPILER not in sys.modules else mark(fn, *arguments, **options)
 
-    compiler.disable = unmarked  # type: ignore[attr-defined]
-    optim = importlib.import_module("torch.optim")
-    no_grad = importlib.import_module("torch").no_grad
-    for kind in (optim.SGD, optim.Adam, optim.AdamW):
-        # What it is wrapped in sets gradients to `differentiable`, which is False here, and breaks the graph.
-        kind.step = no_grad()(inspect.unwrap(kind.step))
-    for name in ("add_param_group", "load_state_dict", "state_dict", "zero_grad"):
-        plain = inspect.unwrap(getattr(optim.Optimizer, name))
-        plain.__dynamo_disable = plain  # noqa: SLF001 - where torch keeps the compiler's answer
+    return unmarked
 
 
 def torchvision_without_compiler() -> None:

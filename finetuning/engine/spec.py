@@ -66,10 +66,12 @@ __all__ = [
 FORMAT = 1
 MAX_TRIALS = 200
 
-# What the runner says to the engine by its environment: how to be confined (confinement.py), and how often an epoch
-# writes a checkpoint (checkpoints.py).
+# What the runner says to the engine by its environment: how to be confined (confinement.py), how often an epoch writes
+# a checkpoint (checkpoints.py), and how long a server waits for the next order (fork_server.py).
 CONFINEMENT_VARIABLE = "ENGINE_CONFINEMENT"
 CHECKPOINT_VARIABLE = "ENGINE_CHECKPOINT_SECONDS"
+WARM_VARIABLE = "ENGINE_WARM_SECONDS"
+FORK_SERVER = "fork-server"  # no verb: it has no run directory
 
 # The files of a run directory.
 SPEC_FILE = "spec.json"

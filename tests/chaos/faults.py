@@ -40,7 +40,8 @@ def all_of(product: Product, draw: random.Random) -> list[Fault]:
     kills = [Fault(f"kill {name}", 4, lambda name=name: hit.kill(hit.service(name))) for name in SERVICES]
     found = [
         *kills,
-        Fault("kill engine", 14, hit.kill_engine),
+        Fault("kill engine", 12, hit.kill_engine),
+        Fault("kill fork server", 6, hit.kill_fork_server),
         Fault("kill in the pool of train", 12, lambda: hit.kill(hit.member("train"))),
         Fault("kill in the pool of fast", 4, lambda: hit.kill(hit.member("fast"))),
         Fault("kill up", 4, hit.kill_up),
@@ -81,6 +82,10 @@ class _Hit:
 
     def kill_engine(self) -> str:
         return self.kill(self.engine())
+
+    def kill_fork_server(self) -> str:
+        servers = self._product.fork_servers()
+        return self.kill(self._draw.choice(servers) if servers else None)
 
     def kill_up(self) -> str:
         self._product.kill()

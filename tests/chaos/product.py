@@ -29,11 +29,17 @@ POOL = {"fast": 4, "train": 3}  # workers, monitor and pusher
 class Process:
     pid: int
     parent: int
+    name: str
     command: str
 
     @property
     def is_engine(self) -> bool:
-        return "finetuning.engine" in self.command and " serve " not in self.command
+        is_executed = "finetuning.engine" in self.command and " serve " not in self.command
+        return self.name.startswith("engine ") or (is_executed and not self.is_fork_server)
+
+    @property
+    def is_fork_server(self) -> bool:
+        return " fork-server " in self.command and not self.name.startswith("engine ")
 
     def send(self, number: signal.Signals) -> bool:
         try:
@@ -74,6 +80,9 @@ class Product(Stack):
     def engines(self) -> list[Process]:
         return [one for one in self.processes() if one.is_engine]
 
+    def fork_servers(self) -> list[Process]:
+        return [one for one in self.processes() if one.is_fork_server]
+
     def is_whole(self) -> bool:
         """Whether every process is there and the site answers."""
         if self.process.poll() is not None or any(self.service(name) is None for name in SERVICES):
@@ -105,7 +114,8 @@ def _processes(data_dir: Path) -> Iterator[Process]:
             continue
         with contextlib.suppress(OSError):
             if mark in (folder / "environ").read_bytes():
-                state, parent, *_ = (folder / "stat").read_text().rpartition(")")[2].split()
+                head, _, rest = (folder / "stat").read_text().rpartition(")")
+                state, parent, *_ = rest.split()
                 command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
                 if state not in {"Z", "X"}:
-                    yield Process(int(folder.name), int(parent), command)
+                    yield Process(int(folder.name), int(parent), head.partition("(")[2], command)
