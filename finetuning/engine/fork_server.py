@@ -33,7 +33,6 @@ from finetuning.engine.imports import without_compiler
 from finetuning.engine.memory import keep_freed_memory
 from finetuning.engine.stopping import die_with_parent
 
-NAME = "fork-server"
 _PR_SET_NAME = 15
 MAX_ORDER_BYTES = 64 * 2**10
 _RUNTIME = "finetuning.engine.runtime"

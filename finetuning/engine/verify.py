@@ -59,6 +59,7 @@ def describe(loaded: Loaded, directory: Path) -> dict[str, Any]:
         "gflops": gflops(loaded),
         "tensors": len(loaded.module.state_dict()),
         "labels": list(loaded.labels),
+        "multi_label": loaded.is_multi_label,
         "input": dataclasses.asdict(loaded.preprocessing) if loaded.preprocessing else None,
         "weights_sha256": results.sha256_of(path),
         "bytes": path.stat().st_size,

@@ -86,13 +86,18 @@ def compare(request: HttpRequest) -> HttpResponse:
     return render(request, "models_catalog/compare.html", {"releases": releases, "rows": _rows(releases)})
 
 
+def _task_of(release: Release) -> str:
+    task: str = release.listing.get_task_display()
+    return f"{task}, any number of labels" if release.names_label_sets else task
+
+
 def _rows(releases: list[Release]) -> list[tuple[str, list[Any], bool]]:
     def row(title: str, values: list[Any]) -> tuple[str, list[Any], bool]:
         return title, values, len(set(map(str, values))) > 1
 
     listings = [release.listing for release in releases]
     return [
-        row("Task", [listing.get_task_display() for listing in listings]),
+        row("Task", [_task_of(release) for release in releases]),
         row("Framework", [listing.get_framework_display() for listing in listings]),
         row("Architecture", [listing.architecture for listing in listings]),
         row("Parameters", [count(release.parameters) for release in releases]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,12 @@ from typing import Any
 import pytest
 import warm_engine
 from PIL import Image, ImageDraw
-from shapes_factory import LABELS, SIDE, weights_at, write_pack, write_release
+from shapes_factory import ARCHITECTURE, LABELS, SIDE, weights_at, write_pack, write_release
+from test_transformers_images import weights_at as vit_at
+from test_transformers_images import write_release as write_vit
 
-from finetuning.engine import spec
-from finetuning.engine.spec import Crop, Hyper, Split, Strategy, Verb
+from finetuning.engine import frameworks, spec
+from finetuning.engine.spec import Crop, Framework, Hyper, Split, Strategy, Task, Verb, WeightsSpec
 
 EACH = {Split.TRAIN: 12, Split.VALIDATION: 4}
 CROP = 0.6  # of the model: a fifth of the side is cut off at each edge
@@ -96,3 +99,35 @@ def test_edges_that_are_kept_are_seen_in_training_evaluation_and_by_who_uses_the
 
     assert set(found[Crop.NONE]) == {1.0}
     assert max(found[Crop.RELEASE]) < 0.7
+
+
+def bought(directory: Path, framework: Framework) -> WeightsSpec:
+    if framework is Framework.TRANSFORMERS:
+        write_vit(directory)
+        return vit_at(directory.name)
+    if framework is Framework.KERAS:
+        keras = pytest.importorskip("test_keras")
+        keras.write_release(directory)
+        order: WeightsSpec = keras.weights_at(directory.name)
+        return order
+    architecture = {Framework.TIMM: ARCHITECTURE, Framework.TORCHVISION: "mobilenet_v3_small"}[framework]
+    config = {"num_classes": len(LABELS), "label_names": list(LABELS)}
+    loaded = frameworks.build(framework, architecture, config)
+    frameworks.write_release(directory, dataclasses.replace(loaded, preprocessing=spec.Preprocessing(size=SIDE)))
+    return WeightsSpec(
+        task=Task.IMAGE_CLASSIFICATION, framework=framework, architecture=architecture, directory=directory.name
+    )
+
+
+@pytest.mark.parametrize("framework", Framework)
+def test_kept_edges_are_written_as_each_library_reads_them(tmp_path: Path, framework: Framework) -> None:
+    order = bought(tmp_path / "release", framework)
+    for crop in (SIDE / 80, 1.0):  # transformers knows whole pixels alone
+        loaded = frameworks.load(order, tmp_path)
+        assert loaded.preprocessing is not None
+        wanted = dataclasses.replace(loaded.preprocessing, crop_fraction=crop)
+
+        order = dataclasses.replace(order, directory=f"written-{crop}")
+        frameworks.write_release(tmp_path / order.directory, dataclasses.replace(loaded, preprocessing=wanted))
+
+        assert frameworks.load(order, tmp_path).preprocessing == wanted

@@ -18,7 +18,7 @@ from finetuning.engine import spec as specs
 from finetuning.engine.checkpoints import KEPT, Checkpoints
 from finetuning.engine.events import EventWriter
 from finetuning.engine.failures import EXIT_PAUSED
-from finetuning.engine.hyper import Hyper, Strategy
+from finetuning.engine.hyper import Hyper, Precision, Strategy
 from finetuning.engine.spec import Split, TrainSpec, Verb
 
 DEADLINE_SECONDS = 120
@@ -136,6 +136,20 @@ def test_a_last_stages_run_survives_a_killed_cache_and_a_torn_checkpoint(tmp_pat
     log = (cut / "events.jsonl").read_text()
     assert f"The checkpoint {newest.stem} is damaged" in log
     assert "Going on from epoch 1" in log
+
+
+def test_a_run_in_bfloat16_that_was_killed_ends_with_the_weights_of_one_that_was_not(
+    tmp_path: Path, inputs: Path
+) -> None:
+    choices = {"precision": Precision.BFLOAT16}
+    whole = finished(laid_out(tmp_path / "whole", inputs, Strategy.FULL, **choices))
+    cut = laid_out(tmp_path / "cut", inputs, Strategy.FULL, **choices)
+
+    killed_when(at_step(4), cut)
+
+    assert finished(cut) == whole
+    assert finished(laid_out(tmp_path / "exact", inputs, Strategy.FULL)) != whole  # it did round
+    assert "Going on from epoch 1" in (cut / "events.jsonl").read_text()
 
 
 def test_a_pause_keeps_the_step_it_stopped_at_and_changes_no_weight(tmp_path: Path, inputs: Path) -> None:

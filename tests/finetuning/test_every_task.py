@@ -21,6 +21,7 @@ import scenarios
 from archives_factory import encoded, zip_of
 from django.conf import settings
 from django.test import Client
+from django.urls import reverse
 from django.utils import timezone
 from engine_runs import SIDE, EngineRun, boxed_scene
 from PIL import Image
@@ -118,6 +119,10 @@ def test_label_sets_run_from_upload_to_predictions_of_the_derivative(
 
     _assert_published(client, run)
     _answers_with_label_sets(client)
+    page = client.get(reverse("listing", args=[buyer.username, "tuned"])).content.decode()
+    assert ", any number of them" in page
+    rows = client.get(f"/models/compare/?model={buyer.username}/tuned&model={release.listing}").content.decode()
+    assert "Image classification, any number of labels" in rows
 
 
 @pytest.mark.parametrize("task", [Task.OBJECT_DETECTION, Task.SEMANTIC_SEGMENTATION, Task.TEXT_CLASSIFICATION])
