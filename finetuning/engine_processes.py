@@ -7,6 +7,7 @@ with the thread that started it.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import select
@@ -21,6 +22,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Protocol
 
+from finetuning.engine import spec as specs
 from finetuning.engine.spec import FORK_SERVER, WARM_VARIABLE, Verb
 
 ENGINE = (sys.executable, "-P", "-m", "finetuning.engine")
@@ -31,10 +33,12 @@ _LOWEST_PRIORITY = 19
 # Those that import torch and leave its compiler out, as a fork server does. An export needs it.
 _FORKED = frozenset({Verb.VERIFY, Verb.CONVERT, Verb.TRAIN, Verb.SEARCH, Verb.ESTIMATE, Verb.EVALUATE})
 # What has touched an accelerator cannot be forked; that no library does while it is imported nobody has seen yet.
-_ACCELERATORS = ("nvidia*", "kfd")
-_FRESH_SHARE = 0.9  # of the time that a server waits: later it may be about to leave
+_ACCELERATORS = ("nvidia*", "kfd", "dxg")
+# A server waits for so much longer than orders are sent to it, or as long again where that is less.
+_MARGIN_SECONDS = 60.0
 _WORD_BYTES = 1024  # an answer has less
 _REAP_SECONDS = 5.0  # from an engine's death to its server's word of it
+_numbers = itertools.count(1)
 
 
 class Engine(Protocol):
@@ -104,67 +108,89 @@ class Executed:
 class ForkServer:
     """`finetuning/engine/fork_server.py` for one thread, with whose end the kernel ends it: one engine at a time."""
 
-    def __init__(self, environment: Mapping[str, str], folder: Path, *, idle_seconds: float) -> None:
-        self._environment, self._idle_seconds = dict(environment), idle_seconds
-        self.line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    def __init__(self, environment: Mapping[str, str], folder: Path, *, warm_seconds: float, log: IO[bytes]) -> None:
+        self._environment, self._warm_seconds = dict(environment), warm_seconds
+        self._line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             own = {
                 **environment,
                 "HOME": str(folder),
                 "ENGINE_PARENT_PID": str(os.getpid()),
-                WARM_VARIABLE: str(idle_seconds),
+                WARM_VARIABLE: str(warm_seconds + min(warm_seconds, _MARGIN_SECONDS)),
             }
-            self.process = Executed(
+            self.executed = Executed(
                 [*ENGINE, FORK_SERVER, str(theirs.fileno())],
                 cwd=Path("/"),  # run directories come and go, and libraries ask for the current one
                 environment=own,
-                log=None,
+                log=log,  # of its first order: what it cannot import
                 descriptors=[theirs.fileno()],
             )
-        self._used_at = time.monotonic()
+        self._heard_at = time.monotonic()
         # Only where it was started: whoever was forked from here since has a copy of this object.
-        self.end = weakref.finalize(self, _end_server, os.getpid(), self.process, self.line)
+        self.end = weakref.finalize(self, _end_server, os.getpid(), self.executed, self._line)
 
     def serves(self, environment: Mapping[str, str]) -> bool:
         """Whether it lives, will live long enough to hear of an order, and read this environment when it began."""
-        is_fresh = time.monotonic() - self._used_at < _FRESH_SHARE * self._idle_seconds
-        return self.end.alive and is_fresh and self._environment == environment and self.process.wait(0) is None
+        is_fresh = time.monotonic() - self._heard_at < self._warm_seconds
+        return self.end.alive and is_fresh and self._environment == environment and self.executed.wait(0) is None
 
     def fork(self, verb: Verb, run_dir: Path, *, environment: Mapping[str, str], log: IO[bytes]) -> Forked:
-        order = {"verb": verb.value, "run_dir": str(run_dir), "environment": dict(environment)}
-        with contextlib.suppress(OSError):  # it is gone: the engine tells
-            socket.send_fds(self.line, [json.dumps(order).encode()], [log.fileno()])
-        return Forked(self)
-
-    def hear(self, seconds: float) -> dict[str, int] | None:
-        """Returns what the server or its engine says, None where nothing is said in time. Raises EOFError."""
+        number, (framework, tasks) = next(_numbers), _libraries(run_dir)
+        order = {
+            "number": number,
+            "verb": verb.value,
+            "run_dir": str(run_dir),
+            "environment": dict(environment),
+            "framework": framework or "",
+            "tasks": tasks,
+        }
         try:
-            self.line.settimeout(max(0.0, seconds))
-            message = self.line.recv(_WORD_BYTES)
-        except (TimeoutError, BlockingIOError):
-            return None
-        except OSError as error:
-            raise EOFError from error
-        if not message:
-            raise EOFError
-        self._used_at = time.monotonic()
-        found: dict[str, int] = json.loads(message)
-        return found
+            self._line.settimeout(_REAP_SECONDS)
+            socket.send_fds(self._line, [json.dumps(order).encode()], [log.fileno()])
+        except OSError:  # it is gone or stands still: the engine that there is not tells
+            self.end()
+        return Forked(self, number)
+
+    def hear(self, number: int, seconds: float) -> dict[str, int] | None:
+        """Returns what the server or its engine says of an order, None where nothing is said in time. Raises EOFError."""
+        until = time.monotonic() + seconds
+        while True:
+            try:
+                self._line.settimeout(max(0.0, until - time.monotonic()))
+                message = self._line.recv(_WORD_BYTES)
+            except (TimeoutError, BlockingIOError):
+                return None
+            except OSError as error:
+                raise EOFError from error
+            if not message:
+                raise EOFError
+            self._heard_at = time.monotonic()
+            said: dict[str, int] = json.loads(message)
+            if said["number"] == number:
+                return said
 
 
-def _end_server(owner: int, process: Executed, line: socket.socket) -> None:
+def _libraries(run_dir: Path) -> tuple[str | None, tuple[str, ...]]:
+    """What the order needs imported, of its framework and tasks; what is wrong with it the engine tells."""
+    try:
+        return specs.libraries(specs.read(run_dir))
+    except specs.SpecError:
+        return None, ()
+
+
+def _end_server(owner: int, executed: Executed, line: socket.socket) -> None:
     line.close()
     if os.getpid() == owner:
-        process.end()
+        executed.end()
 
 
 class Forked:
     """An engine that a server forks, once it has imported what it needs."""
 
-    def __init__(self, server: ForkServer) -> None:
-        self._server = server
+    def __init__(self, server: ForkServer, number: int) -> None:
+        self._server, self._number = server, number
         self._pid = 0  # not forked yet
-        self._life = -1  # a descriptor that can be read once the process is dead
+        self._life = -1  # a descriptor of the process, by which nobody else can be meant
         self._exit_code: int | None = None
 
     @property
@@ -175,7 +201,7 @@ class Forked:
         until = time.monotonic() + seconds
         while self._exit_code is None:
             try:
-                said = self._server.hear(until - time.monotonic())
+                said = self._server.hear(self._number, until - time.monotonic())
             except EOFError:
                 self._lost()
                 break
@@ -183,41 +209,47 @@ class Forked:
                 break
             if "pid" in said:
                 self._pid = said["pid"]
-                with contextlib.suppress(ProcessLookupError):  # dead and buried already
+                with contextlib.suppress(OSError):  # an old kernel, or one that is dead and buried already
                     self._life = os.pidfd_open(self._pid)
             else:
                 self._over(said["code"])
         return self._exit_code
 
     def send(self, number: signal.Signals) -> None:
-        if self._pid and self._exit_code is None:
+        if self._is_forked():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._pid, number)
-        elif not self._pid:
-            self._server.end()  # it still imports: there is nothing to keep
 
     def send_all(self, number: signal.Signals) -> None:
-        if self._pid and self._exit_code is None:
+        if self._is_forked():
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._pid, number)
-        elif not self._pid:
+
+    def _is_forked(self) -> bool:
+        """Whether there is an engine now. One that is not forked yet has nothing to keep: its server is ended, which
+        still imports for it."""
+        if self.wait(0) is None and not self._pid:
             self._server.end()
+            self.wait(0)
+        return self._exit_code is None
 
     def end(self) -> None:
         self.send_all(signal.SIGKILL)
-        if self.wait(_REAP_SECONDS) is None:  # the server stands still
+        if self.wait(_REAP_SECONDS) is None:  # it dies slowly, or the server stands still
             self._lost()
 
     def _lost(self) -> None:
-        """The server is gone, and the engine with it: by the kernel, or before it was one."""
+        """The server is gone or of no use, and the engine goes with it: by the kernel, or before it was one."""
         self._server.end()
-        code = self._server.process.exit_code
+        code = self._server.executed.exit_code
         if self._pid:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._pid, signal.SIGKILL)
             code = -signal.SIGKILL
         if self._life >= 0:
-            select.select([self._life], [], [], _REAP_SECONDS)
+            death = select.poll()
+            death.register(self._life, select.POLLIN)
+            death.poll()
         self._over(-signal.SIGKILL if code is None else code)
 
     def _over(self, code: int) -> None:
@@ -250,7 +282,7 @@ def start(  # all that an engine is told
     if server is None or not server.serves(common):
         if server is not None:
             server.end()
-        server = _own.server = ForkServer(common, run_dir.parent, idle_seconds=warm_seconds)
+        server = _own.server = ForkServer(common, run_dir.parent, warm_seconds=warm_seconds, log=log)
     return server.fork(verb, run_dir, environment=environment, log=log)
 
 

@@ -392,6 +392,8 @@ ENGINE_MEMORY_BYTES = env.int("ENGINE_MEMORY_BYTES", default=0)
 ENGINE_FILE_BYTES = env.int("ENGINE_FILE_BYTES", default=64 * 2**30)
 ENGINE_THREADS = env.int("ENGINE_THREADS", default=0)
 ENGINE_WARM_SECONDS = env.float("ENGINE_WARM_SECONDS", default=300.0)
+if not 0 <= ENGINE_WARM_SECONDS <= 86_400:
+    raise ImproperlyConfigured("ENGINE_WARM_SECONDS must be from 0, never, to 86400, a day.")
 
 # Who may read /metrics; without it only this machine, and in production nobody.
 METRICS_TOKEN = env.str("METRICS_TOKEN", default="")

@@ -56,7 +56,7 @@ def run(spec: EstimateSpec, run_dir: Path, events: EventWriter) -> dict[str, Any
         sample=len(taken),
     )
     start = {
-        "start": fork_server.saved_seconds() + 2 * (imported + passages[0].seconds)
+        "start": fork_server.spared_seconds() + 2 * (imported + passages[0].seconds)
     }  # a task's own imports come before its first stage
     parts = rehearsal.whole(passages, growth) | start
     early = rehearsal.whole(passages, growth, epochs=_fewest_epochs(order)) | start

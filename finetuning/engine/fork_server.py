@@ -1,12 +1,13 @@
 """Engines that begin with their libraries imported: `python -m finetuning.engine fork-server DESCRIPTOR`.
 
 Importing torch and a framework takes seconds, which is most of what a small verb takes. A process that has imported
-them forks one engine for each order that comes by the Unix socket DESCRIPTOR, one after the other. It reads nobody's
-bytes, starts no thread and touches no accelerator: what it forks is what `exec` would have made, and confines itself
-just as well. It dies with who started it, and its engine with it.
+them forks one engine for each order that comes by the Unix socket DESCRIPTOR, one after the other. It opens no file of
+anybody's, starts no thread of its own and touches no accelerator: what it forks is what `exec` would have made, and
+confines itself just as well. It dies with who started it, and its engine with it.
 
-An order is a JSON object (`verb`, `run_dir`, `environment`) with the descriptor of the log. The answers are `{"pid": n}`,
-from the engine once it leads its own group, and `{"code": n}`, its exit code or less than 0 for a signal.
+An order is a JSON object (`number`, `verb`, `run_dir`, `environment`; `framework` and `tasks`, which say what to import)
+with the descriptor of the log. The answers are `{"number": n, "pid": p}`, from the engine once it leads its own group,
+and `{"number": n, "code": c}`, its exit code or less than 0 for a signal.
 """
 
 from __future__ import annotations
@@ -21,104 +22,128 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from typing import Any
 
-from finetuning.engine import spec as specs
-from finetuning.engine.failures import EngineFailure
 from finetuning.engine.imports import without_compiler
 from finetuning.engine.memory import keep_freed_memory
+from finetuning.engine.spec import WARM_VARIABLE, Framework, Task, Verb
 from finetuning.engine.stopping import die_with_parent
 
-_PR_SET_NAME = 15
 MAX_ORDER_BYTES = 64 * 2**10
+_PR_SET_NAME = 15
 _RUNTIME = "finetuning.engine.runtime"
-_OF_TASKS = frozenset({specs.Verb.TRAIN, specs.Verb.SEARCH, specs.Verb.ESTIMATE, specs.Verb.EVALUATE})
+_OF_TASKS = frozenset({Verb.TRAIN, Verb.SEARCH, Verb.ESTIMATE, Verb.EVALUATE})
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    number: int
+    verb: str
+    run_dir: str
+    environment: dict[str, str]
+    framework: str
+    tasks: tuple[str, ...]
+    log: int  # a descriptor
 
 
 @dataclass(slots=True)
 class _Imports:
-    """`seconds` of the processor that the imports of the server took, which an engine of its own would take again."""
+    """The processor seconds that each import took when it was new, by its name."""
 
-    seconds: float = 0.0
+    seconds: dict[str, float] = field(default_factory=dict)
+    spared: float = 0.0  # to the engine that is forked next
 
 
 _imports = _Imports()
 
 
-def saved_seconds() -> float:
+def spared_seconds() -> float:
     """Returns the processor seconds of imports that this engine was spared; 0 in one that imported by itself."""
-    return _imports.seconds
+    return _imports.spared
 
 
 def serve(descriptor: int, program: Callable[[list[str]], int]) -> int:
     """Forks engines until the other side is gone or has been silent for ENGINE_WARM_SECONDS. In an engine it returns what
     `program` returns for its arguments."""
     die_with_parent(int(os.environ["ENGINE_PARENT_PID"]))
-    keep_freed_memory()  # as every verb asks that is forked
-    without_compiler()
-    importlib.import_module(_RUNTIME)
+    with _timed(_RUNTIME):
+        keep_freed_memory()  # as every verb asks that is forked
+        without_compiler()
+        importlib.import_module(_RUNTIME)
     with socket.socket(fileno=descriptor) as line:
-        line.settimeout(float(os.environ[specs.WARM_VARIABLE]))
+        line.settimeout(float(os.environ[WARM_VARIABLE]))
         while (order := _next(line)) is not None:
-            arguments, environment, log = order
-            _import_for(*arguments)
+            import_for(order)
             gc.collect()
             gc.freeze()  # or a collection in the engine would touch, and so copy, every page
-            _imports.seconds = time.process_time()
             server, engine = os.getpid(), os.fork()
             if engine == 0:
-                _become(arguments, {**environment, "ENGINE_PARENT_PID": str(server)}, line, log)
-                return program(arguments)
-            os.close(log)
-            _say(line, code=_buried(engine))
+                _become(order, server, line)
+                return program([order.verb, order.run_dir])
+            os.close(order.log)
+            _say(line, number=order.number, code=_buried(engine))
     return 0
 
 
-def _next(line: socket.socket) -> tuple[list[str], dict[str, str], int] | None:
+def _next(line: socket.socket) -> Order | None:
     try:
         message, descriptors, _, _ = socket.recv_fds(line, MAX_ORDER_BYTES, 1)
     except TimeoutError:
         return None
     if not message:
         return None
-    order = json.loads(message)
-    return [order["verb"], order["run_dir"]], order["environment"], descriptors[0]
+    told: dict[str, Any] = json.loads(message)
+    return Order(**{**told, "tasks": tuple(told["tasks"])}, log=descriptors[0])
 
 
-def _import_for(verb: str, run_dir: str) -> None:
-    """Imports what the order needs, so that the next of its kind finds it; what is wrong with it the engine tells."""
-    with suppress(specs.SpecError, EngineFailure):
-        spec: Any = specs.read(Path(run_dir))
-        importlib.import_module(f"finetuning.engine.{verb}")
-        order = getattr(spec, "order", spec)
-        named = [getattr(order, name) for name in ("weights", "base", "tuned") if hasattr(order, name)]
-        named = named or [order]  # a conversion's own
-        if named[0].framework is specs.Framework.KERAS:
-            return  # Keras is told by the environment of each process where its files may lie
-        target = getattr(order, "target", named[-1].task)
-        for task in {target, *(weights.task for weights in named)}:
-            importlib.import_module("finetuning.engine.frameworks").module_of(named[0].framework, task)
-        if verb in _OF_TASKS:
-            importlib.import_module("finetuning.engine.tasks").module_of(target)
+def import_for(order: Order) -> None:
+    """Imports what the order needs, so that the next of its kind finds it. What fails here the engine meets again, and
+    tells; the log has it twice."""
+    names = [f"finetuning.engine.{order.verb}"]
+    try:
+        with _timed(names[0]):
+            importlib.import_module(names[0])
+        # Keras is told by the environment of each process where its files may lie.
+        if order.framework and order.framework != Framework.KERAS:
+            for task in order.tasks:
+                names.append(f"{order.framework} {task}")
+                with _timed(names[-1]):
+                    frameworks = importlib.import_module("finetuning.engine.frameworks")
+                    frameworks.module_of(Framework(order.framework), Task(task))
+        if order.tasks and Verb(order.verb) in _OF_TASKS:
+            names.append(order.tasks[-1])
+            with _timed(names[-1]):
+                importlib.import_module("finetuning.engine.tasks").module_of(Task(order.tasks[-1]))
+    except Exception:
+        with os.fdopen(os.dup(order.log), "w") as log:
+            traceback.print_exc(file=log)
+    _imports.spared = sum(_imports.seconds.get(name, 0.0) for name in (_RUNTIME, *names))
 
 
-def _become(arguments: list[str], environment: dict[str, str], line: socket.socket, log: int) -> None:
+@contextmanager
+def _timed(name: str) -> Iterator[None]:
+    began = time.process_time()
+    yield
+    _imports.seconds.setdefault(name, time.process_time() - began)
+
+
+def _become(order: Order, server: int, line: socket.socket) -> None:
     """Makes the forked process what `exec` would have made it."""
     os.setsid()
-    _say(line, pid=os.getpid())
+    _say(line, number=order.number, pid=os.getpid())
     line.close()
     for standard in (sys.stdout, sys.stderr):
-        os.dup2(log, standard.fileno())
-    os.close(log)
-    _call_oneself(f"engine {arguments[0]}")
+        os.dup2(order.log, standard.fileno())
+    os.close(order.log)
+    _call_oneself(f"engine {order.verb}")
     os.environ.clear()
-    os.environ.update(environment)
+    os.environ.update({**order.environment, "ENGINE_PARENT_PID": str(server)})
     tempfile.tempdir = None  # as the environment says now
-    os.chdir(arguments[1])
+    os.chdir(order.run_dir)
 
 
 def _call_oneself(name: str) -> None:

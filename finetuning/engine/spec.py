@@ -447,6 +447,22 @@ class ServeSpec:
     threads: int = 0
 
 
+def libraries(spec: Any) -> tuple[Framework | None, tuple[Task, ...]]:
+    """Returns the framework whose weights the verb reads, and the tasks of these weights; last what it does with them."""
+    match spec:
+        case EstimateSpec():
+            return libraries(spec.order)
+        case TrainSpec() | SearchSpec():
+            return spec.weights.framework, (spec.weights.task, spec.target)
+        case EvaluateSpec():
+            return spec.base.framework, (spec.base.task, spec.tuned.task)
+        case VerifySpec():
+            return spec.weights.framework, (spec.weights.task,)
+        case ConvertSpec():
+            return spec.framework, (spec.task,)
+    return None, ()
+
+
 type_of_verb: dict[Verb, type[Any]] = {
     Verb.INSPECT: InspectSpec,
     Verb.VERIFY: VerifySpec,

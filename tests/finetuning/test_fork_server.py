@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import shutil
@@ -10,19 +11,21 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from shapes_factory import LABELS, weights_at, write_pack, write_release
+from shapes_factory import ARCHITECTURE, LABELS, weights_at, write_pack, write_release
 from texts_factory import tiny_encoder
 from texts_factory import weights_at as text_weights_at
 
 from finetuning import engine_processes
+from finetuning.engine import crash_points
 from finetuning.engine import spec as specs
 from finetuning.engine.events import Event, Kind
 from finetuning.engine.hyper import Hyper, Strategy
-from finetuning.engine.spec import Split, Verb
+from finetuning.engine.spec import Framework, Split, Task, Verb
 from finetuning.runner import Ending, Outcome, Signal, run_engine
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -58,11 +61,11 @@ class Engines:
     """Runs trainings in this thread, and remembers what their engines said first."""
 
     def __init__(self, folder: Path, inputs: Path) -> None:
-        self._folder, self._inputs = folder, inputs
+        self.folder, self._inputs = folder, inputs
         self.started: list[Event] = []
 
     def laid_out(self, name: str, **hyper: Any) -> Path:
-        run_dir = self._folder / name
+        run_dir = self.folder / name
         run_dir.mkdir()
         shutil.copytree(self._inputs, run_dir / "inputs")
         chosen = {"epochs": 2, "batch_size": 8, "learning_rate": 1e-3, "start_from_probe": False, **hyper}
@@ -126,6 +129,20 @@ def die_soon(*pids: int) -> bool:
     return not any(map(is_alive, pids))
 
 
+def at_work(look: Callable[[int], None]) -> Callable[[int], None]:
+    """Looks at an engine once it has written a checkpoint, and kills it."""
+
+    def wait(pid: int) -> None:
+        place = Path(os.readlink(f"/proc/{pid}/cwd"))
+        until = time.monotonic() + SOON_SECONDS
+        while not any(place.glob("checkpoints/*.ckpt")) and is_alive(pid) and time.monotonic() < until:
+            time.sleep(0.05)
+        look(pid)
+        os.kill(pid, signal.SIGKILL)
+
+    return wait
+
+
 def weights_of(run_dir: Path) -> str:
     return hashlib.sha256((run_dir / "outputs/release/model.safetensors").read_bytes()).hexdigest()
 
@@ -163,17 +180,125 @@ def test_a_server_outlives_the_folders_that_it_has_worked_in(engines: Engines, t
     assert first.ending is outcome.ending is Ending.SUCCEEDED, outcome
 
 
-def test_a_forked_engine_is_called_what_it_does_and_gives_way(engines: Engines) -> None:
-    seen: list[tuple[str, int]] = []
+def test_a_forked_engine_finds_itself_where_an_executed_one_does(engines: Engines) -> None:
+    """In a session and a directory of its own, with the same files open, no signal changed, and after the web server."""
+    seen: list[dict[str, Any]] = []
 
     def look(pid: int) -> None:
-        seen.append((Path(f"/proc/{pid}/comm").read_text(), os.getpriority(os.PRIO_PROCESS, pid)))
+        place, files = Path(f"/proc/{pid}"), set()
+        for link in (place / "fd").iterdir():
+            with suppress(OSError):  # closed meanwhile
+                files.add(Path(os.readlink(link)).name)
+        status = dict(line.split(":\t", 1) for line in (place / "status").read_text().splitlines())
+        seen.append(
+            {
+                "leads": os.getsid(pid) == os.getpgid(pid) == pid,
+                "directory": Path(os.readlink(place / "cwd")).name,
+                "files": {name for name in files if not name.endswith((".pack", ".ckpt", ".tmp"))},  # opened for a look
+                "signals": [status[name] for name in ("SigBlk", "SigIgn", "SigCgt")],
+                "niceness": os.getpriority(os.PRIO_PROCESS, pid),
+                "umask": status["Umask"],
+                "rights": [status[name] for name in ("CapEff", "CapPrm", "NoNewPrivs")],
+            }
+        )
 
-    engines.run(engines.laid_out("run"), once_started=look)
+    for folder, warm in (("a", 0.0), ("b", WARM_SECONDS)):
+        (engines.folder / folder).mkdir()
+        engines.run(engines.laid_out(f"{folder}/run", **LONG), warm_seconds=warm, once_started=at_work(look))
 
-    ((name, niceness),) = seen
-    assert name == "engine train\n"
-    assert niceness > os.nice(0)
+    assert seen[0] == seen[1]
+    assert seen[0]["leads"]
+    assert "lock" in seen[0]["files"]
+    assert seen[0]["niceness"] == min(os.nice(0) + engine_processes.NICENESS, 19)
+
+
+def test_a_forked_engine_is_called_what_it_does(engines: Engines) -> None:
+    names: list[str] = []
+
+    engines.run(engines.laid_out("run"), once_started=lambda pid: names.append(Path(f"/proc/{pid}/comm").read_text()))
+
+    assert names == ["engine train\n"]
+
+
+def test_what_one_engine_is_told_the_next_does_not_hear(engines: Engines) -> None:
+    servers: list[int] = []
+
+    def note(pid: int) -> None:
+        servers.append(parent_of(pid))
+
+    crash_points.arm(crash_points.Point.CHECKPOINT_SAVED)
+    try:
+        told = engines.run(engines.laid_out("told"), once_started=note)
+    finally:
+        crash_points.arm("")
+    after = engines.run(engines.laid_out("after"), once_started=note)
+
+    assert told.exit_code == -signal.SIGKILL
+    assert after.ending is Ending.SUCCEEDED
+    assert servers[0] == servers[1]
+
+
+def test_an_engine_at_work_is_canceled_and_its_server_stays(engines: Engines) -> None:
+    run_dir, pids = engines.laid_out("run", **LONG), []
+
+    def note(pid: int) -> None:
+        pids.append((pid, parent_of(pid)))
+
+    def heartbeat() -> Signal:
+        return Signal.CANCEL if any(run_dir.glob("checkpoints/*")) else Signal.CONTINUE
+
+    canceled = engines.run(run_dir, once_started=note, heartbeat=heartbeat)
+    gone = not is_alive(pids[0][0])
+    after = engines.run(engines.laid_out("after"), once_started=note)
+
+    assert (canceled.ending, canceled.exit_code) == (Ending.CANCELED, 143)
+    assert gone
+    assert after.ending is Ending.SUCCEEDED
+    assert pids[0][1] == pids[1][1]
+
+
+def test_what_cannot_be_imported_is_told_by_the_engine(engines: Engines) -> None:
+    run_dir = engines.laid_out("run")
+    path = run_dir / specs.SPEC_FILE
+    path.write_text(
+        path.read_text().replace('"timm"', '"keras"').replace('"image-classification"', '"object-detection"')
+    )
+
+    outcome = engines.run(run_dir)
+    after = engines.run(engines.laid_out("after"))
+
+    assert outcome.code.startswith("user:"), outcome
+    assert after.ending is Ending.SUCCEEDED
+
+
+TRAINING = specs.TrainSpec(
+    weights=weights_at("w"), strategy=Strategy.HEAD, labels=LABELS, task=Task.OBJECT_DETECTION, hyper=Hyper()
+)
+ORDERS = {
+    Verb.VERIFY: specs.VerifySpec(weights=weights_at("w")),
+    Verb.CONVERT: specs.ConvertSpec(
+        task=Task.IMAGE_CLASSIFICATION, framework=Framework.TIMM, architecture=ARCHITECTURE, url="https://example.com"
+    ),
+    Verb.TRAIN: TRAINING,
+    Verb.SEARCH: specs.SearchSpec(
+        weights=weights_at("w"), strategies=(Strategy.HEAD, Strategy.FULL), labels=LABELS, task=Task.OBJECT_DETECTION
+    ),
+    Verb.ESTIMATE: specs.EstimateSpec(order=TRAINING),
+    Verb.EVALUATE: specs.EvaluateSpec(
+        strategy=Strategy.HEAD,
+        base=weights_at("w"),
+        tuned=dataclasses.replace(weights_at("t"), task=Task.OBJECT_DETECTION),
+    ),
+}
+
+
+@pytest.mark.parametrize("verb", sorted(engine_processes._FORKED))
+def test_every_verb_that_is_forked_says_what_it_needs(verb: Verb) -> None:
+    framework, tasks = specs.libraries(ORDERS[verb])
+
+    assert framework is Framework.TIMM
+    assert tasks[0] is Task.IMAGE_CLASSIFICATION
+    assert tasks[-1] is (Task.OBJECT_DETECTION if len(tasks) > 1 else Task.IMAGE_CLASSIFICATION)
 
 
 def test_a_killed_engine_leaves_its_server_to_the_next(engines: Engines) -> None:
