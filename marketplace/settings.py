@@ -80,6 +80,8 @@ if not PRODUCTION:
     ALLOWED_HOSTS = [*ALLOWED_HOSTS, "localhost", "127.0.0.1", "[::1]", "testserver", HOST]
 
 STORAGE_DIR, STORAGE_BUCKET = storage(STORAGE_URL, data_dir=DATA_DIR)
+# Whether other machines may have the same blobs: a bucket, or a folder that was named.
+STORAGE_IS_SHARED = bool(STORAGE_BUCKET) or not STORAGE_DIR.is_relative_to(DATA_DIR)
 RUNS_DIR = Path(env.str("RUNS_DIR", default=str(DATA_DIR / "runs")))
 SERVING_DIR = DATA_DIR / "serving"
 PREDICTOR_DIR = DATA_DIR / "predictor"
@@ -392,7 +394,8 @@ ENGINE_MEMORY_BYTES = env.int("ENGINE_MEMORY_BYTES", default=0)
 ENGINE_FILE_BYTES = env.int("ENGINE_FILE_BYTES", default=64 * 2**30)
 ENGINE_THREADS = env.int("ENGINE_THREADS", default=0)
 ENGINE_WARM_SECONDS = env.float("ENGINE_WARM_SECONDS", default=300.0)
-if not 0 <= ENGINE_WARM_SECONDS <= 86_400:
+_DAY_SECONDS = 86_400.0
+if not 0 <= ENGINE_WARM_SECONDS <= _DAY_SECONDS:
     raise ImproperlyConfigured("ENGINE_WARM_SECONDS must be from 0, never, to 86400, a day.")
 
 # Who may read /metrics; without it only this machine, and in production nobody.

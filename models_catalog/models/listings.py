@@ -186,11 +186,6 @@ class Release(models.Model):
 
     objects = ReleaseQuerySet.as_manager()
 
-    @property
-    def names_label_sets(self) -> bool:
-        """Whether an answer is any number of the labels, as its verification has found; else it is one of them."""
-        return bool(self.report.get("multi_label"))
-
     class Meta:
         ordering = ["-published_at", "-id"]
         constraints = [
@@ -209,6 +204,11 @@ class Release(models.Model):
 
     def __str__(self) -> str:
         return f"{self.listing}@{self.version}"
+
+    @property
+    def names_label_sets(self) -> bool:
+        """Whether an answer is any number of the labels, as its verification has found; else it is one of them."""
+        return bool(self.report.get("multi_label"))
 
     @property
     def sha(self) -> str:
