@@ -38,6 +38,7 @@ _ACCELERATORS = ("nvidia*", "kfd", "dxg")
 _MARGIN_SECONDS = 60.0
 _WORD_BYTES = 1024  # an answer has less
 _REAP_SECONDS = 5.0  # from an engine's death to its server's word of it
+_DEATH_SECONDS = 60.0  # for the memory of an engine that was killed
 _numbers = itertools.count(1)
 
 
@@ -213,12 +214,17 @@ class Forked:
                     self._life = os.pidfd_open(self._pid)
             else:
                 self._over(said["code"])
+                if not said["is_sound"]:
+                    self._server.end()
         return self._exit_code
 
     def send(self, number: signal.Signals) -> None:
         if self._is_forked():
             with contextlib.suppress(ProcessLookupError):
-                os.kill(self._pid, number)
+                if self._life >= 0:
+                    signal.pidfd_send_signal(self._life, number)
+                else:
+                    os.kill(self._pid, number)
 
     def send_all(self, number: signal.Signals) -> None:
         if self._is_forked():
@@ -243,14 +249,20 @@ class Forked:
         self._server.end()
         code = self._server.executed.exit_code
         if self._pid:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._pid, signal.SIGKILL)
+            if not self._is_dead(0):
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(self._pid, signal.SIGKILL)
+            self._is_dead(_DEATH_SECONDS)
             code = -signal.SIGKILL
-        if self._life >= 0:
-            death = select.poll()
-            death.register(self._life, select.POLLIN)
-            death.poll()
         self._over(-signal.SIGKILL if code is None else code)
+
+    def _is_dead(self, seconds: float) -> bool:
+        """Waits for so long; False where it lives or nobody can know."""
+        if self._life < 0:
+            return False
+        death = select.poll()
+        death.register(self._life, select.POLLIN)
+        return bool(death.poll(1000 * seconds))
 
     def _over(self, code: int) -> None:
         """The server ends an engine's children before it tells of its death."""

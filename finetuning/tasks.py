@@ -244,9 +244,7 @@ def _prepare_search(run: Run) -> Path:
 
 def _prepare_training(run: Run) -> Path:
     path = workspaces.directory("run", run.pk, engine.Verb.TRAIN)
-    prepared = workspaces.prepare(path, _training_spec(run), _training_inputs(run))
-    workspaces.lay_checkpoints(prepared, run.checkpoints)
-    return prepared
+    return workspaces.prepare(path, _training_spec(run), _training_inputs(run))
 
 
 def _training_spec(run: Run) -> engine.TrainSpec:
@@ -280,8 +278,6 @@ def _settle(run: Run, attempt: Attempt, outcome: Outcome) -> bool:
     """Writes an end that is no success; returns whether the run's directory is needed no more."""
     if outcome.ending is Ending.CANCELED:
         return steering.cancel(run=run, attempt=attempt)
-    if outcome.ending in (Ending.PAUSED, Ending.DRAINED):
-        _keep_checkpoints(run, attempt)
     if outcome.ending is Ending.PAUSED:
         steering.pause(run=run, attempt=attempt)
     elif outcome.ending is Ending.FAILED:
@@ -296,18 +292,6 @@ def _settle(run: Run, attempt: Attempt, outcome: Outcome) -> bool:
     else:
         runs.hand_back(run=run, attempt=attempt, outcome=_told_of(outcome), exit_code=outcome.exit_code)
     return False
-
-
-def _keep_checkpoints(run: Run, attempt: Attempt) -> None:
-    """Of a training that is laid down, for whichever machine takes it up. Without them it begins again there."""
-    if not settings.STORAGE_IS_SHARED:
-        return
-    try:
-        kept = workspaces.keep_checkpoints(workspaces.directory("run", run.pk, engine.Verb.TRAIN))
-    except _DISK_FAULTS as error:
-        logger.warning("the checkpoint stays on this machine", exc_info=error)
-        return
-    runs.keep_checkpoints(run=run, attempt=attempt, kept=kept)
 
 
 def estimate(estimate_id: int) -> None:

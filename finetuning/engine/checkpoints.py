@@ -16,8 +16,9 @@ import torch
 from finetuning.engine.crash_points import Point, reach
 from finetuning.engine.events import EventWriter
 from finetuning.engine.results import write_durably
-from finetuning.engine.spec import CHECKPOINT_VARIABLE, CHECKPOINTS_DIR, TrainSpec, canonical, to_json
+from finetuning.engine.spec import CHECKPOINT_VARIABLE, TrainSpec, canonical, to_json
 
+CHECKPOINTS_DIR = "checkpoints"
 KEPT = 2
 INTERVAL_SECONDS = 60.0
 _DIGEST_BYTES = 32

@@ -7,7 +7,7 @@ confines itself just as well. It dies with who started it, and its engine with i
 
 An order is a JSON object (`number`, `verb`, `run_dir`, `environment`; `framework` and `tasks`, which say what to import)
 with the descriptor of the log. The answers are `{"number": n, "pid": p}`, from the engine once it leads its own group,
-and `{"number": n, "code": c}`, its exit code or less than 0 for a signal.
+and `{"number": n, "code": c, "is_sound": b}`: its exit code or less than 0 for a signal, and whether the server can go on.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from finetuning.engine.failures import EngineFailure
 from finetuning.engine.imports import without_compiler
 from finetuning.engine.memory import keep_freed_memory
 from finetuning.engine.spec import WARM_VARIABLE, Framework, Task, Verb
@@ -52,7 +53,7 @@ class Order:
 
 @dataclass(slots=True)
 class _Imports:
-    """The processor seconds that each import took when it was new, by its name."""
+    """The processor seconds that imports took, by the verb, framework or task that needed them."""
 
     seconds: dict[str, float] = field(default_factory=dict)
     spared: float = 0.0  # to the engine that is forked next
@@ -77,15 +78,18 @@ def serve(descriptor: int, program: Callable[[list[str]], int]) -> int:
     with socket.socket(fileno=descriptor) as line:
         line.settimeout(float(os.environ[WARM_VARIABLE]))
         while (order := _next(line)) is not None:
-            import_for(order)
+            _print_to(order.log)
+            is_sound = import_for(order)
             gc.collect()
             gc.freeze()  # or a collection in the engine would touch, and so copy, every page
             server, engine = os.getpid(), os.fork()
             if engine == 0:
                 _become(order, server, line)
                 return program([order.verb, order.run_dir])
+            with open(os.devnull, "wb") as nowhere:
+                _print_to(nowhere.fileno())
             os.close(order.log)
-            _say(line, number=order.number, code=_buried(engine))
+            _say(line, number=order.number, code=_buried(engine), is_sound=is_sound)
     return 0
 
 
@@ -100,35 +104,44 @@ def _next(line: socket.socket) -> Order | None:
     return Order(**{**told, "tasks": tuple(told["tasks"])}, log=descriptors[0])
 
 
-def import_for(order: Order) -> None:
+def import_for(order: Order) -> bool:
     """Imports what the order needs, so that the next of its kind finds it. What fails here the engine meets again, and
-    tells; the log has it twice."""
-    names = [f"finetuning.engine.{order.verb}"]
+    tells; the log has it twice. False where something may have been left half imported."""
+    names = [_RUNTIME, order.verb, order.framework, *order.tasks[-1:]]
     try:
-        with _timed(names[0]):
-            importlib.import_module(names[0])
+        with _timed(order.verb):
+            importlib.import_module(f"finetuning.engine.{order.verb}")
         # Keras is told by the environment of each process where its files may lie.
         if order.framework and order.framework != Framework.KERAS:
-            for task in order.tasks:
-                names.append(f"{order.framework} {task}")
-                with _timed(names[-1]):
+            with _timed(order.framework):
+                for task in order.tasks:
                     frameworks = importlib.import_module("finetuning.engine.frameworks")
                     frameworks.module_of(Framework(order.framework), Task(task))
         if order.tasks and Verb(order.verb) in _OF_TASKS:
-            names.append(order.tasks[-1])
-            with _timed(names[-1]):
+            with _timed(order.tasks[-1]):
                 importlib.import_module("finetuning.engine.tasks").module_of(Task(order.tasks[-1]))
+    except EngineFailure:  # no such thing, which the engine says in better words
+        return True
     except Exception:
-        with os.fdopen(os.dup(order.log), "w") as log:
-            traceback.print_exc(file=log)
-    _imports.spared = sum(_imports.seconds.get(name, 0.0) for name in (_RUNTIME, *names))
+        traceback.print_exc()
+        return False
+    finally:
+        _imports.spared = sum(_imports.seconds.get(name, 0.0) for name in names)
+    return True
 
 
 @contextmanager
 def _timed(name: str) -> Iterator[None]:
+    """Adds the time to what was imported under that name before."""
     began = time.process_time()
     yield
-    _imports.seconds.setdefault(name, time.process_time() - began)
+    _imports.seconds[name] = _imports.seconds.get(name, 0.0) + time.process_time() - began
+
+
+def _print_to(descriptor: int) -> None:
+    for standard in (sys.stdout, sys.stderr):
+        standard.flush()
+        os.dup2(descriptor, standard.fileno())
 
 
 def _become(order: Order, server: int, line: socket.socket) -> None:
@@ -136,9 +149,7 @@ def _become(order: Order, server: int, line: socket.socket) -> None:
     os.setsid()
     _say(line, number=order.number, pid=os.getpid())
     line.close()
-    for standard in (sys.stdout, sys.stderr):
-        os.dup2(order.log, standard.fileno())
-    os.close(order.log)
+    os.close(order.log)  # it prints there already
     _call_oneself(f"engine {order.verb}")
     os.environ.clear()
     os.environ.update({**order.environment, "ENGINE_PARENT_PID": str(server)})
@@ -160,6 +171,6 @@ def _buried(engine: int) -> int:
     return os.waitstatus_to_exitcode(status)
 
 
-def _say(line: socket.socket, **words: int) -> None:
+def _say(line: socket.socket, **words: int | bool) -> None:
     with suppress(OSError):  # who does not listen any more needs no answer
         line.send(json.dumps(words).encode())

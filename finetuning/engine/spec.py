@@ -79,7 +79,6 @@ EVENTS_FILE = "events.jsonl"
 RESULT_FILE = "result.json"
 INPUTS_DIR = "inputs"
 OUTPUTS_DIR = "outputs"
-CHECKPOINTS_DIR = "checkpoints"  # and below it those of its parts; of files `STEP.ckpt` the last by name is the newest
 
 # The files of a release, as the clients of its framework expect them.
 CARD_FILE = "README.md"

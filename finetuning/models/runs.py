@@ -60,8 +60,6 @@ class RunQuerySet(models.QuerySet["Run"]):
 
     def transition(self, pk: int, *, to: str, sources: tuple[str, ...] = (), **fields: Any) -> bool:
         """Compare-and-swap of the status: False where another process was faster."""
-        if to in TERMINAL:
-            fields["checkpoints"] = {}
         return self.filter(pk=pk, status__in=sources or SOURCES[to]).update(status=to, **fields) == 1
 
 
@@ -100,8 +98,6 @@ class Run(models.Model):
     result = models.JSONField(default=dict)  # the train verb's
     evaluation = models.JSONField(default=dict)  # the evaluate verb's
     artifacts = models.JSONField(default=dict)  # {path: {sha256, bytes}} of the tuned release
-    # Of a training that was laid down, {path in its run directory: sha256}: what another machine goes on from.
-    checkpoints = models.JSONField(default=dict, blank=True)
     derivative = models.OneToOneField(
         Release, null=True, blank=True, on_delete=models.PROTECT, related_name="source_run"
     )

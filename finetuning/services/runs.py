@@ -239,12 +239,6 @@ def claim(run_id: int) -> tuple[Run, Attempt] | None:
     return run, attempt
 
 
-def keep_checkpoints(*, run: Run, attempt: Attempt, kept: dict[str, str]) -> None:
-    """Notes what the training can go on from elsewhere, unless the lease was lost meanwhile."""
-    if leases.is_held(attempt):
-        Run.objects.open().filter(pk=run.pk).update(checkpoints=kept)
-
-
 def finish(
     *,
     run: Run,

@@ -88,20 +88,6 @@ def weights_spec(release: Release, folder: str = "release", *, task: engine.Task
     )
 
 
-def keep_checkpoints(path: Path) -> dict[str, str]:
-    """Stores the newest checkpoint of the training and of each of its parts. Returns {path in the directory: sha256}."""
-    newest = {file.parent: file for file in sorted((path / engine.CHECKPOINTS_DIR).rglob("*.ckpt"))}
-    return {str(file.relative_to(path)): storage.put_file(file).sha256 for file in newest.values()}
-
-
-def lay_checkpoints(path: Path, kept: dict[str, str]) -> None:
-    """Lays those that were kept of an earlier attempt where this directory has none as new."""
-    for name, sha256 in kept.items():
-        target = path / name
-        if max((file.name for file in target.parent.glob("*.ckpt")), default="") < target.name:
-            storage.link_into(sha256, target)
-
-
 def collect(path: Path, result: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Moves the outputs into storage after checking them against the digests of the result. Returns
     {path: {sha256, bytes}}. Raises ValueError where a file is not the one that the engine reported."""

@@ -207,7 +207,8 @@ class Release(models.Model):
 
     @property
     def names_label_sets(self) -> bool:
-        """Whether an answer is any number of the labels, as its verification has found; else it is one of them."""
+        """Whether its verification has found that an answer is any number of the labels; of releases that were verified
+        before this was asked nobody knows."""
         return bool(self.report.get("multi_label"))
 
     @property

@@ -257,18 +257,41 @@ def test_an_engine_at_work_is_canceled_and_its_server_stays(engines: Engines) ->
     assert pids[0][1] == pids[1][1]
 
 
-def test_what_cannot_be_imported_is_told_by_the_engine(engines: Engines) -> None:
-    run_dir = engines.laid_out("run")
+def test_what_no_framework_can_do_the_engine_says_and_its_server_stays(engines: Engines) -> None:
+    run_dir, servers = engines.laid_out("run"), []
     path = run_dir / specs.SPEC_FILE
-    path.write_text(
-        path.read_text().replace('"timm"', '"keras"').replace('"image-classification"', '"object-detection"')
-    )
+    document = path.read_text().replace('"timm"', '"transformers"')
+    path.write_text(document.replace('"image-classification"', '"object-detection"'))
 
-    outcome = engines.run(run_dir)
-    after = engines.run(engines.laid_out("after"))
+    def note(pid: int) -> None:
+        servers.append(parent_of(pid))
 
-    assert outcome.code.startswith("user:"), outcome
+    outcome = engines.run(run_dir, once_started=note)
+    after = engines.run(engines.laid_out("after"), once_started=note)
+
+    assert outcome.code == "user:config_invalid"
     assert after.ending is Ending.SUCCEEDED
+    assert servers[0] == servers[1]
+
+
+def test_a_server_that_could_not_import_something_forks_no_second_engine(
+    engines: Engines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    servers: list[int] = []
+
+    def note(pid: int) -> None:
+        servers.append(parent_of(pid))
+
+    run_dir = engines.laid_out("run")
+    with monkeypatch.context() as patch:
+        patch.setattr(engine_processes, "_libraries", lambda _: ("a broken one", (Task.IMAGE_CLASSIFICATION,)))
+        outcome = engines.run(run_dir, once_started=note)
+    after = engines.run(engines.laid_out("after"), once_started=note)
+
+    assert outcome.ending is after.ending is Ending.SUCCEEDED
+    assert "'a broken one' is not a valid Framework" in (run_dir / "engine.log").read_text()
+    assert "broken" not in (engines.folder / "after" / "engine.log").read_text()
+    assert servers[0] != servers[1]
 
 
 TRAINING = specs.TrainSpec(
