@@ -22,15 +22,22 @@ ALL = ("tests/accounts", "tests/finetuning", "tests/marketplace", "tests/models_
 SHORT = (
     "tests/accounts/test_notifications.py",
     "tests/finetuning/test_buckets.py::test_nothing_is_removed_while_somebody_stores",
+    "tests/finetuning/test_derivatives.py::test_two_requests_at_once_give_one_derivative",
+    "tests/finetuning/test_garbage.py::test_no_upload_ever_loses_its_blob_to_a_removal_at_the_same_time",
     "tests/finetuning/test_gone_workers.py",
     "tests/finetuning/test_leases.py",
     "tests/finetuning/test_preconditions.py::test_of_two_edits_of_the_same_state_at_once_one_is_made",
+    "tests/finetuning/test_steering.py::test_of_two_who_ask_at_once_the_run_hears_one",
     "tests/finetuning/test_token_caps.py::test_of_two_calls_at_once_that_pass_the_cap_together_one_is_refused",
     "tests/marketplace/test_canary.py",
     "tests/marketplace/test_idempotency.py",
+    "tests/marketplace/test_uploads.py::test_two_pieces_at_once_are_one_and_a_refusal",
     "tests/marketplace/test_webhooks.py",
+    "tests/models_catalog/test_hub_races.py",
+    "tests/models_catalog/test_incidents.py::test_two_members_of_the_staff_at_once_quarantine_and_lift_once",
     "tests/models_catalog/test_order_races.py",
     "tests/models_catalog/test_orders.py",
+    "tests/models_catalog/test_publishing.py::test_publishing_and_withdrawing_take_turns_on_the_listing",
     "tests/models_catalog/test_seats.py",
 )
 

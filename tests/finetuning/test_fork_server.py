@@ -257,6 +257,22 @@ def test_an_engine_at_work_is_canceled_and_its_server_stays(engines: Engines) ->
     assert pids[0][1] == pids[1][1]
 
 
+def test_an_estimate_counts_what_the_server_has_imported(engines: Engines) -> None:
+    """Else a run would be promised sooner whenever somebody had just asked for another."""
+    found = []
+    for name, warm in (("executed", 0.0), ("first", WARM_SECONDS), ("second", WARM_SECONDS)):
+        run_dir = engines.laid_out(name)
+        specs.write(specs.EstimateSpec(order=specs.read(run_dir), steps=2), run_dir)
+
+        outcome = engines.run(run_dir, verb=Verb.ESTIMATE, warm_seconds=warm)
+
+        assert outcome.ending is Ending.SUCCEEDED, outcome
+        found.append(outcome.result["estimate"]["parts"]["start"])
+    executed, *forked = found
+    # Once for the server, and twice, for the two engines of a run, for an engine that imports by itself.
+    assert all(0.25 * executed < start < executed for start in forked), found
+
+
 def test_what_no_framework_can_do_the_engine_says_and_its_server_stays(engines: Engines) -> None:
     run_dir, servers = engines.laid_out("run"), []
     path = run_dir / specs.SPEC_FILE
