@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import tarfile
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -17,6 +18,9 @@ _FEWEST_CHARACTERS = 15  # shorter ones are words such as OK, alike in many lang
 _RATINGS = "hutto_ICWSM_2014.tar.gz"
 _FILM_SNIPPETS = "hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt"
 _SEED = 0
+_MOST_MIXED = 3  # languages in a text
+_PARTS = 20
+_SHARES = {"train": (0, 14), "validation": (14, 17), "test": (17, 20)}  # of the parts
 
 
 def languages(catalogs: Path) -> list[tuple[str, str, str]]:
@@ -37,6 +41,25 @@ def languages(catalogs: Path) -> list[tuple[str, str, str]]:
         for language, text in sorted(said[message].items())
         if len(text) >= _FEWEST_CHARACTERS and " " in text and len(owner[text.casefold()]) == 1
     ]
+
+
+def language_mixes(rows: Sequence[tuple[str, str, str]], count: int) -> list[tuple[str, str, str]]:
+    """Returns up to `count` different (text, labels, split): sentences of one to three languages one after the other,
+    out of what `languages` returns. No message is in two splits, in whatever language."""
+    found: list[tuple[str, str, str]] = []
+    for split, (low, high) in _SHARES.items():
+        said: dict[str, list[str]] = {}
+        for text, language, group in rows:
+            if low <= zlib.crc32(group.encode()) % _PARTS < high:
+                said.setdefault(language, []).append(text)
+        draw = np.random.default_rng([_SEED, low])
+        texts: dict[str, str] = {}
+        for _ in range(count * (high - low) // _PARTS):
+            languages = draw.permutation(sorted(said))[: draw.integers(1, _MOST_MIXED + 1)].tolist()
+            text = " ".join(said[language][draw.integers(len(said[language]))] for language in languages)
+            texts[text] = ";".join(sorted(languages))
+        found += [(text, labels, split) for text, labels in texts.items()]
+    return found
 
 
 def _messages(path: Path) -> Iterator[tuple[str, str]]:

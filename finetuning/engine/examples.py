@@ -53,7 +53,7 @@ def run(spec: ExamplesSpec, run_dir: Path, events: EventWriter) -> dict[str, Any
     sources: list[tuple[str, str, Callable[[], list[Example]]]] = [
         ("digits", "", lambda: [_digits(outputs)]),
         ("digit-scenes", "", lambda: _scenes(outputs, spec.scenes)),
-        ("languages", spec.catalogs, lambda: [_languages(outputs, run_dir / spec.catalogs)]),
+        ("languages", spec.catalogs, lambda: _languages(outputs, run_dir / spec.catalogs, spec.mixes)),
         ("film-snippets", spec.snippets, lambda: [_snippets(outputs, run_dir / spec.snippets, spec.texts)]),
     ]
     for name, needed, build in sources:
@@ -125,19 +125,20 @@ def _scenes(outputs: Path, count: int) -> list[Example]:
     ]
 
 
-def _languages(outputs: Path, catalogs: Path) -> Example:
+def _languages(outputs: Path, catalogs: Path, mixes: int) -> list[Example]:
+    """Writes what one language says, and texts in which several languages are mixed."""
     rows = example_texts.languages(catalogs)
+    mixed = example_texts.language_mixes(rows, mixes)
     (outputs / "languages.csv").write_bytes(example_texts.table(("text", "label", "group"), rows))
+    (outputs / "language-mixes.csv").write_bytes(example_texts.table(("text", "labels", "split"), mixed))
     classes = len({language for _, language, _ in rows})
-    return Example(
-        "languages",
-        "languages.csv",
-        Task.TEXT_CLASSIFICATION,
-        "Which language is it?",
-        len(rows),
-        classes,
-        _DJANGO_CREDIT,
-    )
+    return [
+        Example(name, f"{name}.csv", Task.TEXT_CLASSIFICATION, title, len(texts), classes, _DJANGO_CREDIT)
+        for name, title, texts in (
+            ("languages", "Which language is it?", rows),
+            ("language-mixes", "Which languages are mixed here?", mixed),
+        )
+    ]
 
 
 def _snippets(outputs: Path, distribution: Path, count: int) -> Example:

@@ -252,13 +252,14 @@ class ExamplesSpec:
 
     scenes: int = 500
     texts: int = 2000  # of the rated snippets
+    mixes: int = 2000  # of languages
     catalogs: str = "inputs/catalogs"
     snippets: str = "inputs/snippets.tar.gz"
     # Those of Latin letters, beside the English that the catalogues translate: spelling must tell them apart.
     languages: tuple[str, ...] = ("de", "es", "fr", "it", "nl", "pl", "pt")
 
     def __post_init__(self) -> None:
-        if self.scenes < 20 or self.texts < 20:
+        if min(self.scenes, self.texts, self.mixes) < 20:
             raise SpecError("An example needs at least 20 scenes or texts.", "scenes")
 
 

@@ -13,7 +13,7 @@ from babel.messages.catalog import Catalog
 from babel.messages.mofile import write_mo
 from texts_factory import run_verb
 
-from finetuning.engine import examples
+from finetuning.engine import example_texts, examples
 from finetuning.engine.spec import ExamplesSpec, Task
 
 COUNT = 40
@@ -90,6 +90,26 @@ def test_no_text_is_said_alike_in_two_languages(built: tuple[Path, dict[str, Any
     text = (built[0] / "languages.csv").read_text(encoding="utf-8")
 
     assert "Same everywhere here" not in text
+
+
+def test_mixed_texts_name_all_their_languages_and_share_no_message_between_splits(
+    tmp_path: Path,
+) -> None:
+    run_dir = tmp_path / "catalogs"
+    _catalogs(run_dir)
+    rows = example_texts.languages(run_dir)
+
+    mixed = example_texts.language_mixes(rows, 400)
+
+    splits = defaultdict(set)
+    for text, labels, split in mixed:
+        inside = [(language, group) for sentence, language, group in rows if sentence in text]
+        assert sorted({language for language, _ in inside}) == labels.split(";")
+        for _, group in inside:
+            splits[group].add(split)
+    assert {len(labels.split(";")) for _, labels, _ in mixed} == {1, 2, 3}
+    assert all(len(of_group) == 1 for of_group in splits.values())
+    assert {split for _, _, split in mixed} == {"train", "validation", "test"}
 
 
 def test_what_lacks_its_source_is_left_out_and_said(built: tuple[Path, dict[str, Any]]) -> None:
