@@ -69,7 +69,7 @@ class Executed:
         *,
         cwd: Path,
         environment: Mapping[str, str],
-        log: IO[bytes] | None,
+        log: IO[bytes],
         descriptors: Sequence[int] = (),
     ) -> None:
         self._process = subprocess.Popen(
@@ -77,7 +77,7 @@ class Executed:
             cwd=cwd,
             env=environment,
             stdin=subprocess.DEVNULL,
-            stdout=log or subprocess.DEVNULL,
+            stdout=log,
             stderr=log,
             pass_fds=descriptors,
             start_new_session=True,

@@ -55,9 +55,8 @@ def run(spec: EstimateSpec, run_dir: Path, events: EventWriter) -> dict[str, Any
         epochs=order.hyper.epochs,
         sample=len(taken),
     )
-    start = {
-        "start": fork_server.spared_seconds() + 2 * (imported + passages[0].seconds)
-    }  # a task's own imports come before its first stage
+    begun = imported + passages[0].seconds  # a task's own imports come before its first stage
+    start = {"start": fork_server.spared_seconds() + 2 * begun}
     parts = rehearsal.whole(passages, growth) | start
     early = rehearsal.whole(passages, growth, epochs=_fewest_epochs(order)) | start
     steps = rehearsal.step_of(passages)

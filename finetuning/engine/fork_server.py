@@ -34,7 +34,7 @@ from finetuning.engine.memory import keep_freed_memory
 from finetuning.engine.spec import WARM_VARIABLE, Framework, Task, Verb
 from finetuning.engine.stopping import die_with_parent
 
-MAX_ORDER_BYTES = 64 * 2**10
+_MAX_ORDER_BYTES = 64 * 2**10
 _PR_SET_NAME = 15
 _RUNTIME = "finetuning.engine.runtime"
 _OF_TASKS = frozenset({Verb.TRAIN, Verb.SEARCH, Verb.ESTIMATE, Verb.EVALUATE})
@@ -79,7 +79,7 @@ def serve(descriptor: int, program: Callable[[list[str]], int]) -> int:
         line.settimeout(float(os.environ[WARM_VARIABLE]))
         while (order := _next(line)) is not None:
             _print_to(order.log)
-            is_sound = import_for(order)
+            is_sound = _import_for(order)
             gc.collect()
             gc.freeze()  # or a collection in the engine would touch, and so copy, every page
             server, engine = os.getpid(), os.fork()
@@ -95,7 +95,7 @@ def serve(descriptor: int, program: Callable[[list[str]], int]) -> int:
 
 def _next(line: socket.socket) -> Order | None:
     try:
-        message, descriptors, _, _ = socket.recv_fds(line, MAX_ORDER_BYTES, 1)
+        message, descriptors, _, _ = socket.recv_fds(line, _MAX_ORDER_BYTES, 1)
     except TimeoutError:
         return None
     if not message:
@@ -104,7 +104,7 @@ def _next(line: socket.socket) -> Order | None:
     return Order(**{**told, "tasks": tuple(told["tasks"])}, log=descriptors[0])
 
 
-def import_for(order: Order) -> bool:
+def _import_for(order: Order) -> bool:
     """Imports what the order needs, so that the next of its kind finds it. What fails here the engine meets again, and
     tells; the log has it twice. False where something may have been left half imported."""
     names = [_RUNTIME, order.verb, order.framework, *order.tasks[-1:]]

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from shapes_factory import ARCHITECTURE, LABELS, weights_at, write_pack, write_release
+from test_drain import is_alive
 from texts_factory import tiny_encoder
 from texts_factory import weights_at as text_weights_at
 
@@ -113,13 +114,6 @@ def engines(tmp_path: Path, inputs: Path) -> Engines:
 
 def parent_of(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in {"Z", "X"}
-    except OSError:
-        return False
 
 
 def die_soon(*pids: int) -> bool:
