@@ -56,15 +56,15 @@ def _row(folder: Path, strategy: Strategy, *, test_items: int, **given: Any) -> 
     )
     spec.write(spec.EstimateSpec(order=order, test_items=test_items), run_dir)
     told = engine(Verb.ESTIMATE, run_dir)
-    took = runs.fine_tune(folder, strategy=strategy, **given)
+    run = runs.fine_tune(folder, strategy=strategy, **given)
     estimated = told.result["estimate"]["seconds"]
     return {
         "strategy": strategy.value,
         "estimate_took": round(told.seconds, 1),
         "estimated": round(estimated, 1),
-        "actual": round(took.seconds, 1),
-        "ratio": round(took.seconds / estimated, 2),
-        "memory_ratio": round(took.trained.result["peak_memory_bytes"] / told.result["peak_memory_bytes"], 2),
+        "actual": round(run.took.seconds, 1),
+        "ratio": round(run.took.seconds / estimated, 2),
+        "memory_ratio": round(run.trained["peak_memory_bytes"] / told.result["peak_memory_bytes"], 2),
     }
 
 

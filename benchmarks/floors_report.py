@@ -31,11 +31,11 @@ def measured(  # everything that makes one row
         "interval": [estimate["low"], estimate["high"]],
         "floor": floor,
         "meets": estimate["value"] >= floor,
-        "validation": run.trained.result["validation"],
-        "best": run.trained.result["best"],
-        "seconds": run.seconds,
-        "cpu_seconds": run.cpu_seconds,
-        "peak_mb": run.peak_mb,
+        "validation": run.trained["validation"],
+        "best": run.trained["best"],
+        "seconds": run.took.seconds,
+        "cpu_seconds": run.took.cpu_seconds,
+        "peak_mb": run.took.peak_mb,
     }
 
 

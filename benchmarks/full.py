@@ -49,9 +49,9 @@ def main(arguments: list[str]) -> None:
         ours = runs.fine_tune(folder, release=release, packs=packs, labels=labels, strategy=Strategy.FULL, hyper=hyper)
         wishes = ("--tune", "full", "--rate", str(options.rate))
         plain = peer("benchmarks.plain_loop", str(release), str(packs), str(options.epochs), *wishes)
-    split = sum(ours.trained.result["class_counts"])  # the engine keeps the others for validation
+    split = sum(ours.trained["class_counts"])  # the engine keeps the others for validation
     speeds = {
-        "ours": split * options.epochs / ours.seconds,
+        "ours": split * options.epochs / ours.took.seconds,
         "peer": len(data.train) * options.epochs / plain.seconds,
     }
     print(f"\nimages/s of training: engine {speeds['ours']:.1f}, plain loop {speeds['peer']:.1f}")
@@ -63,7 +63,7 @@ def main(arguments: list[str]) -> None:
         dataset=data.name,
         images_per_second=speeds,
         precision=options.precision,
-        best=ours.trained.result["best"],
-        cpu_seconds=ours.cpu_seconds,
+        best=ours.trained["best"],
+        cpu_seconds=ours.took.cpu_seconds,
         epoch_accuracies=plain.result["accuracies"],
     )

@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> None:
         dataset=data.name,
         train=len(data.train),
         test=len(data.test),
-        precision=ours.trained.result["precision"],
+        precision=ours.trained["precision"],
         cpu_seconds=ours.cpu_seconds,
         epoch_accuracies=plain.result["accuracies"],
     )

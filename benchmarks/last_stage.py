@@ -47,7 +47,7 @@ def main(arguments: list[str]) -> None:
         dataset=data.name,
         train=len(data.train),
         test=len(data.test),
-        best=ours.trained.result["best"],
+        best=ours.trained["best"],
         cpu_seconds=ours.cpu_seconds,
         epoch_accuracies=plain.result["accuracies"],
     )

@@ -44,4 +44,4 @@ def measured(count: int, *, size: int) -> Row:
         release = sources.efficientnet_lite0(folder, size=size)
         packs, labels = sources.packs(folder, data)
         run = runs.fine_tune(folder, release=release, packs=packs, labels=labels)
-        return Row(f"{count:,} images", run.seconds, run.accuracy, run.peak_mb)
+        return Row(f"{count:,} images", run.took.seconds, run.accuracy, run.took.peak_mb)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.processes import Measured, engine
+from benchmarks.processes import Taken, worker
 from benchmarks.reporting import Row
 from finetuning.engine import spec
 from finetuning.engine.spec import Framework, Hyper, Strategy, Task, Verb, WeightsSpec
@@ -14,34 +14,23 @@ from finetuning.engine.spec import Framework, Hyper, Strategy, Task, Verb, Weigh
 
 @dataclass(frozen=True, slots=True)
 class FineTune:
-    """The two processes of one fine-tune."""
+    """One fine-tune by a fresh worker."""
 
-    trained: Measured
-    evaluated: Measured
+    took: Taken
+    trained: dict[str, Any]
+    evaluated: dict[str, Any]
 
     @property
     def evaluation(self) -> dict[str, Any]:
-        found: dict[str, Any] = self.evaluated.result["evaluation"]
+        found: dict[str, Any] = self.evaluated["evaluation"]
         return found
 
     @property
     def accuracy(self) -> float:
         return float(self.evaluation["metrics"]["accuracy"]["value"])
 
-    @property
-    def seconds(self) -> float:
-        return self.trained.seconds + self.evaluated.seconds
-
-    @property
-    def cpu_seconds(self) -> float:
-        return self.trained.cpu_seconds + self.evaluated.cpu_seconds
-
-    @property
-    def peak_mb(self) -> float:
-        return max(self.trained.peak_mb, self.evaluated.peak_mb)
-
     def row(self) -> Row:
-        return Row("engine: train + evaluate", self.seconds, self.accuracy, self.peak_mb)
+        return Row("engine: train + evaluate", self.took.seconds, self.accuracy, self.took.peak_mb)
 
 
 def weights_of(directory: str, *, task: Task, framework: Framework, architecture: str) -> WeightsSpec:
@@ -85,9 +74,8 @@ def fine_tune(  # one fine-tune has so many inputs
         threads=threads,
     )
     spec.write(order, train_dir)
-    trained = engine(Verb.TRAIN, train_dir)
     (test_dir / "inputs/base").symlink_to(release)
-    (test_dir / "inputs/train").symlink_to(train_dir / "outputs")
+    (test_dir / "inputs/train").symlink_to(train_dir / "outputs")  # which will be there
     (test_dir / "inputs/test.pack").symlink_to(packs / "test.pack")
     judge = spec.EvaluateSpec(
         strategy=strategy,
@@ -97,4 +85,5 @@ def fine_tune(  # one fine-tune has so many inputs
         threads=threads,
     )
     spec.write(judge, test_dir)
-    return FineTune(trained, engine(Verb.EVALUATE, test_dir))
+    took = worker({Verb.TRAIN: train_dir, Verb.EVALUATE: test_dir})
+    return FineTune(took, took.results[Verb.TRAIN], took.results[Verb.EVALUATE])

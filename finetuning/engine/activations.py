@@ -17,9 +17,9 @@ from finetuning.engine.hyper import Augmentation, Hyper
 
 CACHE_FILE = "activations.cache"  # in the run directory
 MAX_CACHE_BYTES = 20 * 2**30
-# From a view's number, counted from 1, or None for the validation items as they are, to its batches of images
+# From a view's number, counted from 1, or None for the validation items as they are, to what loads its images
 # (B, 3, S, S), all items in their order.
-Images = Callable[[int | None], Iterable[Tensor]]
+Images = Callable[[int | None], Iterable[features.Load]]
 
 
 class ActivationCache:
@@ -129,13 +129,13 @@ def computed(
     for view in range(views):
         events.stage("activations", f"Computing the frozen stages once, view {view + 1} of {views}")
         done, started = 0, time.perf_counter()
-        for batch in images(view + 1):
+        for rows in forward.over(images(view + 1)):
             runtime.check_stop()
-            frozen.training.put(view, done, forward.run(batch))
-            done += len(batch)
+            frozen.training.put(view, done, rows)
+            done += len(rows)
             events.progress("activations", done, training, rate=done / (time.perf_counter() - started))
     done = 0
-    for batch in images(None):
-        frozen.validation.put(0, done, forward.run(batch))
-        done += len(batch)
+    for rows in forward.over(images(None)):
+        frozen.validation.put(0, done, rows)
+        done += len(rows)
     return frozen

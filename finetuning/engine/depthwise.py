@@ -1,8 +1,10 @@
-"""Depthwise convolutions whose gradients are computed in float32, while a CPU trains in bfloat16.
+"""Gradients of depthwise convolutions, while a CPU trains in bfloat16.
 
-oneDNN has no fast form of two of their gradients in bfloat16: that of the images where the stride is above 1, that of the
-weights where the kernel is above 3 by 3. In float32 both take a quarter or less of the time (`python -m benchmarks full`
-shows the whole), and the gradients are the same but for one rounding."""
+oneDNN has no fast form of two of them in bfloat16: that of the images where the stride is above 1, that of the weights where
+the kernel is above 3 by 3. Both are made of forms that it has: the first is a convolution of stride 1 over the gradient with
+zeros between its pixels, the second is put together of 3 by 3 pieces of the kernel. Sums are of float32 and are rounded to
+bfloat16 once, as oneDNN's own. `python -m benchmarks full` shows what that is worth.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +13,16 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-_SMALL_KERNEL = 3
+_AT_ONCE = 4  # images whose spread gradient stays in a processor's cache
+_PIECE = 3  # pixels of a kernel's side for which oneDNN has a fast gradient of the weights
 
 
-class FloatGradients(TorchFunctionMode):
-    """While it is entered, under autocast to bfloat16 on a CPU, depthwise convolutions that need it have gradients of
-    float32 arithmetic, rounded to bfloat16."""
+class FastGradients(TorchFunctionMode):
+    """While it is entered, under autocast to bfloat16 on a CPU, depthwise convolutions that need it have the gradients of
+    this module."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -38,46 +42,98 @@ def _convolved(  # noqa: PLR0917 - as torch's
 ) -> Tensor:
     is_rounded = torch.is_autocast_enabled("cpu") and input.dtype in {torch.float32, torch.bfloat16}
     is_depthwise = input.ndim == 4 and 1 < groups == input.shape[1] == weight.shape[0]
-    is_slow = max(_two(stride)) > 1 or max(weight.shape[2:]) > _SMALL_KERNEL
-    if not (is_rounded and is_depthwise and is_slow) or isinstance(padding, str):
+    is_slow = max(_two(stride)) > 1 or max(weight.shape[2:]) > _PIECE
+    is_plain = is_rounded and is_depthwise and is_slow and max(_two(dilation)) == 1
+    if not is_plain or isinstance(padding, str):
         return torch.conv2d(input, weight, bias, stride, padding, dilation, groups)
     with torch.autocast("cpu", enabled=False):
         rounded = [None if value is None else value.to(torch.bfloat16) for value in (input, weight, bias)]
-        result: Tensor = _Depthwise.apply(*rounded, _two(stride), _two(padding), _two(dilation), groups)
+        result: Tensor = _Depthwise.apply(*rounded, _two(stride), _two(padding))
         return result
 
 
 class _Depthwise(torch.autograd.Function):
-    """torch.conv2d of bfloat16, whose backward pass goes through float32."""
+    """torch.conv2d of bfloat16, a group for each channel."""
 
     @staticmethod
-    def forward(ctx: Any, images: Tensor, weight: Tensor, bias: Tensor | None, *geometry: Any) -> Tensor:
+    def forward(
+        ctx: Any, images: Tensor, weight: Tensor, bias: Tensor | None, stride: list[int], padding: list[int]
+    ) -> Tensor:
         ctx.save_for_backward(images, weight)
-        ctx.geometry, ctx.biases = geometry, None if bias is None else list(bias.shape)
-        return torch.conv2d(images, weight, bias, *geometry)
+        ctx.stride, ctx.padding = stride, padding
+        return torch.conv2d(images, weight, bias, stride, padding, 1, len(weight))
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         images, weight = ctx.saved_tensors
-        stride, padding, dilation, groups = ctx.geometry
-        wanted = list(ctx.needs_input_grad[:3])
-        found = torch.ops.aten.convolution_backward(
-            gradient.float(),
-            images.float(),
-            weight.float(),
-            ctx.biases,
-            stride,
-            padding,
-            dilation,
-            False,
-            [0, 0],
-            groups,
-            wanted,
+        needs_images, needs_weight, needs_bias = ctx.needs_input_grad[:3]
+        return (
+            of_images(gradient, images, weight, ctx.stride, ctx.padding) if needs_images else None,
+            of_weight(gradient, images, weight, ctx.stride, ctx.padding) if needs_weight else None,
+            gradient.float().sum((0, 2, 3)).to(gradient.dtype) if needs_bias else None,
+            None,
+            None,
         )
-        rounded = [
-            value.to(torch.bfloat16) if is_wanted else None for value, is_wanted in zip(found, wanted, strict=True)
-        ]
-        return (*rounded, None, None, None, None)
+
+
+def of_images(gradient: Tensor, images: Tensor, weight: Tensor, stride: list[int], padding: list[int]) -> Tensor:
+    """Returns the gradient (N, C, H, W) of the images from that of the outputs (N, C, H', W')."""
+    margins = [kernel - 1 - pad for kernel, pad in zip(weight.shape[2:], padding, strict=True)]
+    if max(stride) == 1 or min(margins) < 0:  # padded by more than the kernel reaches
+        return _native(gradient, images, weight, stride, padding, (True, False))
+    height, width = (
+        side + 2 * pad - kernel + 1
+        for side, pad, kernel in zip(images.shape[2:], padding, weight.shape[2:], strict=True)
+    )
+    flipped, result = weight.flip(2, 3), torch.empty_like(images)
+    shape = (_AT_ONCE, len(weight), height, width)
+    spread = torch.empty(shape, dtype=gradient.dtype, memory_format=torch.channels_last).zero_()
+    for first in range(0, len(gradient), _AT_ONCE):
+        part = gradient[first : first + _AT_ONCE]
+        whole = spread[: len(part)]
+        whole[:, :, :: stride[0], :: stride[1]] = part
+        result[first : first + len(part)] = torch.conv2d(whole, flipped, None, 1, margins, 1, len(weight))
+    return result
+
+
+def of_weight(gradient: Tensor, images: Tensor, weight: Tensor, stride: list[int], padding: list[int]) -> Tensor:
+    """Returns the gradient (C, 1, K, L) of the weights."""
+    kernel = list(weight.shape[2:])
+    if max(kernel) <= _PIECE:
+        return _native(gradient, images, weight, stride, padding, (False, True))
+    padded = functional.pad(images, [padding[1], padding[1], padding[0], padding[0]])
+    piece = [min(side, _PIECE) for side in kernel]
+    small = weight[:, :, : piece[0], : piece[1]]
+    height, width = (
+        (side - 1) * step + part for side, step, part in zip(gradient.shape[2:], stride, piece, strict=True)
+    )
+    whole = torch.empty_like(weight)
+    for top in _starts(kernel[0], piece[0]):
+        for left in _starts(kernel[1], piece[1]):
+            window = padded[:, :, top : top + height, left : left + width]
+            whole[:, :, top : top + piece[0], left : left + piece[1]] = _native(
+                gradient, window, small, stride, [0, 0], (False, True)
+            )
+    return whole
+
+
+def _starts(side: int, piece: int) -> list[int]:
+    """Returns where pieces begin that cover the side, the last one at its end: two may say the same."""
+    return sorted({*range(0, side - piece + 1, piece), side - piece})
+
+
+def _native(  # as torch's
+    gradient: Tensor,
+    images: Tensor,
+    weight: Tensor,
+    stride: list[int],
+    padding: list[int],
+    wanted: tuple[bool, bool],
+) -> Tensor:
+    found: tuple[Tensor, ...] = torch.ops.aten.convolution_backward(
+        gradient, images, weight, None, stride, padding, [1, 1], False, [0, 0], len(weight), [*wanted, False]
+    )
+    return found[wanted.index(True)]
 
 
 def _two(value: int | Sequence[int]) -> list[int]:

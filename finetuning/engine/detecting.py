@@ -192,16 +192,16 @@ def cached(
     data, hyper = whole.data, whole.hyper
     key = activations.key_of(boundary_at, hyper)
     still = placement.evaluation(data.preprocessing)
-    sample = torch.stack([still(item, data.pack.image(item)) for item in data.train[:2]])
+    sample = features.loaded(data.pack, data.train[:2], still)
     loaded.module.eval()
     halves = taps.cut(
         loaded.module, frameworks.trunk(loaded), frameworks.stages(loaded), boundary_at, sample.to(whole.device)
     )
 
-    def images(view: int | None) -> Iterator[Tensor]:
+    def images(view: int | None) -> Iterator[features.Load]:
         transform = placement.training(data.preprocessing, hyper, epoch=view) if view else still
         items = data.train if view else data.validation
-        return (batch for _, batch in features.batches(data.pack, items, transform))
+        return features.loads(data.pack, items, transform, whole.device)
 
     frozen = shelf.get(key) or activations.computed(
         halves.prefix if halves else None,

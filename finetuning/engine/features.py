@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
-from finetuning.engine import fusion, runtime
+from finetuning.engine import fusion, lone_threads, runtime
 from finetuning.engine.events import EventWriter
 from finetuning.engine.packs import Item, PackReader
 
@@ -24,6 +24,8 @@ BATCH = 32
 AT_ONCE = 8
 _DECODERS = 2
 _CHECKED_IMAGES = 4  # enough to compare a faster form of a network with the original
+
+Load = Callable[[], Any]
 
 
 def batches(
@@ -44,13 +46,43 @@ def grouped(
     def load(item: Item) -> Any:
         return transform(item, pack.image(item))
 
-    with ThreadPoolExecutor(_DECODERS) as pool:
+    with lone_threads.pool(_DECODERS) as pool:
         waiting = [pool.submit(load, item) for item in groups[0]] if groups else []
         for position, group in enumerate(groups):
-            ready = default_collate([future.result() for future in waiting]) if group else None
+            ready = _stacked([future.result() for future in waiting]) if group else None
             if position + 1 < len(groups):
                 waiting = [pool.submit(load, item) for item in groups[position + 1]]
             yield group, ready
+
+
+def loads(
+    pack: PackReader, items: Sequence[Item], transform: Callable[..., Any], device: torch.device
+) -> Iterator[Load]:
+    """Yields for each of `groups` what returns its images."""
+    for group in groups(items, device):
+        yield partial(loaded, pack, group, transform)
+
+
+def groups(items: Sequence[Item], device: torch.device) -> Iterator[Sequence[Item]]:
+    """Yields the items, as many as go through a network on this device at a time."""
+    size = AT_ONCE if device.type == "cpu" else BATCH
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def loaded(pack: PackReader, items: Sequence[Item], transform: Callable[..., Any]) -> Any:
+    """Returns what `transform` makes of each item, stacked, as `grouped` does."""
+    return _stacked([transform(item, pack.image(item)) for item in items])
+
+
+def _stacked(views: list[Any]) -> Any:
+    """As torch's default_collate, but images whose channels lie side by side stay so, which it would undo."""
+    first = views[0]
+    if isinstance(first, tuple):
+        return [_stacked(list(part)) for part in zip(*views, strict=True)]
+    if isinstance(first, Tensor) and first.dim() == 3 and first.stride(0) == 1:
+        return torch.stack([view.permute(1, 2, 0) for view in views]).permute(0, 3, 1, 2)
+    return default_collate(views)
 
 
 def precision(device: torch.device) -> torch.dtype:
@@ -64,6 +96,11 @@ def precision(device: torch.device) -> torch.dtype:
         found = torch.cpu.get_capabilities()
         return torch.bfloat16 if found.get("avx512_bf16") or found.get("amx_bf16") else torch.float32
     return torch.float32
+
+
+def threads(device: torch.device) -> int:
+    """Returns how many threads bring batches to the device at a time: on a CPU those that compute."""
+    return torch.get_num_threads() if device.type == "cpu" else _DECODERS
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:
@@ -83,6 +120,11 @@ class Forward:
         parts = images.split(AT_ONCE) if self.device.type == "cpu" else (images,)
         return torch.cat([self._run(part) for part in parts])
 
+    def over(self, loads: Iterable[Load]) -> Iterator[Tensor]:
+        """Yields the outputs for the images of each load, in their order: loaded and computed by one thread each."""
+        return lone_threads.each(lambda load: self.run(load()), loads, threads(self.device))
+
+    @torch.inference_mode()
     def _run(self, images: Tensor) -> Tensor:
         images = images.to(self.device).contiguous(memory_format=torch.channels_last)
         if self.is_fused:
@@ -93,16 +135,15 @@ class Forward:
         return outputs.float().cpu()
 
 
-@torch.inference_mode()
 def ready(module: nn.Module, sample: Tensor, *, device: torch.device) -> Forward:
     """Returns the fastest form of the module that gives the same outputs for `sample` (N, 3, H, W)."""
     module = module.to(device).to(memory_format=torch.channels_last).eval()
     dtype = precision(device)
-    quick = fusion.fused(module, sample[:_CHECKED_IMAGES].contiguous(memory_format=torch.channels_last), dtype)
+    with torch.inference_mode():
+        quick = fusion.fused(module, sample[:_CHECKED_IMAGES].contiguous(memory_format=torch.channels_last), dtype)
     return Forward(quick or module, device, dtype, quick is not None)
 
 
-@torch.inference_mode()
 def extract(
     module: nn.Module,
     pack: PackReader,
@@ -115,16 +156,29 @@ def extract(
 ) -> tuple[Tensor, torch.dtype]:
     """Returns ((N, D) float32 on the processor in the order of `items`, the precision used)."""
     total, started, done = len(items), time.perf_counter(), 0
-    forward: Forward | None = None
     table = torch.empty(0)
-    for group, images in batches(pack, items, transform):
-        runtime.check_stop()
-        forward = forward or ready(module, images, device=device)
-        rows = forward.run(images)
+    for rows in outputs(module, pack, items, transform, device=device):
         if not done:
-            with torch.inference_mode(mode=False):  # or a large one, which heads read uncopied, could fit none
-                table = torch.empty(total, *rows.shape[1:])
-        table[done : done + len(group)] = rows
-        done += len(group)
+            table = torch.empty(total, *rows.shape[1:])
+        table[done : done + len(rows)] = rows
+        done += len(rows)
         events.progress(stage, done, total, rate=done / (time.perf_counter() - started))
     return table, precision(device)
+
+
+def outputs(
+    module: nn.Module,
+    pack: PackReader,
+    items: Sequence[Item],
+    transform: Callable[..., Tensor],
+    *,
+    device: torch.device,
+) -> Iterator[Tensor]:
+    """Yields what the module, put into eval mode, gives for the items in their order, a few at a time: float32 on the
+    processor, computed in `precision`."""
+    if not items:
+        return
+    forward = ready(module, loaded(pack, items[:_CHECKED_IMAGES], transform), device=device)
+    for rows in forward.over(loads(pack, items, transform, device)):
+        runtime.check_stop()
+        yield rows

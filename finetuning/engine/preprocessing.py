@@ -6,6 +6,7 @@ import functools
 import math
 from collections.abc import Callable
 
+import torch
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
@@ -20,10 +21,19 @@ def interpolation(spec: Preprocessing) -> InterpolationMode:
 
 
 def to_tensor(image: Image.Image, spec: Preprocessing) -> Tensor:
-    """Returns the normalised (3, H, W) float32 tensor of a picture of any size."""
-    scaled = functional.to_dtype(functional.pil_to_tensor(image), scale=True)
-    normalized: Tensor = functional.normalize(scaled, list(spec.mean), list(spec.std), inplace=True)
-    return normalized
+    """Returns the normalised (3, H, W) float32 tensor of an RGB picture of any size, its channels side by side in
+    memory as the picture's are."""
+    scaled: Tensor = functional.to_dtype(functional.pil_to_tensor(image), scale=True)
+    # torchvision's `normalize`, but on rows of 3 W numbers: three at a time, as the channels lie, take five times as long.
+    mean, std = _of_a_row(spec, image.width)
+    scaled.permute(1, 2, 0).view(image.height, -1).sub_(mean).div_(std)
+    return scaled
+
+
+@functools.lru_cache
+def _of_a_row(spec: Preprocessing, width: int) -> tuple[Tensor, Tensor]:
+    """Returns mean and std, each (3 W,), of a row of pixels whose channels lie side by side."""
+    return torch.tensor(spec.mean).repeat(width), torch.tensor(spec.std).repeat(width)
 
 
 def short_side(spec: Preprocessing) -> int:

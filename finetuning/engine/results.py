@@ -31,7 +31,7 @@ _LIBRARIES = (
 
 
 # Rises with every change of this engine that moves a number: another rounding, another order of additions.
-NUMERICS = "2"
+NUMERICS = "3"
 
 
 def versions() -> dict[str, str]:

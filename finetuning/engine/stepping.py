@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from finetuning.engine import collective, features, optimizers, strategies
-from finetuning.engine.depthwise import FloatGradients
+from finetuning.engine.depthwise import FastGradients
 from finetuning.engine.failures import UserFault
 from finetuning.engine.hyper import Hyper, Precision
 from finetuning.engine.strategies import Plan
@@ -58,7 +58,7 @@ class Stepper:
 
     def _loss(self, batch: Any) -> Tensor:
         is_slow = self._device.type == "cpu" and self._dtype is torch.bfloat16
-        with features.autocast(self._device, self._dtype), FloatGradients() if is_slow else nullcontext():
+        with features.autocast(self._device, self._dtype), FastGradients() if is_slow else nullcontext():
             return self._trainee.loss(batch)
 
     def step(self, share: float) -> None:

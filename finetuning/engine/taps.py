@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from finetuning.engine.boundary import TOLERANCE
+from finetuning.engine.lone_threads import own_hook
 from finetuning.engine.strategies import Stages
 
 _EDGE = "boundary"  # the name of the activation that the first trainable stage reads
@@ -44,9 +45,9 @@ class FrozenTrunk(nn.Module):
             kept[_EDGE] = inputs[0]
             raise _ReachedError
 
-        hooks = [module.register_forward_hook(keep(name)) for name, module in self.sources.items()]
+        hooks = [module.register_forward_hook(own_hook(keep(name))) for name, module in self.sources.items()]
         if self.first is not None:
-            hooks.append(self.first.register_forward_pre_hook(stop))
+            hooks.append(self.first.register_forward_pre_hook(own_hook(stop)))
         try:
             self.trunk(images)
         except _ReachedError:

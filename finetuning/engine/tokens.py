@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from finetuning.engine import features, runtime
+from finetuning.engine import features, lone_threads, runtime
 from finetuning.engine.events import EventWriter
 from finetuning.engine.frameworks import Loaded
 from finetuning.engine.frameworks.tokenizer import tokenizer_of
@@ -67,7 +67,6 @@ def by_length(rows: Rows, size: int = BATCH) -> list[list[int]]:
     return [order[start : start + size] for start in range(0, len(order), size)]
 
 
-@torch.inference_mode()
 def outputs(
     module: nn.Module,
     reader: TextReader,
@@ -80,16 +79,18 @@ def outputs(
 ) -> Tensor:
     """Returns what the module gives for each row, (N, D) float32 on the processor, in the order of `rows`."""
     module = module.to(device).eval()
-    table: Tensor | None = None
-    done, started = 0, time.perf_counter()
-    for positions in by_length(rows):
-        runtime.check_stop()
+
+    def computed(positions: list[int]) -> Tensor:
         ids, mask = reader.batch([rows[at] for at in positions])
-        with features.autocast(device, dtype):
-            values = logits_of(module, ids.to(device), mask.to(device)).float().cpu()
+        with torch.inference_mode(), features.autocast(device, dtype):  # each thread has modes of its own
+            return logits_of(module, ids.to(device), mask.to(device)).float().cpu()
+
+    table: Tensor | None = None
+    done, started, groups = 0, time.perf_counter(), by_length(rows)
+    for positions, values in zip(groups, lone_threads.each(computed, groups, features.threads(device)), strict=True):
+        runtime.check_stop()
         if table is None:
-            with torch.inference_mode(mode=False):  # as features.extract
-                table = torch.empty(len(rows), values.shape[1])
+            table = torch.empty(len(rows), values.shape[1])
         table[positions] = values
         done += len(positions)
         if events is not None:

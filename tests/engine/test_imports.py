@@ -99,6 +99,10 @@ for family, kind in (("Bert", "SequenceClassification"), ("ViT", "ImageClassific
         found += model(input_ids=ids, attention_mask=torch.tensor([[1, 1, 1, 0], [1, 1, 1, 1]])).logits.tolist()
     else:
         found += model(pixel_values=torch.ones(1, 3, 224, 224)).logits.tolist()
+from finetuning.engine.frameworks import transformers_models
+
+made = transformers_models.build("BertModel", {"model_type": "bert", **sizes}).module  # its sizes are counted first
+assert float(made.embeddings.word_embeddings.weight.std()) > 0
 loaded = {"torch._dynamo", "torch.distributed.tensor"} & sys.modules.keys()
 assert bool(loaded) is PLAIN, loaded
 mark = transformers.masking_utils.TransformGetItemToIndex()

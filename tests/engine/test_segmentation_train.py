@@ -127,7 +127,7 @@ def test_the_evaluation_counts_every_pixel_and_draws_the_worst_images(
 def test_a_full_run_is_compared_with_a_decoder_on_the_model_as_bought(
     tmp_path: Path, bought: Path, packs: Path
 ) -> None:
-    result = trained(tmp_path / "t", bought, packs, Strategy.FULL, epochs=2)
+    result = trained(tmp_path / "t", bought, packs, Strategy.FULL, epochs=4)
     evaluation = evaluated(tmp_path / "e", bought, packs, tmp_path / "t", Strategy.FULL)
 
     assert evaluation["baseline"]["kind"] == "bought_with_probe"

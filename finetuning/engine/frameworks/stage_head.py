@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from finetuning.engine.hyper import Features
+from finetuning.engine.lone_threads import own_hook
 
 KIND = "stages"
 _IMAGE_DIMENSIONS = 4
@@ -123,7 +124,8 @@ def outputs(
         if stop and len(seen) == len(taps):
             raise _LastStageError
 
-    hooks = [module.get_submodule(tap).register_forward_hook(note) for tap in taps]
+    noting = own_hook(note)
+    hooks = [module.get_submodule(tap).register_forward_hook(noting) for tap in taps]
     try:
         result: Tensor = module(images)
     except _LastStageError:

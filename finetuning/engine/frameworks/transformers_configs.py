@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ from finetuning.engine.frameworks.loaded import numbered_names
 from finetuning.engine.problems import reject
 
 transformers = imports.transformers()
+initialization = importlib.import_module("transformers.initialization")
 CLASSIFIES = "single_label_classification"  # the library's own value of `problem_type`
 MAX_PARAMETERS = 2 * 10**9  # 8 GB in float32, above every model of these families
 # Names that say how to compute, not what: some of them fetch kernels from a hub, which is foreign code.
@@ -48,7 +50,8 @@ def module_from(config: Mapping[str, Any], build: Callable[[Any], Any]) -> Any:
     kept = {key: value for key, value in config.items() if key not in _OF_THE_LIBRARY and not key.startswith("_")}
     try:
         settings = transformers.AutoConfig.for_model(config["model_type"], **kept)
-        with torch.device("meta"):  # sizes alone, no memory
+        # Sizes alone, no memory: to draw weights there, torch would import its compiler, a second.
+        with torch.device("meta"), initialization.no_init_weights():
             size = sum(parameter.numel() for parameter in build(settings).parameters())
         module = build(settings) if size <= MAX_PARAMETERS else None
     except Exception as error:  # the library raises whatever foreign values lead to

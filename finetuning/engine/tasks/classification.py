@@ -275,7 +275,7 @@ def begin(
     shelf: activations.Shelf[activations.Frozen] | None = None,
 ) -> loop.Run:
     """Returns the training of `tuned`, in place, not yet begun."""
-    hyper, module = spec.hyper, tuned.module.to(device).to(memory_format=torch.channels_last)
+    hyper, module = spec.hyper, tuned.module.to(device)
     stages = frameworks.stages(tuned)
     fresh_head = spec.strategy is Strategy.SCRATCH or not hyper.start_from_probe
     if spec.strategy is Strategy.LORA:
@@ -283,6 +283,7 @@ def begin(
         if not lora.attach(module, rank=hyper.lora_rank, skip=stages[-1][1]):
             text = "This architecture has no layers that low-rank updates fit. Tune its last stages instead."
             raise UserFault("strategy_unsupported", text)
+    module = module.to(memory_format=torch.channels_last)  # the updates too: a validation would lay them out anew
     plan = strategies.plan(module, stages, spec.strategy, hyper, fresh_head=fresh_head)
     trainee: Classifier = Classifier(module, data, hyper, device, keeps_statistics=not fresh_head)
     if plan.boundary:
@@ -346,20 +347,17 @@ class Classifier:
         logits: Tensor = getattr(output, "logits", output)  # Inception's classifiers add one beside
         return logits
 
-    @torch.inference_mode()
     def validate(self, module: nn.Module) -> Validation:
         module.eval()
-        rows = []
-        for _, images in self._validation_batches():
-            runtime.check_stop()
-            rows.append(module(images.to(self.device)).float().cpu())
-        logits, truth, labelling = torch.cat(rows), self.data.truth(self.data.validation), self.data.labelling
+        logits, truth = torch.cat(list(self._validation_logits(module))), self.data.truth(self.data.validation)
+        labelling = self.data.labelling
         loss = float(labelling.loss(logits, truth))
         return Validation(loss, loss, {labelling.metric: labelling.score(logits, truth)})
 
-    def _validation_batches(self) -> Iterator[tuple[Any, Tensor]]:
-        for group, images in features.batches(self.data.pack, self.data.validation, self.data.evaluation_transform):
-            yield group, images.contiguous(memory_format=torch.channels_last)
+    def _validation_logits(self, module: nn.Module) -> Iterator[Tensor]:
+        """As the evaluation computes them."""
+        data = self.data
+        return features.outputs(module, data.pack, data.validation, data.evaluation_transform, device=self.device)
 
 
 class CachedClassifier(Classifier):
@@ -375,10 +373,14 @@ class CachedClassifier(Classifier):
             labels = self.data.truth([self.data.train[at] for at in group])
             yield (self._frozen.at(epoch, group), labels) if group else None
 
-    def _validation_batches(self) -> Iterator[tuple[Any, Tensor]]:
+    def _validation_logits(self, module: nn.Module) -> Iterator[Tensor]:
         places = range(len(self.data.validation))
         for start in range(0, len(places), features.BATCH):
-            yield None, self._frozen.validation.get(0, places[start : start + features.BATCH])
+            runtime.check_stop()
+            part = self._frozen.validation.get(0, places[start : start + features.BATCH])
+            with torch.inference_mode():
+                logits = module(part.to(self.device)).float().cpu()
+            yield logits
 
 
 def _cut_off(
@@ -392,16 +394,16 @@ def _cut_off(
     """Computes the frozen prefix for every item and view, or returns None where it cannot be cut off or its
     activations would take too much disk."""
     data, hyper = whole.data, whole.hyper
-    sample = torch.stack([data.evaluation_transform(item, data.pack.image(item)) for item in data.train[:2]])
+    sample = features.loaded(data.pack, data.train[:2], data.evaluation_transform)
     halves = boundary.cut(whole.module, stages, boundary_at, sample.to(whole.device))
     views = activations.views_of(hyper)
     key = activations.key_of(boundary_at, hyper)
     frozen = shelf.get(key) if shelf else None
 
-    def images(view: int | None) -> Iterator[Tensor]:
+    def images(view: int | None) -> Iterator[features.Load]:
         items = data.train if view else data.validation
         transform = data.training_transform(hyper, epoch=view) if view else data.evaluation_transform
-        return (batch for _, batch in features.batches(data.pack, items, transform))
+        return features.loads(data.pack, items, transform, whole.device)
 
     frozen = frozen or activations.computed(
         halves.prefix if halves else None,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,11 @@ class Data:
     ) -> Iterator[tuple[Tensor, Tensor] | None]:
         """Yields (images (B, 3, S, S) float32, classes (B, S, S) uint8) for each group, None for an empty one: the
         epoch's random views with `hyper`, else the whole images."""
+        for _, views in features.grouped(self.pack, groups, self.view(hyper, epoch=epoch)):
+            yield views and (views[0], views[1])
+
+    def view(self, hyper: Hyper | None, *, epoch: int) -> Callable[[Item, Any], canvas.Pair]:
+        """Returns what makes an item's image and its mask, as `grouped` gives them."""
         random_view = canvas.training_view(self.preprocessing, hyper, epoch=epoch) if hyper else None
 
         def view(item: Item, image: Any) -> canvas.Pair:
@@ -63,8 +69,7 @@ class Data:
                 return random_view(item, image, mask)
             return canvas.evaluation_view(image, mask, self.preprocessing)
 
-        for _, views in features.grouped(self.pack, groups, view):
-            yield views and (views[0], views[1])
+        return view
 
 
 def read(spec: TrainSpec, run_dir: Path, preprocessing: Preprocessing) -> Data:
@@ -216,12 +221,19 @@ def _computed(
         for is_training, items, count in ((True, data.train, views), (False, data.validation, 1))
     }
 
-    def images(view: int | None) -> Iterator[Tensor]:
+    def images(view: int | None) -> Iterator[features.Load]:
         items, random, done = (data.train, hyper, 0) if view else (data.validation, None, 0)
-        for batch, classes in data.batches(items, features.BATCH, hyper=random, epoch=view or 0):
-            masks[view is not None].put((view or 1) - 1, done, classes)
-            done += len(batch)
-            yield batch
+        pair = data.view(random, epoch=view or 0)
+
+        def load(group: Sequence[Item], first: int) -> Tensor:
+            batch: Tensor
+            batch, classes = features.loaded(data.pack, group, pair)
+            masks[view is not None].put((view or 1) - 1, first, classes)
+            return batch
+
+        for group in features.groups(items, whole.device):
+            yield partial(load, group, done)
+            done += len(group)
 
     frozen = activations.computed(
         prefix,
