@@ -20,7 +20,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from finetuning.engine import crash_points
+from finetuning.engine import crash_points, plain_files
 from finetuning.engine.crash_points import Point, reach
 from finetuning.engine.events import Event, EventTail, Kind
 from finetuning.engine.spec import (
@@ -44,6 +44,7 @@ _PROBE_SECONDS = 60
 PAUSE_SIGNAL = signal.SIGUSR1
 _RESUMED = frozenset({Verb.TRAIN, Verb.SEARCH})  # these go on from checkpoints; others begin again
 LOG_FILE = "engine.log"  # what the engine prints, for the operator
+MAX_RESULT_BYTES = 256 * 2**20  # a longer result is none: the reader's memory is the site's
 _PASSED_ON = (CHECKPOINT_VARIABLE,)  # the operator's word to the engine
 _ROOT = Path(__file__).resolve().parent.parent
 
@@ -125,31 +126,30 @@ def run_engine(
     for a checkpoint. For `warm_seconds` afterwards this thread keeps what engines import in memory."""
     feed = _Feed(EventTail(run_dir / EVENTS_FILE, from_end=True))
     (run_dir / "tmp").mkdir(exist_ok=True)
-    log = (run_dir / LOG_FILE).open("ab")
-    reach(Point.ENGINE_STARTING)
-    engine = start(
-        verb,
-        run_dir,
-        common=_common(threads),
-        own={**_own(run_dir), **_confinement(verb, sandbox, deadline_seconds)},
-        log=log,
-        warm_seconds=warm_seconds,
-        program=program,
-    )
-    try:
-        reach(Point.ENGINE_STARTED)
-        stopped = _watch(
-            engine,
-            feed,
-            on_events,
-            heartbeat,
-            deadline_seconds=deadline_seconds,
-            stall_seconds=stall_seconds,
-            drain_seconds=drain_seconds if verb in _RESUMED else 0.0,
+    with plain_files.appending(run_dir, LOG_FILE) as log:
+        reach(Point.ENGINE_STARTING)
+        engine = start(
+            verb,
+            run_dir,
+            common=_common(threads),
+            own={**_own(run_dir), **_confinement(verb, sandbox, deadline_seconds)},
+            log=log,
+            warm_seconds=warm_seconds,
+            program=program,
         )
-    finally:
-        engine.end()
-        log.close()
+        try:
+            reach(Point.ENGINE_STARTED)
+            stopped = _watch(
+                engine,
+                feed,
+                on_events,
+                heartbeat,
+                deadline_seconds=deadline_seconds,
+                stall_seconds=stall_seconds,
+                drain_seconds=drain_seconds if verb in _RESUMED else 0.0,
+            )
+        finally:
+            engine.end()
     reach(Point.ENGINE_ENDED)
     on_events(feed.take())
     while feed.tail.has_more:
@@ -280,7 +280,8 @@ def _terminate(engine: Engine) -> None:
 def read_result(run_dir: Path) -> dict[str, Any] | None:
     """Returns the finished result, or None where there is none that can be read."""
     try:
-        document = json.loads((run_dir / RESULT_FILE).read_text(encoding="utf-8"))
+        with plain_files.reading(run_dir, RESULT_FILE) as file:
+            document = json.loads(file.read(MAX_RESULT_BYTES))
     except (OSError, ValueError):
         return None
     return document if isinstance(document, dict) else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -22,17 +23,29 @@ from finetuning.models import Attempt, Dataset, DatasetVersion, Estimate, Run
 from finetuning.models.attempts import DRAINED
 from finetuning.models.datasets import DatasetStatus
 from finetuning.runner import Ending, Outcome, Sandbox, run_engine
-from finetuning.services import datasets, estimates, leases, runs, searches, steering, verifications, workspaces
+from finetuning.services import (
+    datasets,
+    estimates,
+    kept_checkpoints,
+    leases,
+    runs,
+    searches,
+    steering,
+    verifications,
+    workspaces,
+)
 from finetuning.services.journals import Journal
 from marketplace import signing, storage
 from marketplace.errors import DomainError
 from marketplace.queue_settings import CHECK_DEADLINE_SECONDS
+from marketplace.supervision import drain
 from models_catalog.models import Release
 from models_catalog.models.listings import ReleaseStatus
 
 logger = logging.getLogger(__name__)
 Files = dict[str, dict[str, Any]]
 # What preparing and collecting meet: a blob that is gone, a full disk, a file that changed under our hands.
+_PAUSED_SECONDS = 60.0  # for the checkpoint of a run that is paused: its worker waits meanwhile
 _DISK_FAULTS = (DomainError, OSError, ValueError)
 _WORN_OUT = Outcome(Ending.FAILED, "app:no_progress", "The server was interrupted too often while it worked on this.")
 
@@ -244,7 +257,9 @@ def _prepare_search(run: Run) -> Path:
 
 def _prepare_training(run: Run) -> Path:
     path = workspaces.directory("run", run.pk, engine.Verb.TRAIN)
-    return workspaces.prepare(path, _training_spec(run), _training_inputs(run))
+    prepared = workspaces.prepare(path, _training_spec(run), _training_inputs(run))
+    kept_checkpoints.lay(prepared, run.checkpoints)
+    return prepared
 
 
 def _training_spec(run: Run) -> engine.TrainSpec:
@@ -279,7 +294,7 @@ def _settle(run: Run, attempt: Attempt, outcome: Outcome) -> bool:
     if outcome.ending is Ending.CANCELED:
         return steering.cancel(run=run, attempt=attempt)
     if outcome.ending is Ending.PAUSED:
-        steering.pause(run=run, attempt=attempt)
+        steering.pause(run=run, attempt=attempt, kept=_kept(run, seconds=_PAUSED_SECONDS, stopping=False))
     elif outcome.ending is Ending.FAILED:
         runs.fail(
             run=run,
@@ -290,8 +305,19 @@ def _settle(run: Run, attempt: Attempt, outcome: Outcome) -> bool:
             exit_code=outcome.exit_code,
         )
     else:
-        runs.hand_back(run=run, attempt=attempt, outcome=_told_of(outcome), exit_code=outcome.exit_code)
+        is_drained = outcome.ending is Ending.DRAINED  # then the slot is about to end, and still has to say so
+        kept = _kept(run, seconds=drain.SPARE_SECONDS / 2, stopping=True) if is_drained else {}
+        runs.hand_back(run=run, attempt=attempt, outcome=_told_of(outcome), exit_code=outcome.exit_code, kept=kept)
     return False
+
+
+def _kept(run: Run, *, seconds: float, stopping: bool) -> kept_checkpoints.Kept:
+    """What other machines can go on from: stored within so long, and until this slot is told to stop."""
+    until = time.monotonic() + seconds
+    path = workspaces.directory("run", run.pk, engine.Verb.TRAIN)
+    kept = kept_checkpoints.keep(path, goes_on=lambda: time.monotonic() < until and (stopping or not drain.is_asked()))
+    close_old_connections()  # as after an engine
+    return kept_checkpoints.merged(run.checkpoints, kept)
 
 
 def estimate(estimate_id: int) -> None:

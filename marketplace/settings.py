@@ -80,6 +80,8 @@ if not PRODUCTION:
     ALLOWED_HOSTS = [*ALLOWED_HOSTS, "localhost", "127.0.0.1", "[::1]", "testserver", HOST]
 
 STORAGE_DIR, STORAGE_BUCKET = storage(STORAGE_URL, data_dir=DATA_DIR)
+# Whether other machines may have the same blobs: a bucket, or a folder that was named.
+STORAGE_IS_SHARED = bool(STORAGE_BUCKET) or not STORAGE_DIR.is_relative_to(DATA_DIR)
 RUNS_DIR = Path(env.str("RUNS_DIR", default=str(DATA_DIR / "runs")))
 SERVING_DIR = DATA_DIR / "serving"
 PREDICTOR_DIR = DATA_DIR / "predictor"

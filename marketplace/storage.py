@@ -153,7 +153,16 @@ def storing() -> Iterator[None]:
 def put_file(path: Path, *, max_bytes: int = 2**40) -> Blob:
     """Stores what this site has made itself: the disk's reserve is there for that."""
     with path.open("rb") as file:
-        return _put(iter(lambda: file.read(CHUNK_BYTES), b""), max_bytes=max_bytes)
+        return put_own(pieces(file), max_bytes=max_bytes)
+
+
+def put_own(content: Iterator[bytes], *, max_bytes: int = 2**40) -> Blob:
+    """The same, piece by piece. What `content` raises ends it, and nothing is left behind then."""
+    return _put(content, max_bytes=max_bytes)
+
+
+def pieces(file: BinaryIO) -> Iterator[bytes]:
+    return iter(lambda: file.read(CHUNK_BYTES), b"")
 
 
 def _copy(content: Iterator[bytes], file: BinaryIO, max_bytes: int) -> Blob:

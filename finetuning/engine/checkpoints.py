@@ -16,12 +16,17 @@ import torch
 from finetuning.engine.crash_points import Point, reach
 from finetuning.engine.events import EventWriter
 from finetuning.engine.results import write_durably
-from finetuning.engine.spec import CHECKPOINT_VARIABLE, TrainSpec, canonical, to_json
+from finetuning.engine.spec import (
+    CHECKPOINT_DIGEST_BYTES,
+    CHECKPOINT_VARIABLE,
+    CHECKPOINTS_DIR,
+    TrainSpec,
+    canonical,
+    to_json,
+)
 
-CHECKPOINTS_DIR = "checkpoints"
 KEPT = 2
 INTERVAL_SECONDS = 60.0
-_DIGEST_BYTES = 32
 _STEPS = (Point.CHECKPOINT_WRITTEN, Point.CHECKPOINT_SYNCED, Point.CHECKPOINT_RENAMED)
 
 
@@ -60,7 +65,7 @@ class Checkpoints:
         """Returns the newest whole state of this very run, or None."""
         for path in reversed(self._files()):
             content = path.read_bytes()
-            digest, payload = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
+            digest, payload = content[:CHECKPOINT_DIGEST_BYTES], content[CHECKPOINT_DIGEST_BYTES:]
             if hashlib.sha256(payload).digest() != digest:
                 events.log(f"The checkpoint {path.stem} is damaged: using an older one.", level="warning")
                 continue

@@ -17,6 +17,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
 
+from finetuning.engine import plain_files
+
 MAX_LINE_BYTES = 64 * 1024
 MAX_READ_BYTES = 4 * 2**20  # of one read, so that a flood of events does not fill the reader's memory
 PROGRESS_SECONDS = 0.25  # between two progress events of a stage; a reader shows the newest only
@@ -113,19 +115,19 @@ class EventTail:
 
     def __init__(self, path: Path, *, from_end: bool = False) -> None:
         self._path = path
-        self._offset = path.stat().st_size if from_end and path.exists() else 0
+        self._offset = path.lstat().st_size if from_end and path.exists() else 0
         self._line = 0
         self.garbage = 0
         self.has_more = False  # the last read took less than there was
 
     def read(self) -> list[Event]:
         try:
-            with self._path.open("rb") as file:
+            with plain_files.reading(self._path.parent, self._path.name) as file:
                 if os.fstat(file.fileno()).st_size < self._offset:
                     self._offset = self._line = 0
                 file.seek(self._offset)
                 content = file.read(MAX_READ_BYTES)
-        except FileNotFoundError:
+        except (FileNotFoundError, plain_files.ForeignFileError):
             return []
         self.has_more = len(content) == MAX_READ_BYTES
         whole, newline, _ = content.rpartition(b"\n")

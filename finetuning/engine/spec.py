@@ -16,6 +16,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from finetuning.engine import plain_files
 from finetuning.engine.hyper import (
     LOSSES,
     STRATEGIES,
@@ -79,6 +80,8 @@ EVENTS_FILE = "events.jsonl"
 RESULT_FILE = "result.json"
 INPUTS_DIR = "inputs"
 OUTPUTS_DIR = "outputs"
+CHECKPOINTS_DIR = "checkpoints"  # `STEP.ckpt`, of which the last by name is the newest; in folders those of its parts
+CHECKPOINT_DIGEST_BYTES = 32  # each begins with the SHA-256 of its rest
 
 # The files of a release, as the clients of its framework expect them.
 CARD_FILE = "README.md"
@@ -577,8 +580,9 @@ def _convert_scalar(hint: Any, value: Any, path: str) -> Any:
 
 
 def write(spec: Spec, run_dir: Path) -> None:
-    """Writes `spec.json`; the directory must exist."""
-    (run_dir / SPEC_FILE).write_text(json.dumps(to_json(spec), indent=1, sort_keys=True), encoding="utf-8")
+    """Writes `spec.json`, whole or not at all; the directory must exist."""
+    with plain_files.writing(run_dir, SPEC_FILE) as file:
+        file.write(json.dumps(to_json(spec), indent=1, sort_keys=True).encode())
 
 
 def read(run_dir: Path) -> Spec:

@@ -60,6 +60,8 @@ class RunQuerySet(models.QuerySet["Run"]):
 
     def transition(self, pk: int, *, to: str, sources: tuple[str, ...] = (), **fields: Any) -> bool:
         """Compare-and-swap of the status: False where another process was faster."""
+        if to in TERMINAL:
+            fields["checkpoints"] = {}
         return self.filter(pk=pk, status__in=sources or SOURCES[to]).update(status=to, **fields) == 1
 
 
@@ -98,6 +100,7 @@ class Run(models.Model):
     result = models.JSONField(default=dict)  # the train verb's
     evaluation = models.JSONField(default=dict)  # the evaluate verb's
     artifacts = models.JSONField(default=dict)  # {path: {sha256, bytes}} of the tuned release
+    checkpoints = models.JSONField(default=dict, blank=True)  # {path in its directory: sha256}: kept_checkpoints.py
     derivative = models.OneToOneField(
         Release, null=True, blank=True, on_delete=models.PROTECT, related_name="source_run"
     )

@@ -307,13 +307,24 @@ def fail(
             webhooks.of_run(run, ended=RunStatus.FAILED, now=now, code=code)
 
 
-def hand_back(*, run: Run, attempt: Attempt, outcome: str, exit_code: int | None = None) -> None:
+def hand_back(
+    *,
+    run: Run,
+    attempt: Attempt,
+    outcome: str,
+    exit_code: int | None = None,
+    kept: dict[str, str] | None = None,
+) -> None:
     """Gives the run back to the queue: its directory is still held by an engine that is about to end, the lease could
-    not be renewed in time, or this slot was told to stop (DRAINED), and then whoever works next takes it at once. What
-    its owner has asked for happens instead."""
+    not be renewed in time, or this slot was told to stop (DRAINED), and then whoever works next takes it at once, from the
+    checkpoints that were `kept`. What its owner has asked for happens instead."""
     now = timezone.now()
     with transaction.atomic():
-        if not leases.close(attempt, outcome=outcome, exit_code=exit_code) or steering.grant_wish(run, now=now):
+        if not leases.close(attempt, outcome=outcome, exit_code=exit_code):
+            return
+        if kept:
+            Run.objects.filter(pk=run.pk).update(checkpoints=kept)
+        if steering.grant_wish(run, now=now):
             return
         queued = Run.objects.transition(run.pk, to=RunStatus.QUEUED, poked_at=now)
         if queued and outcome == DRAINED:

@@ -89,11 +89,13 @@ def cancel(*, run: Run, attempt: Attempt) -> bool:
     return canceled
 
 
-def pause(*, run: Run, attempt: Attempt) -> None:
+def pause(*, run: Run, attempt: Attempt, kept: dict[str, str] | None = None) -> None:
     """Lays a run aside whose engine was stopped because its owner asked for it; its directory, with the checkpoints,
-    stays. A cancel that came meanwhile wins."""
+    stays, and what was `kept` of them is noted. A cancel that came meanwhile wins."""
     with transaction.atomic():
         if leases.close(attempt, outcome="paused"):
+            if kept:
+                Run.objects.filter(pk=run.pk).update(checkpoints=kept)
             grant_wish(run, now=timezone.now())
 
 

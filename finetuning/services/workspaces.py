@@ -12,6 +12,7 @@ from typing import Any
 
 from django.conf import settings
 
+from finetuning.engine import plain_files
 from finetuning.engine import spec as engine
 from finetuning.engine.crash_points import Point, reach
 from marketplace import storage
@@ -46,7 +47,10 @@ def directory(kind: str, pk: int, verb: engine.Verb) -> Path:
 def prepare(path: Path, spec: engine.Spec, inputs: dict[str, str]) -> Path:
     """Lays out the run directory: the spec, and every input (path below `inputs/` -> sha256) as a link.
 
-    A finished result of the same spec stays: a later attempt then finds it and does not work twice."""
+    A finished result of the same spec stays: a later attempt then finds it and does not work twice. Where an earlier
+    engine left anything but files and folders, none of it stays."""
+    if path.exists() and not plain_files.are_plain(path):
+        shutil.rmtree(path)
     if (path / engine.SPEC_FILE).exists():
         try:
             same = engine.read(path) == spec
@@ -90,10 +94,11 @@ def weights_spec(release: Release, folder: str = "release", *, task: engine.Task
 
 def collect(path: Path, result: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Moves the outputs into storage after checking them against the digests of the result. Returns
-    {path: {sha256, bytes}}. Raises ValueError where a file is not the one that the engine reported."""
+    {path: {sha256, bytes}}. Raises ValueError where a file is not the one that the engine reported, or no file."""
     collected: dict[str, dict[str, Any]] = {}
     for name, entry in sorted(result.get("outputs", {}).items()):
-        blob = storage.put_file(path / engine.OUTPUTS_DIR / name)
+        with plain_files.reading(path / engine.OUTPUTS_DIR, name) as file:
+            blob = storage.put_own(storage.pieces(file))
         if blob.sha256 != entry["sha256"]:
             raise ValueError(f"{name} changed after the engine had finished")
         collected[name] = {"sha256": blob.sha256, "bytes": blob.bytes}

@@ -114,23 +114,31 @@ def trained_at_once(directory: Path, like: Path) -> str:
     return trained_weights(directory)
 
 
+@pytest.mark.parametrize("is_elsewhere", [False, True], ids=["here", "on another machine"])
 def test_a_run_on_a_slot_that_is_stopped_goes_on_where_it_was_and_ends_with_the_same_weights(
-    trainable: World, tmp_path: Path
+    trainable: World, tmp_path: Path, settings: Any, is_elsewhere: bool
 ) -> None:
+    """Where slots share the blobs alone, as on several machines, the checkpoint goes with them."""
+    machines: list[dict[str, str]] = [{}, {}]
     run = tuned(trainable)
     path = workspaces.directory("run", run.pk, Verb.TRAIN)
-    with slot("train", ENGINE_CHECKPOINT_SECONDS="3600") as first:
+    if is_elsewhere:
+        shared = {"SECRET_KEY": settings.SECRET_KEY, "STORAGE_URL": Path(settings.STORAGE_DIR).as_uri()}
+        machines = [{"DATA_DIR": str(tmp_path / name), **shared} for name in ("first", "second")]
+        path = tmp_path / "second/runs" / path.relative_to(settings.RUNS_DIR)
+    with slot("train", ENGINE_CHECKPOINT_SECONDS="3600", **machines[0]) as first:
         until(lambda: has_learnt(run), of=first)
         first.send_signal(signal.SIGTERM)
         assert first.wait(PATIENCE_SECONDS) == 0
 
     run.refresh_from_db()
     assert (run.status, run.failures, run.interruptions) == (RunStatus.QUEUED, 0, 0)
+    assert bool(run.checkpoints) is is_elsewhere
     laid_down = Attempt.objects.get(run=run)
     assert (laid_down.outcome, laid_down.exit_code) == (DRAINED, EXIT_PAUSED)
     assert not is_alive(engine_of(run))
     # Nobody rings for it here, as the reaper would in half a minute: the slot did, before it ended.
-    with slot("train") as second:
+    with slot("train", **machines[1]) as second:
         until(lambda: has_trained(run), of=second)
         second.send_signal(signal.SIGTERM)
         assert second.wait(PATIENCE_SECONDS) == 0

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from finetuning.engine.events import Event, EventTail, EventWriter, Kind
+from finetuning.engine.plain_files import ForeignFileError
 from finetuning.engine.spec import EVENTS_FILE, RESULT_FILE, Verb
-from finetuning.runner import Ending, Outcome, Signal, run_engine
+from finetuning.runner import LOG_FILE, Ending, Outcome, Signal, run_engine
 
 BEGIN = """
 import json, os, signal, sys, time
@@ -166,3 +167,24 @@ def test_a_flood_of_events_is_read_in_pieces(tmp_path: Path) -> None:
 
     assert sum(sizes) == 200
     assert max(sizes) < 80
+
+
+def test_a_pipe_or_a_link_in_the_place_of_what_is_read_holds_nobody_up(tmp_path: Path) -> None:
+    """While the engine runs it may put anything there."""
+    (tmp_path / "site.json").write_text('{"secret": 1}')
+    run_dir = tmp_path / "run"
+    run_dir.mkdir()
+
+    outcome, seen = run(
+        run_dir,
+        f'os.unlink(Path(sys.argv[2], "{EVENTS_FILE}")); os.mkfifo(Path(sys.argv[2], "{EVENTS_FILE}"))',
+        f'os.symlink("../site.json", Path(sys.argv[2], "{RESULT_FILE}"))',
+        f'os.unlink(Path(sys.argv[2], "{LOG_FILE}")); os.symlink("../site.json", Path(sys.argv[2], "{LOG_FILE}"))',
+    )
+
+    assert outcome.ending is Ending.FAILED
+    assert outcome.result == {}
+    assert all(event.kind is Kind.STARTED for event in seen)
+    with pytest.raises(ForeignFileError):  # the next engine's prints would go there
+        run(run_dir, "print('of the second')")
+    assert (tmp_path / "site.json").read_text() == '{"secret": 1}'

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from finetuning import tasks
 from finetuning.models import Attempt, Run, RunEvent
 from finetuning.models.attempts import EXPIRED
 from finetuning.models.runs import RunStatus
-from finetuning.services import datasets, leases, reaping, runs, steering
+from finetuning.services import datasets, garbage, leases, reaping, runs, steering
 from marketplace.accounts.models import AuditEvent
 from marketplace.errors import Conflict, Denied, DomainError
 from models_catalog.models import Grant
@@ -229,9 +230,11 @@ def _trained_an_epoch(run: Run) -> bool:
     return training is not None and RunEvent.objects.filter(run=run, kind="metric", pk__gt=training.pk).exists()
 
 
+@pytest.mark.parametrize("is_elsewhere", [False, True], ids=["here", "on another machine"])
 def test_a_run_that_was_paused_ends_with_the_weights_of_one_that_was_not(
-    trainable: World, monkeypatch: pytest.MonkeyPatch
+    trainable: World, monkeypatch: pytest.MonkeyPatch, settings: Any, tmp_path: Path, is_elsewhere: bool
 ) -> None:
+    settings.STORAGE_IS_SHARED = is_elsewhere
     monkeypatch.setattr(leases, "RENEW_SECONDS", 0.1)
     cut = tuned(trainable)
     Run.objects.filter(pk=cut.pk).update(interruptions=leases.MAX_INTERRUPTIONS, failures=1)
@@ -247,6 +250,10 @@ def test_a_run_that_was_paused_ends_with_the_weights_of_one_that_was_not(
     assert list(Attempt.objects.filter(run=cut).values_list("outcome", flat=True)) == ["paused"]
     # It got as far as a checkpoint: what went wrong before that counts no more.
     assert (fresh(cut).interruptions, fresh(cut).failures) == (0, 0)
+    assert bool(fresh(cut).checkpoints) is is_elsewhere
+    if is_elsewhere:  # which has the blobs, and run directories of its own
+        settings.RUNS_DIR = tmp_path / "runs"
+        assert set(fresh(cut).checkpoints.values()) <= set(garbage.mentioned())
     resume(trainable, cut)
     tasks.fine_tune(cut.pk)
     whole = tuned(trainable)
@@ -256,3 +263,4 @@ def test_a_run_that_was_paused_ends_with_the_weights_of_one_that_was_not(
     assert weights[0] == weights[1]
     said = RunEvent.objects.filter(run=cut, kind="log", payload__message__startswith="Going on from epoch")
     assert said.count() == 1
+    assert fresh(cut).checkpoints == {}  # nobody needs them any more
