@@ -37,6 +37,6 @@ def main(arguments: list[str]) -> None:
         train=len(data.train),
         test=len(data.test),
         precision=ours.trained["precision"],
-        cpu_seconds=ours.cpu_seconds,
+        cpu_seconds=ours.took.cpu_seconds,
         epoch_accuracies=plain.result["accuracies"],
     )

@@ -48,6 +48,6 @@ def main(arguments: list[str]) -> None:
         train=len(data.train),
         test=len(data.test),
         best=ours.trained["best"],
-        cpu_seconds=ours.cpu_seconds,
+        cpu_seconds=ours.took.cpu_seconds,
         epoch_accuracies=plain.result["accuracies"],
     )

@@ -136,6 +136,7 @@ def computed(
             events.progress("activations", done, training, rate=done / (time.perf_counter() - started))
     done = 0
     for rows in forward.over(images(None)):
+        runtime.check_stop()
         frozen.validation.put(0, done, rows)
         done += len(rows)
     return frozen

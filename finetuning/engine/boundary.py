@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from finetuning.engine.frameworks import stage_head
 from finetuning.engine.frameworks.stage_head import StageHead
-from finetuning.engine.lone_threads import own_hook
+from finetuning.engine.lone_threads import hooked
 from finetuning.engine.strategies import Stages
 
 TOLERANCE = 1e-4  # relative difference (L2) in float32 that is rounding
@@ -41,13 +41,11 @@ class Prefix(nn.Module):
         def stop(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
             raise _ReachedError(inputs[0])
 
-        hook = self.first.register_forward_pre_hook(own_hook(stop))
         try:
-            self.module(images)
+            with hooked((self.first.register_forward_pre_hook, stop)):
+                self.module(images)
         except _ReachedError as reached:
             return reached.activation
-        finally:
-            hook.remove()
         raise RuntimeError("the first trainable stage is not part of the forward pass")
 
 

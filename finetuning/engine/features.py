@@ -98,11 +98,6 @@ def precision(device: torch.device) -> torch.dtype:
     return torch.float32
 
 
-def threads(device: torch.device) -> int:
-    """Returns how many threads bring batches to the device at a time: on a CPU those that compute."""
-    return torch.get_num_threads() if device.type == "cpu" else _DECODERS
-
-
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:
     return nullcontext() if dtype is torch.float32 else torch.autocast(device.type, dtype=dtype)
 
@@ -121,8 +116,12 @@ class Forward:
         return torch.cat([self._run(part) for part in parts])
 
     def over(self, loads: Iterable[Load]) -> Iterator[Tensor]:
-        """Yields the outputs for the images of each load, in their order: loaded and computed by one thread each."""
-        return lone_threads.each(lambda load: self.run(load()), loads, threads(self.device))
+        """Yields the outputs for the images of each load, in their order: loaded and, on a CPU, computed by one thread
+        each."""
+        if self.device.type == "cpu":
+            yield from lone_threads.each(lambda load: self.run(load()), loads, torch.get_num_threads())
+        else:
+            yield from map(self.run, lone_threads.each(lambda load: load(), loads, _DECODERS))
 
     @torch.inference_mode()
     def _run(self, images: Tensor) -> Tensor:

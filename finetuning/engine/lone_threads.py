@@ -15,9 +15,13 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
+from torch.utils.hooks import RemovableHandle
 
 Given = TypeVar("Given")
 Result = TypeVar("Result")
+# A module's method that registers a hook, and the hook.
+Hook = tuple[Callable[..., RemovableHandle], Callable[..., Any]]
+_registering = threading.Lock()
 
 
 @contextmanager
@@ -46,9 +50,22 @@ def each(function: Callable[[Given], Result], given: Iterable[Given], count: int
             yield waiting.popleft().result()
 
 
-def own_hook(hook: Callable[..., Any]) -> Callable[..., Any]:
-    """Returns a hook of a module that does something in this thread alone: others may have the same module in a forward
-    pass of theirs."""
+@contextmanager
+def hooked(*wanted: Hook) -> Iterator[None]:
+    """Registers hooks of modules, each by the method that does it, which act in this thread alone: others may have the same
+    modules in a forward pass of theirs. Such a hook must not raise where its own module has it as a forward hook: torch
+    then walks through the module's hooks, which another thread may change meanwhile."""
+    with _registering:  # torch numbers them without a lock
+        handles = [register(_of_this_thread(hook)) for register, hook in wanted]
+    try:
+        yield
+    finally:
+        with _registering:
+            for handle in handles:
+                handle.remove()
+
+
+def _of_this_thread(hook: Callable[..., Any]) -> Callable[..., Any]:
     owner = threading.get_ident()
 
     def hook_of_owner(*arguments: Any) -> Any:

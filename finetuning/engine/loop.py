@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
@@ -258,6 +258,9 @@ class Run:
         state = collective.from_first(self._checkpoints.load(self._events))
         if state is None:
             return
+        if _shapes(state["module"]) != _shapes(self._module.state_dict()):  # cut off elsewhere, on another machine
+            self._events.log("The checkpoint is of another part of the network: starting again.", level="warning")
+            return
         self._module.load_state_dict(state["module"])
         if self._average is not None and state["average"] is not None:
             self._average.load_state_dict(state["average"])
@@ -275,6 +278,10 @@ def _move_average(average: nn.Module, module: nn.Module, *, updates: int) -> Non
                 kept.lerp_(new, 1 - decay)
             else:
                 kept.copy_(new)
+
+
+def _shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in state.items()}
 
 
 def _snapshot(module: nn.Module) -> dict[str, Tensor]:

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
+
 from finetuning.engine.events import EventWriter
 
 EPOCHS = 2  # of a rehearsal: between two lies a validation
@@ -152,7 +154,11 @@ def _step_seconds(rows: list[tuple[float, int, int]]) -> float:
 
 
 def _seconds_an_item(rows: list[tuple[float, int, int]]) -> float | None:
-    """Returns the seconds an item after the first batch, which bears what is done once."""
-    if len(rows) < 3 or rows[-1][1] <= rows[0][1]:
+    """Returns the seconds an item after the first round, which bears what is done once. A round is a batch for each
+    thread (`lone_threads`), told all together; what is left over after the last whole one counts for nothing."""
+    threads = torch.get_num_threads()
+    rounds = len(rows) // threads
+    if len(rows) < 3 or rounds < 2:
         return None
-    return (rows[-1][0] - rows[0][0]) / (rows[-1][1] - rows[0][1])
+    first, last = rows[threads - 1], rows[rounds * threads - 1]
+    return (last[0] - first[0]) / (last[1] - first[1]) if last[1] > first[1] else None

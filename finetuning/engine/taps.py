@@ -3,6 +3,7 @@ computed once for each image and view, and never again."""
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from finetuning.engine.boundary import TOLERANCE
-from finetuning.engine.lone_threads import own_hook
+from finetuning.engine.lone_threads import Hook, hooked
 from finetuning.engine.strategies import Stages
 
 _EDGE = "boundary"  # the name of the activation that the first trainable stage reads
@@ -45,16 +46,11 @@ class FrozenTrunk(nn.Module):
             kept[_EDGE] = inputs[0]
             raise _ReachedError
 
-        hooks = [module.register_forward_hook(own_hook(keep(name))) for name, module in self.sources.items()]
+        hooks: list[Hook] = [(module.register_forward_hook, keep(name)) for name, module in self.sources.items()]
         if self.first is not None:
-            hooks.append(self.first.register_forward_pre_hook(own_hook(stop)))
-        try:
+            hooks.append((self.first.register_forward_pre_hook, stop))
+        with contextlib.suppress(_ReachedError), hooked(*hooks):
             self.trunk(images)
-        except _ReachedError:
-            pass
-        finally:
-            for hook in hooks:
-                hook.remove()
         names = [*self.sources, *([_EDGE] if self.first is not None else [])]
         self.shapes = {name: kept[name].shape[1:] for name in names}
         return torch.cat([kept[name].flatten(1) for name in names], dim=1)

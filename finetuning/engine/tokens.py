@@ -18,6 +18,7 @@ from finetuning.engine.frameworks.transformers_models import max_tokens_of
 MAX_TOKENS = 256
 LENGTH_PERCENTILE = 95  # longer texts of the training items are cut: padding to the longest costs more than it tells
 BATCH = 64
+AT_ONCE = 16  # texts that each thread of a CPU takes through the network at a time
 # A text is cut to this many characters before it is tokenized: 256 tokens never need them, and a text of a
 # hundred thousand characters costs as much as a thousand short ones.
 MAX_CHARACTERS = 10_000
@@ -86,8 +87,10 @@ def outputs(
             return logits_of(module, ids.to(device), mask.to(device)).float().cpu()
 
     table: Tensor | None = None
-    done, started, groups = 0, time.perf_counter(), by_length(rows)
-    for positions, values in zip(groups, lone_threads.each(computed, groups, features.threads(device)), strict=True):
+    done, started, is_cpu = 0, time.perf_counter(), device.type == "cpu"
+    groups = by_length(rows, AT_ONCE if is_cpu else BATCH)
+    found = lone_threads.each(computed, groups, torch.get_num_threads()) if is_cpu else map(computed, groups)
+    for positions, values in zip(groups, found, strict=True):
         runtime.check_stop()
         if table is None:
             table = torch.empty(len(rows), values.shape[1])

@@ -24,7 +24,12 @@ CONVOLUTIONS = {
     "kernel 7": {"kernel_size": 7, "padding": 3},
     "another kernel and stride each way": {"kernel_size": (5, 2), "stride": (1, 2), "padding": (4, 1)},
     "padded by more than it reaches": {"kernel_size": 1, "stride": 2, "padding": 2},
-    "dilated, left as it is": {"kernel_size": 5, "stride": 2, "padding": 4, "dilation": 2},
+    "dilated, with another stride each way": {
+        "kernel_size": 5,
+        "stride": (1, 2),
+        "padding": (4, 2),
+        "dilation": (2, 1),
+    },
     "padding by its name, left as it is": {"kernel_size": 5, "padding": "same"},
     "small, left as it is": {"kernel_size": 3, "padding": 1},
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +13,9 @@ from PIL import Image
 from shapes_factory import weights_at, write_pack, write_release
 from torchvision.transforms.v2 import functional
 
-from finetuning.engine import features, frameworks, lone_threads, preprocessing
+from finetuning.engine import boundary, features, frameworks, lone_threads, preprocessing
 from finetuning.engine.events import EventWriter
+from finetuning.engine.frameworks import stage_head
 from finetuning.engine.packs import PackReader
 from finetuning.engine.spec import Preprocessing, Split
 
@@ -111,12 +113,35 @@ def test_features_are_the_same_however_many_threads_compute_them(tmp_path: Path,
 
 def test_a_hook_is_met_by_its_own_thread_alone() -> None:
     module, seen = torch.nn.Linear(2, 2), []
-    module.register_forward_hook(lone_threads.own_hook(lambda *_: seen.append(threading.get_ident())))
 
-    list(lone_threads.each(module, [torch.zeros(1, 2)] * 4, 2))
+    with lone_threads.hooked((module.register_forward_hook, lambda *_: seen.append(threading.get_ident()))):
+        list(lone_threads.each(module, [torch.zeros(1, 2)] * 4, 2))
+        module(torch.zeros(1, 2))
     module(torch.zeros(1, 2))
 
     assert seen == [threading.get_ident()]
+
+
+def test_stages_are_read_by_many_threads_that_take_turns_at_every_moment() -> None:
+    backbone = torch.nn.Sequential(*(torch.nn.Conv2d(2, 2, 1) for _ in range(6))).eval()
+    images = [torch.full((1, 2, 3, 3), float(number)) for number in range(4)]
+
+    def read(image: torch.Tensor) -> list[list[float]]:
+        with torch.inference_mode():
+            _, last_is_all = stage_head.outputs(backbone, ["1", "3"], image, stop=True)
+            prefix = boundary.Prefix(backbone, backbone[4])(image)
+        return [value.flatten().tolist() for value in (*last_is_all, prefix)]
+
+    wanted = [read(image) for image in images]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        got = list(lone_threads.each(read, images * 250, 4))
+    finally:
+        sys.setswitchinterval(interval)
+
+    assert all(found == wanted[number % 4] for number, found in enumerate(got))
+    assert wanted[0] != wanted[1]
 
 
 @pytest.mark.parametrize("size", [(7, 5), (64, 64)])

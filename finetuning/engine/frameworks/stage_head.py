@@ -7,6 +7,7 @@ the cells of a grid keep some of it (`python -m benchmarks floor_fashion`).
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from finetuning.engine.hyper import Features
-from finetuning.engine.lone_threads import own_hook
 
 KIND = "stages"
 _IMAGE_DIMENSIONS = 4
@@ -117,23 +117,42 @@ def outputs(
 ) -> tuple[Tensor, list[Tensor]]:
     """Returns the module's output and those of the named parts; with `stop` nothing behind the last of them is
     computed, and the first output is that part's."""
-    seen: list[Tensor] = []
-
-    def note(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
-        seen.append(output)
-        if stop and len(seen) == len(taps):
-            raise _LastStageError
-
-    noting = own_hook(note)
-    hooks = [module.get_submodule(tap).register_forward_hook(noting) for tap in taps]
+    stages = [module.get_submodule(tap) for tap in taps]
+    with _registering:
+        for stage in stages:
+            if _note not in stage._forward_hooks.values():  # noqa: SLF001 - torch has no other way to ask
+                stage.register_forward_hook(_note)
+    before = getattr(_passes, "watch", None)
+    watch = _passes.watch = _Watch(frozenset(map(id, stages)), stop=stop)
     try:
         result: Tensor = module(images)
     except _LastStageError:
-        result = seen[-1]
+        result = watch.seen[-1]
     finally:
-        for hook in hooks:
-            hook.remove()
-    return result, seen
+        _passes.watch = before
+    return result, watch.seen
+
+
+class _Watch:
+    """What a forward pass has given in the modules of these ids."""
+
+    def __init__(self, stages: frozenset[int], *, stop: bool) -> None:
+        self.stages, self.stop = stages, stop
+        self.seen: list[Tensor] = []
+
+
+# A module may be in the forward passes of several threads, so that its hook stays and looks for what its thread watches.
+# Nothing removes it: torch walks through a module's hooks where one raises, and another thread would change them.
+_passes = threading.local()
+_registering = threading.Lock()
+
+
+def _note(module: nn.Module, _inputs: Any, output: Tensor) -> None:
+    watch: _Watch | None = getattr(_passes, "watch", None)
+    if watch is not None and id(module) in watch.stages:
+        watch.seen.append(output)
+        if watch.stop and len(watch.seen) == len(watch.stages):
+            raise _LastStageError
 
 
 @torch.no_grad()
