@@ -51,11 +51,13 @@ class Checkpoints:
         self._directory, self._identity = directory, identity
 
     def save(self, state: dict[str, Any], *, step: int) -> None:
-        """Writes the state of `step` durably and drops all but the newest two."""
+        """Writes the state of `step` durably and drops all but the newest two. It is the newest by name, whatever lies
+        there: one that is damaged or of another run would otherwise be found again and again."""
         buffer = io.BytesIO()
         torch.save({"identity": self._identity, **state}, buffer)
         content = buffer.getvalue()
-        path = self._directory / f"{step:012d}.ckpt"
+        newest = max((int(path.stem) for path in self._files()), default=0)
+        path = self._directory / f"{step if step >= newest else newest + 1:012d}.ckpt"
         write_durably(path, hashlib.sha256(content).digest() + content, steps=_STEPS)
         reach(Point.CHECKPOINT_SAVED)
         for old in self._files()[:-KEPT]:
@@ -80,4 +82,4 @@ class Checkpoints:
             path.unlink()
 
     def _files(self) -> list[Path]:
-        return sorted(self._directory.glob("*.ckpt"))
+        return sorted(path for path in self._directory.glob("*.ckpt") if path.stem.isdecimal())

@@ -132,7 +132,7 @@ def _starts(side: int, piece: int) -> list[int]:
 
 
 def _exact(gradient: Tensor, images: Tensor, weight: Tensor, geometry: Geometry, *, is_weight: bool) -> Tensor:
-    """In float32, which takes a quarter of the time that oneDNN takes in bfloat16 for what it has no fast form of."""
+    """In float32, as oneDNN has no fast form in bfloat16."""
     found = _native(gradient.float(), images.float(), weight.float(), geometry, is_weight=is_weight)
     return found.to(gradient.dtype)
 

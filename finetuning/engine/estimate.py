@@ -11,7 +11,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from finetuning.engine import activations, evaluate, fork_server, lr_finder, rehearsal, runtime, tasks
+import torch
+
+from finetuning.engine import (
+    activations,
+    evaluate,
+    features,
+    fork_server,
+    lr_finder,
+    rehearsal,
+    runtime,
+    tasks,
+    tokens,
+)
 from finetuning.engine.events import EventWriter
 from finetuning.engine.failures import UserFault
 from finetuning.engine.hyper import SpecError, check
@@ -21,6 +33,7 @@ from finetuning.engine.spec import EVENTS_FILE, INPUTS_DIR, OUTPUTS_DIR, Estimat
 FOLDER = "rehearsal"  # in the run directory: the run directory of what is rehearsed
 MAX_ITEMS = 640  # of a rehearsal's training; large batches are rehearsed in fewer steps
 _FEWEST_STEPS = 4  # an epoch
+_FEWEST_ROUNDS = 3  # of the threads that compute: fewer do not tell what is done once from what grows
 _TRAIN_PACK, _JUDGED_PACK = "train.pack", "judged.pack"
 
 
@@ -37,7 +50,8 @@ def run(spec: EstimateSpec, run_dir: Path, events: EventWriter) -> dict[str, Any
     train, validation = training_items(pack.items)
     if not train or not validation:
         raise UserFault("too_few_images", "Training needs training and validation items. Add some to the dataset.")
-    taken = _sampled(train, order, steps=spec.steps)
+    at_once = torch.get_num_threads() if device.type == "cpu" else 1
+    taken = _sampled(train, order, steps=spec.steps, at_once=at_once)
     checked = _spread(validation, max(len(order.labels), round(len(taken) * len(validation) / len(train))))
     stage = _laid_out(run_dir, pack, taken, checked)
     events.stage("rehearse", "Rehearsing the training on a few items")
@@ -54,6 +68,7 @@ def run(spec: EstimateSpec, run_dir: Path, events: EventWriter) -> dict[str, Any
         views=views / activations.views_of(_rehearsed(order).hyper),
         epochs=order.hyper.epochs,
         sample=len(taken),
+        at_once=at_once,
     )
     begun = imported + passages[0].seconds  # a task's own imports come before its first stage
     start = {"start": fork_server.spared_seconds() + 2 * begun}
@@ -69,7 +84,7 @@ def run(spec: EstimateSpec, run_dir: Path, events: EventWriter) -> dict[str, Any
             "parts": {name: round(seconds, 3) for name, seconds in parts.items()},
             "step_seconds": steps and round(steps.seconds, 4),
             "steps_measured": steps.count if steps else 0,
-            "features_per_second": rehearsal.rate_of(passages, "features"),
+            "features_per_second": rehearsal.rate_of(passages, "features", at_once=at_once),
             "rehearsed": {"train": len(taken), "validation": len(checked)},
             "whole": {"train": len(train), "validation": len(validation), "test": spec.test_items},
         },
@@ -110,10 +125,11 @@ def _judged(order: TrainSpec) -> EvaluateSpec:
     )
 
 
-def _sampled(train: Sequence[Item], order: TrainSpec, *, steps: int) -> list[Item]:
+def _sampled(train: Sequence[Item], order: TrainSpec, *, steps: int, at_once: int) -> list[Item]:
     size = order.hyper.batch_size
     batches = min(-(-steps // rehearsal.EPOCHS), max(_FEWEST_STEPS, MAX_ITEMS // size))
-    return _spread(train, max(batches * size, 2 * len(order.labels)))
+    rounds = min(_FEWEST_ROUNDS * at_once * max(features.AT_ONCE, tokens.AT_ONCE), MAX_ITEMS)
+    return _spread(train, max(batches * size, rounds, 2 * len(order.labels)))
 
 
 def _spread(items: Sequence[Item], count: int) -> list[Item]:

@@ -21,7 +21,7 @@ Given = TypeVar("Given")
 Result = TypeVar("Result")
 # A module's method that registers a hook, and the hook.
 Hook = tuple[Callable[..., RemovableHandle], Callable[..., Any]]
-_registering = threading.Lock()
+registering = threading.Lock()  # torch numbers hooks without a lock
 
 
 @contextmanager
@@ -55,12 +55,12 @@ def hooked(*wanted: Hook) -> Iterator[None]:
     """Registers hooks of modules, each by the method that does it, which act in this thread alone: others may have the same
     modules in a forward pass of theirs. Such a hook must not raise where its own module has it as a forward hook: torch
     then walks through the module's hooks, which another thread may change meanwhile."""
-    with _registering:  # torch numbers them without a lock
+    with registering:
         handles = [register(_of_this_thread(hook)) for register, hook in wanted]
     try:
         yield
     finally:
-        with _registering:
+        with registering:
             for handle in handles:
                 handle.remove()
 

@@ -112,10 +112,10 @@ def _split(name: str) -> tuple[str, str]:
 
 
 def _parts(name: str) -> list[str]:
-    parts = list(PurePosixPath(name).parts)
-    if any(part in {"..", "/"} for part in parts):
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts:
         raise ForeignFileError(f"{name} is not below its folder")
-    return parts
+    return list(path.parts)
 
 
 @contextlib.contextmanager

@@ -9,8 +9,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
-
 from finetuning.engine.events import EventWriter
 
 EPOCHS = 2  # of a rehearsal: between two lies a validation
@@ -25,7 +23,8 @@ _OF_TEST = frozenset({"evaluate", "parent"})
 @dataclass(frozen=True, slots=True)
 class Growth:
     """How many times as much the whole has: training and validation items, test items for those that stood in for
-    them, views that are cached. `epochs` are those of the whole, `sample` the training items of the rehearsal."""
+    them, views that are cached. `epochs` are those of the whole, `sample` the training items of the rehearsal, `at_once`
+    how many batches are computed at a time (`lone_threads`) and told together."""
 
     items: float
     validation: float
@@ -33,6 +32,7 @@ class Growth:
     views: float
     epochs: int
     sample: int
+    at_once: int = 1
 
 
 @dataclass(slots=True)
@@ -105,10 +105,10 @@ def step_of(passages: Iterable[Passage]) -> Steps | None:
     return Steps(_step_seconds(rows), len(rows)) if len(rows) > 1 else None
 
 
-def rate_of(passages: Iterable[Passage], name: str) -> float | None:
+def rate_of(passages: Iterable[Passage], name: str, *, at_once: int = 1) -> float | None:
     """Returns the items a second of the named stage, once it was warm; None where it did not tell enough."""
     rows = next((rows for passage in passages for told, rows in passage.told.items() if told.endswith(name)), [])
-    each = _seconds_an_item(rows)
+    each = _seconds_an_item(rows, at_once)
     return 1 / each if each else None
 
 
@@ -125,7 +125,7 @@ def _whole(passage: Passage, growth: Growth, epochs: int) -> float:
         factor = growth.items
     views = growth.views if passage.name == "activations" else 1
     rows = max(passage.told.values(), key=len, default=[])
-    each = _seconds_an_item(rows)
+    each = _seconds_an_item(rows, growth.at_once)
     if each is None:
         return passage.seconds * factor * views
     # What making the network ready took, it takes once; told items are those that grow.
@@ -153,12 +153,11 @@ def _step_seconds(rows: list[tuple[float, int, int]]) -> float:
     return statistics.median(warm)
 
 
-def _seconds_an_item(rows: list[tuple[float, int, int]]) -> float | None:
-    """Returns the seconds an item after the first round, which bears what is done once. A round is a batch for each
-    thread (`lone_threads`), told all together; what is left over after the last whole one counts for nothing."""
-    threads = torch.get_num_threads()
-    rounds = len(rows) // threads
+def _seconds_an_item(rows: list[tuple[float, int, int]], at_once: int) -> float | None:
+    """Returns the seconds an item after the first round of `at_once` batches, which bears what is done once; what is left
+    over after the last whole round counts for nothing. None where fewer than two rounds were told."""
+    rounds = len(rows) // at_once
     if len(rows) < 3 or rounds < 2:
         return None
-    first, last = rows[threads - 1], rows[rounds * threads - 1]
+    first, last = rows[at_once - 1], rows[rounds * at_once - 1]
     return (last[0] - first[0]) / (last[1] - first[1]) if last[1] > first[1] else None

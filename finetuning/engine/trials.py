@@ -15,7 +15,7 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 
 from finetuning.engine.hyper import Range, Strategy, search_space
@@ -68,7 +68,8 @@ class Trials:
         journal = run_dir / JOURNAL_FILE
         _mend(journal)
         self._study = optuna.create_study(
-            storage=JournalStorage(JournalFileBackend(str(journal))),
+            # Not its usual lock, a link: a directory that a killed engine left one in is cleared (`plain_files`).
+            storage=JournalStorage(JournalFileBackend(str(journal), lock_obj=JournalFileOpenLock(str(journal)))),
             study_name=hashlib.sha256(canonical(to_json(spec))).hexdigest(),
             load_if_exists=True,
             # Epochs count from 1, and the one that the warm-up ends with is not judged either.

@@ -32,6 +32,7 @@ _PART = re.compile(r"[a-z0-9_-]{1,40}")
 _MOST_PARTS, _MOST_NAMES = 8, 1000  # of a folder; an engine has a few
 _ANY_SIZE = 2**40
 _LOOK_SECONDS = 0.1
+THREAD = "keeps checkpoints"
 _FAULTS = (DomainError, OSError, ValueError, DatabaseError)
 logger = logging.getLogger(__name__)
 
@@ -42,18 +43,20 @@ def keep(path: Path, *, goes_on: Callable[[], bool]) -> Kept:
     if not settings.STORAGE_IS_SHARED:
         return {}
     kept: Kept = {}
+    is_over = threading.Event()
 
     def work() -> None:
         try:
-            _store_all(path, kept)
+            _store_all(path, kept, is_over)
         finally:
             connections.close_all()  # this thread's own: who stores into a bucket takes a lock
 
     # Nobody waits for a bucket that does not answer, least of all a slot that is about to stop.
-    thread = threading.Thread(target=work, daemon=True)
+    thread = threading.Thread(target=work, name=THREAD, daemon=True)
     thread.start()
     while thread.is_alive() and goes_on():
         thread.join(_LOOK_SECONDS)
+    is_over.set()
     return dict(kept)
 
 
@@ -75,14 +78,14 @@ def lay(path: Path, kept: Kept) -> None:
             with plain_files.folder(path, above, make=True) as place:
                 newest = next(iter(_checkpoints(place)), "")
             if newest < last and storage.exists(sha256):
-                with plain_files.writing(path, name) as file:
+                with storage.storing(), plain_files.writing(path, name) as file:
                     for chunk in storage.chunks(sha256):
                         file.write(chunk)
         except plain_files.ForeignFileError as error:
             logger.warning("a checkpoint that was kept could not be laid out", exc_info=error)
 
 
-def _store_all(path: Path, kept: Kept) -> None:
+def _store_all(path: Path, kept: Kept, is_over: threading.Event) -> None:
     left = settings.ENGINE_FILE_BYTES or _ANY_SIZE
     for folder in _folders(path):
         try:
@@ -92,7 +95,7 @@ def _store_all(path: Path, kept: Kept) -> None:
             continue
         for name in names:  # the newest first; the next where that one is torn
             try:
-                blob = _stored(path, f"{folder}/{name}", left)
+                blob = _stored(path, f"{folder}/{name}", left, is_over)
             except _FAULTS as error:
                 logger.warning("a checkpoint stays on this machine", exc_info=error)
                 continue
@@ -119,18 +122,21 @@ def _names(place: int) -> list[str]:
         return [entry.name for entry in itertools.islice(entries, _MOST_NAMES)]
 
 
-def _stored(path: Path, name: str, most: int) -> storage.Blob:
+def _stored(path: Path, name: str, most: int, is_over: threading.Event) -> storage.Blob:
     with plain_files.reading(path, name) as file:
         storage.require_room(os.fstat(file.fileno()).st_size)
-        return storage.put_own(_whole(file), max_bytes=most)
+        return storage.put_own(_whole(file, is_over), max_bytes=most)
 
 
-def _whole(file: BinaryIO) -> Iterator[bytes]:
-    """Yields the file's bytes. Raises ValueError at its end where it is not what its writer had made."""
+def _whole(file: BinaryIO, is_over: threading.Event) -> Iterator[bytes]:
+    """Yields the file's bytes. Raises ValueError at its end where it is not what its writer had made, and where nobody
+    waits for it any more."""
     wanted = file.read(engine.CHECKPOINT_DIGEST_BYTES)
     yield wanted
     digest = hashlib.sha256()
     for chunk in storage.pieces(file):
+        if is_over.is_set():
+            raise ValueError("there was no time to store it")
         digest.update(chunk)
         yield chunk
     if digest.digest() != wanted:

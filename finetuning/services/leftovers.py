@@ -4,6 +4,7 @@ nobody tries any more. Blobs are garbage.py's."""
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from django.conf import settings
 
+from finetuning.engine import plain_files
 from finetuning.models import Attempt, Run
 from finetuning.models.attempts import SUBJECTS
 from finetuning.models.runs import RunStatus
@@ -93,17 +95,18 @@ def _all_but_logs(directory: Path) -> Iterator[Path]:
     for verb in _children(directory):
         if not verb.is_dir():
             continue
-        if (log := verb / LOG_FILE).is_file():
-            _keep_end_of(log, directory / f"{verb.name}.log")
+        _keep_end_of_log(verb, directory / f"{verb.name}.log")
         yield verb
 
 
-def _keep_end_of(log: Path, target: Path) -> None:
+def _keep_end_of_log(run_dir: Path, target: Path) -> None:
     try:
-        with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - LOG_BYTES))
-            target.write_bytes(file.read())
-    except OSError as error:  # a full disk: its room is needed more than this log
+        with plain_files.reading(run_dir, LOG_FILE) as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - LOG_BYTES))
+            target.write_bytes(file.read(LOG_BYTES))
+    except FileNotFoundError:
+        return
+    except (OSError, plain_files.ForeignFileError) as error:  # a full disk: its room is needed more than this log
         logger.warning("the log of a failed run is lost: %s", error)
 
 

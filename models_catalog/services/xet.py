@@ -17,6 +17,7 @@ from pathlib import Path
 
 from django.conf import settings
 
+from finetuning.engine import plain_files
 from finetuning.engine import spec as engine
 from finetuning.runner import Ending, Outcome, Sandbox, Signal, run_engine
 from marketplace import storage
@@ -133,15 +134,20 @@ def _require_success(outcome: Outcome, *, max_bytes: int) -> None:
 def _stored(outputs: Path, sha256: str) -> storage.Blob:
     """Moves what the engine made to the blobs. Its word is taken neither on the digest nor on what lies where: it has met
     the sender's bytes. Raises Unavailable (`rebuild_failed`)."""
-    path = outputs / sha256
-    if not storage.is_digest(sha256) or outputs.is_symlink() or path.is_symlink():
+    if not storage.is_digest(sha256):
         raise _not_as_told()
-    with storage.storing(), path.open("rb") as file:
-        found, size = hashlib.file_digest(file, "sha256").hexdigest(), file.tell()
-        os.fsync(file.fileno())
-    if found != sha256:
+    try:
+        with storage.storing(), plain_files.reading(outputs.parent, f"{outputs.name}/{sha256}") as file:
+            digest = hashlib.sha256()
+            for piece in storage.pieces(file):
+                digest.update(piece)
+            size = file.tell()
+            os.fsync(file.fileno())
+    except plain_files.ForeignFileError as error:
+        raise _not_as_told() from error
+    if digest.hexdigest() != sha256:
         raise _not_as_told()
-    storage.keep(path, sha256)
+    storage.keep(outputs / sha256, sha256)
     return storage.Blob(sha256, size)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -49,6 +50,26 @@ def test_items_grow_and_what_is_done_once_does_not() -> None:
     )
 
     assert found == {"load": 2.0, "features": pytest.approx(3 + 40), "head": 10.0, "evaluate": 10.0}
+
+
+def test_batches_that_are_told_together_count_by_rounds() -> None:
+    # Rounds of two batches of 5 take 1 s, the first one 3 s more; of the last batch alone nobody knows.
+    ends = [4.0, 4.0, 5.0, 5.0, 6.0, 6.0, 6.5]
+    rows = [(end, 5 * (number + 1), 35) for number, end in enumerate(ends)]
+    two = dataclasses.replace(GROWTH, at_once=2)
+
+    found = rehearsal.whole([stage("features", 6.5, {"features": rows})], two)
+
+    assert found == {"features": pytest.approx(3.5 * 10 + 3.0)}
+    assert rehearsal.rate_of([stage("features", 6.5, {"features": rows})], "features", at_once=2) == pytest.approx(10)
+
+
+def test_of_less_than_two_rounds_nothing_is_known_of_what_comes_once() -> None:
+    rows = [(4.0, 5, 20), (4.0, 10, 20), (4.0, 15, 20), (4.1, 20, 20)]
+    four = dataclasses.replace(GROWTH, at_once=4)
+
+    assert rehearsal.whole([stage("features", 4.2, {"features": rows})], four) == {"features": pytest.approx(42)}
+    assert rehearsal.rate_of([stage("features", 4.2, {"features": rows})], "features", at_once=4) is None
 
 
 def test_activations_are_computed_for_every_view() -> None:

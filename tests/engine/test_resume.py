@@ -12,6 +12,7 @@ import pytest
 import torch
 import warm_engine
 from shapes_factory import LABELS, weights_at, write_pack, write_release
+from tiny_trainee import TinyTrainee, fitted
 from warm_engine import Ended
 
 from finetuning.engine import spec as specs
@@ -209,6 +210,38 @@ def test_a_checkpoint_of_another_spec_is_not_used(tmp_path: Path) -> None:
     with EventWriter(tmp_path / "events.jsonl") as events:
         assert Checkpoints(tmp_path / "c", identity="this").load(events) is None
     assert "belongs to another run" in (tmp_path / "events.jsonl").read_text()
+
+
+def test_what_is_saved_after_one_that_is_of_no_use_is_found_before_it(tmp_path: Path) -> None:
+    saved(tmp_path / "c", "another", 940, 1000)
+
+    own = saved(tmp_path / "c", "this", 5, 6)
+
+    with EventWriter(tmp_path / "events.jsonl") as events:
+        state = own.load(events)
+    assert state is not None
+    assert state["value"].item() == 6.0
+    assert (tmp_path / "events.jsonl").read_text() == ""
+
+
+def test_a_checkpoint_of_a_network_that_was_cut_elsewhere_is_told_and_the_next_ones_are_used(tmp_path: Path) -> None:
+    """As where one machine kept the frozen activations and the other did not."""
+    hyper = Hyper(epochs=2, batch_size=32, patience=2)
+    wanted = fitted(TinyTrainee(hyper), tmp_path / "alone")
+    other = TinyTrainee(hyper)
+    other.module = other.body  # its checkpoint knows no head
+    state = {"module": other.module.state_dict(), "progress": {}}
+    (tmp_path / "run").mkdir()
+    Checkpoints(tmp_path / "run/checkpoints", identity="tiny").save(state, step=1000)
+
+    found = fitted(TinyTrainee(hyper), tmp_path / "run")
+    again = TinyTrainee(hyper)
+    fitted(again, tmp_path / "run")
+
+    assert (found.best_epoch, found.validation) == (wanted.best_epoch, wanted.validation)
+    log = (tmp_path / "run/events.jsonl").read_text()
+    assert log.count("of another part of the network") == 1
+    assert log.count("Going on from epoch 3") == 1
 
 
 def test_a_half_written_checkpoint_is_not_seen(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from shapes_factory import write_pack, write_release
 from texts_factory import LABELS as TOPICS
 from texts_factory import csv_of, inspected_texts, run_verb, sentences, tiny_encoder, weights_at
 
-from finetuning.engine import search, spec, train
+from finetuning.engine import plain_files, search, spec, train, trials
 from finetuning.engine.failures import UserFault
 from finetuning.engine.hyper import Hyper, Strategy, Task, search_space
 from finetuning.engine.spec import SearchSpec, SpecError, Split, Verb
@@ -270,3 +270,15 @@ def test_every_range_lies_within_the_choice_s_own(task: Task, strategy: Strategy
         assert not entry.log or entry.low > 0
     assert "seed" not in search_space(task, strategy)
     assert Hyper().seed == 0
+
+
+def test_what_a_search_that_dies_in_its_journal_leaves_is_no_reason_to_clear_its_directory(tmp_path: Path) -> None:
+    """A site clears a run directory that has links in it."""
+    tried = trials.Trials(order(Strategy.FULL), tmp_path)
+    lock = tried._study._storage._backend._lock  # type: ignore[attr-defined]  # as while it writes
+
+    assert lock.acquire()
+
+    assert plain_files.are_plain(tmp_path)
+    trials.Trials(order(Strategy.FULL), tmp_path)  # which does not wait for the lock
+    assert not list(tmp_path.glob("*.lock*"))

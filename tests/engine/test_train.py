@@ -155,7 +155,7 @@ def test_a_head_over_stages_is_verified_loaded_and_tuned_further(tmp_path: Path,
     assert set(others) == {"parent", "majority"}
 
 
-@pytest.mark.parametrize("stages", [None, [], ["nonesuch"], "blocks.1", [1]])
+@pytest.mark.parametrize("stages", [None, [], ["nonesuch"], "blocks.1", [1], ["blocks.1", "blocks.1"]])
 def test_a_config_that_names_no_stages_is_rejected(stages: Any) -> None:
     config = {"architecture": ARCHITECTURE, "num_classes": 2, "head": {"kind": "stages", "stages": stages}}
 

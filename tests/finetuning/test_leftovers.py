@@ -77,6 +77,19 @@ def test_of_a_failed_run_the_end_of_its_log_stays_for_a_month(world: World) -> N
     assert not path.parent.exists()
 
 
+def test_a_link_that_an_engine_left_in_the_place_of_its_log_shows_nothing(world: World) -> None:
+    run, attempt = claimed_run(world)
+    path = with_directory(run)
+    (path / "engine.log").unlink()
+    (path / "engine.log").symlink_to(__file__)
+    runs.fail(run=run, attempt=attempt, code="user:bad", message="It failed.")
+
+    leftovers.sweep(now=timezone.now() + A_DAY)
+
+    assert not path.exists()
+    assert not (path.parent / "train.log").exists()
+
+
 def test_a_canceled_run_leaves_nothing_and_one_that_waits_or_works_keeps_its_directory(world: World) -> None:
     working, attempt = claimed_run(world)
     waiting = launch(world, hyper={"seed": 1})

@@ -135,8 +135,9 @@ def with_stage_head(loaded: Loaded, pooling: Pooling = stage_head.PLAIN) -> Load
 def _with_stage_head(loaded: Loaded, taps: Any, pooling: Pooling | None) -> Loaded:
     """Builds the head over the named stages. Rejects (`config_invalid`) names that are none."""
     known = {name for name, _ in loaded.module.named_modules() if name}
-    if not isinstance(taps, list) or not taps or not all(isinstance(tap, str) and tap in known for tap in taps):
-        raise reject("config_invalid", "config.json: head.stages must name stages of this architecture.")
+    is_known = isinstance(taps, list) and taps and all(isinstance(tap, str) and tap in known for tap in taps)
+    if not is_known or len({id(loaded.module.get_submodule(tap)) for tap in taps}) < len(taps):
+        raise reject("config_invalid", "config.json: head.stages must name stages of this architecture, each once.")
     if pooling is None:
         text = "config.json: head.grid must be 1 to 4, and head.statistics of average and maximum, in this order."
         raise reject("config_invalid", text)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from finetuning.engine.hyper import Features
+from finetuning.engine.lone_threads import registering
 
 KIND = "stages"
 _IMAGE_DIMENSIONS = 4
@@ -118,7 +119,7 @@ def outputs(
     """Returns the module's output and those of the named parts; with `stop` nothing behind the last of them is
     computed, and the first output is that part's."""
     stages = [module.get_submodule(tap) for tap in taps]
-    with _registering:
+    with registering:
         for stage in stages:
             if _note not in stage._forward_hooks.values():  # noqa: SLF001 - torch has no other way to ask
                 stage.register_forward_hook(_note)
@@ -144,7 +145,6 @@ class _Watch:
 # A module may be in the forward passes of several threads, so that its hook stays and looks for what its thread watches.
 # Nothing removes it: torch walks through a module's hooks where one raises, and another thread would change them.
 _passes = threading.local()
-_registering = threading.Lock()
 
 
 def _note(module: nn.Module, _inputs: Any, output: Tensor) -> None:
