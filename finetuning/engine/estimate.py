@@ -28,7 +28,16 @@ from finetuning.engine.events import EventWriter
 from finetuning.engine.failures import UserFault
 from finetuning.engine.hyper import SpecError, check
 from finetuning.engine.packs import Item, PackReader, PackWriter, training_items
-from finetuning.engine.spec import EVENTS_FILE, INPUTS_DIR, OUTPUTS_DIR, EstimateSpec, EvaluateSpec, Split, TrainSpec
+from finetuning.engine.spec import (
+    EVENTS_FILE,
+    INPUTS_DIR,
+    OUTPUTS_DIR,
+    EstimateSpec,
+    EvaluateSpec,
+    Split,
+    Task,
+    TrainSpec,
+)
 
 FOLDER = "rehearsal"  # in the run directory: the run directory of what is rehearsed
 MAX_ITEMS = 640  # of a rehearsal's training; large batches are rehearsed in fewer steps
@@ -128,7 +137,8 @@ def _judged(order: TrainSpec) -> EvaluateSpec:
 def _sampled(train: Sequence[Item], order: TrainSpec, *, steps: int, at_once: int) -> list[Item]:
     size = order.hyper.batch_size
     batches = min(-(-steps // rehearsal.EPOCHS), max(_FEWEST_STEPS, MAX_ITEMS // size))
-    rounds = min(_FEWEST_ROUNDS * at_once * max(features.AT_ONCE, tokens.AT_ONCE), MAX_ITEMS)
+    a_batch = tokens.AT_ONCE if order.target is Task.TEXT_CLASSIFICATION else features.AT_ONCE
+    rounds = min(_FEWEST_ROUNDS * at_once * a_batch, MAX_ITEMS) if at_once > 1 else 0
     return _spread(train, max(batches * size, rounds, 2 * len(order.labels)))
 
 
