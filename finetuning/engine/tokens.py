@@ -18,7 +18,7 @@ from finetuning.engine.frameworks.transformers_models import max_tokens_of
 MAX_TOKENS = 256
 LENGTH_PERCENTILE = 95  # longer texts of the training items are cut: padding to the longest costs more than it tells
 BATCH = 64
-AT_ONCE = 16  # texts that each thread of a CPU takes through the network at a time
+AT_ONCE = 16  # texts that each thread of a CPU takes through the network at a time: a few, or many threads hold much
 # A text is cut to this many characters before it is tokenized: 256 tokens never need them, and a text of a
 # hundred thousand characters costs as much as a thousand short ones.
 MAX_CHARACTERS = 10_000
