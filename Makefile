@@ -31,7 +31,7 @@ test: $(STAMP) ## Run the whole test suite, browser tests included
 	@# A worker for each processor, and one that waits for the running product meanwhile.
 	$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 5 $(ARGS)
 
-test-postgres: $(STAMP) ## The tests of services and queue on PostgreSQL and Redis; POSTGRES_URL, REDIS_URL, ARGS=--short
+test-postgres: $(STAMP) ## The tests of services and queue on PostgreSQL and Redis; POSTGRES_URL, REDIS_URL
 	@$(BIN)/python tests/on_postgresql.py $(ARGS)
 
 chaos: $(STAMP) ## Break the product on purpose and check what must hold; SEED, FAULTS, DATABASE_URL, BROKER_URL

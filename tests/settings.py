@@ -36,6 +36,8 @@ if not _url:
     # No test cuts the power. The running product keeps FULL, and its tests meet it.
     _options = DATABASES["default"]["OPTIONS"]  # noqa: F405
     _options["init_command"] = _options["init_command"].replace("synchronous=FULL", "synchronous=OFF")
+else:
+    DATABASES["default"]["OPTIONS"]["options"] += " -c synchronous_commit=off"  # noqa: F405
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 _memory = "django.core.cache.backends.locmem.LocMemCache"
 CACHES = {alias: {"BACKEND": _memory, "LOCATION": alias} for alias in ("default", "throttles", "pages")}
