@@ -19,6 +19,7 @@ class _Kind:
     advice: str
 
 
+_OF_STORAGE = 15  # a bucket that is away, or a disk that is full, is mended by somebody: for that there is an hour
 # Of a fault of the server's that is not named here.
 _OF_THE_SERVER = _Kind(3, "This was not your fault and costs you nothing. Launch it again later, or tell the operator.")
 _OF_THE_INPUT = _Kind(1, "Change what the message names, and launch again.")
@@ -36,7 +37,10 @@ _KINDS = {
     # A fault of our own: once more, for what was an accident of the machine.
     UNKNOWN: _Kind(2, "This is a fault of ours and costs you nothing. Tell the operator the run's number."),
     "app:stalled": _Kind(2, "The engine stood still. It costs you nothing: launch it again, or tell the operator."),
-    "app:disk_full": _Kind(3, "The operator must free disk space. It costs you nothing: launch it again then."),
+    "app:disk_full": _Kind(
+        _OF_STORAGE, "The operator must free disk space. It costs you nothing: launch it again then."
+    ),
+    "app:disk": _Kind(_OF_STORAGE, "The server could not use its storage. It costs you nothing: tell the operator."),
     "user:not_allowed_any_more": _Kind(1, "Renew the license or choose other data, then launch a new run."),
     "user:compute_quota_exceeded": _Kind(1, "Launch it again next month, or ask the operator for more hours."),
     "user:budget_reached": _Kind(1, "Nothing is charged. Launch it again with a larger budget or fewer epochs."),

@@ -86,7 +86,7 @@ def run_progress(run: Run, *, after: int) -> dict[str, Any]:
     return {
         "status": run.status,
         "status_title": run.get_status_display(),
-        "stage": progress.get("title", ""),
+        "stage": run.doing,
         "progress": {key: progress.get(key) or 0 for key in ("done", "total", "rate")},
         "elapsed_seconds": elapsed_seconds(run),
         "remaining_seconds": None if run.is_paused else remaining_seconds(progress),

@@ -22,7 +22,7 @@ from finetuning.engine.events import Event
 from finetuning.models import Attempt, Dataset, DatasetVersion, Estimate, Run
 from finetuning.models.attempts import DRAINED
 from finetuning.models.datasets import DatasetStatus
-from finetuning.runner import Ending, Outcome, Sandbox, run_engine
+from finetuning.runner import Ending, Outcome, Sandbox, Signal, run_engine
 from finetuning.services import (
     datasets,
     estimates,
@@ -178,7 +178,7 @@ def _fine_tune(run: Run, attempt: Attempt) -> None:
         try:
             ended = _train_and_evaluate(run, attempt, keeper, journal)
         except _DISK_FAULTS as error:
-            ended = _settle(run, attempt, _disk_fault(error))
+            ended = _settle(run, attempt, keeper, _disk_fault(error))
     if ended:
         workspaces.discard("run", run.pk)
 
@@ -196,21 +196,21 @@ def _train_and_evaluate(run: Run, attempt: Attempt, keeper: leases.Keeper, journ
     if run.search and not run.searched:  # else an earlier attempt has found the settings
         tried = work(engine.Verb.SEARCH, _prepare_search(run))
         if tried.ending is not Ending.SUCCEEDED:
-            return _settle(run, attempt, tried)
+            return _settle(run, attempt, keeper, tried)
         if not searches.adopt(run=run, attempt=attempt, result=tried.result):
             return False
-    trained = work(engine.Verb.TRAIN, _prepare_training(run))
+    trained = work(engine.Verb.TRAIN, _prepare_training(run, keeper))
     if trained.ending is not Ending.SUCCEEDED:
-        return _settle(run, attempt, trained)
+        return _settle(run, attempt, keeper, trained)
     artifacts = workspaces.collect(workspaces.directory("run", run.pk, engine.Verb.TRAIN), trained.result)
     evaluated = work(engine.Verb.EVALUATE, _prepare_evaluation(run, artifacts))
     if evaluated.ending is not Ending.SUCCEEDED:
-        return _settle(run, attempt, evaluated)
+        return _settle(run, attempt, keeper, evaluated)
     judged = workspaces.collect(workspaces.directory("run", run.pk, engine.Verb.EVALUATE), evaluated.result)
     reach(Point.OUTPUTS_COLLECTED)
     exported, files = _export(run, artifacts, work) if run.hyper.get("export_onnx") else (None, {})
     if exported and exported.ending not in (Ending.SUCCEEDED, Ending.FAILED):
-        return _settle(run, attempt, exported)
+        return _settle(run, attempt, keeper, exported)
     return runs.finish(
         run=run,
         attempt=attempt,
@@ -255,10 +255,10 @@ def _prepare_search(run: Run) -> Path:
     return workspaces.prepare(path, searches.spec_of(run, _training_spec(run)), _training_inputs(run))
 
 
-def _prepare_training(run: Run) -> Path:
+def _prepare_training(run: Run, keeper: leases.Keeper) -> Path:
     path = workspaces.directory("run", run.pk, engine.Verb.TRAIN)
     prepared = workspaces.prepare(path, _training_spec(run), _training_inputs(run))
-    kept_checkpoints.lay(prepared, run.checkpoints)
+    kept_checkpoints.lay(prepared, run.checkpoints, goes_on=lambda: keeper.signal() is Signal.CONTINUE)
     return prepared
 
 
@@ -289,12 +289,12 @@ def _prepare_evaluation(run: Run, artifacts: Files) -> Path:
     return prepared
 
 
-def _settle(run: Run, attempt: Attempt, outcome: Outcome) -> bool:
+def _settle(run: Run, attempt: Attempt, keeper: leases.Keeper, outcome: Outcome) -> bool:
     """Writes an end that is no success; returns whether the run's directory is needed no more."""
     if outcome.ending is Ending.CANCELED:
         return steering.cancel(run=run, attempt=attempt)
     if outcome.ending is Ending.PAUSED:
-        steering.pause(run=run, attempt=attempt, kept=_kept(run, seconds=_PAUSED_SECONDS, stopping=False))
+        steering.pause(run=run, attempt=attempt, kept=_kept(run, keeper, seconds=_PAUSED_SECONDS, stopping=False))
     elif outcome.ending is Ending.FAILED:
         runs.fail(
             run=run,
@@ -306,16 +306,21 @@ def _settle(run: Run, attempt: Attempt, outcome: Outcome) -> bool:
         )
     else:
         is_drained = outcome.ending is Ending.DRAINED  # then the slot is about to end, and still has to say so
-        kept = _kept(run, seconds=drain.SPARE_SECONDS / 2, stopping=True) if is_drained else {}
+        kept = _kept(run, keeper, seconds=drain.SPARE_SECONDS / 2, stopping=True) if is_drained else {}
         runs.hand_back(run=run, attempt=attempt, outcome=_told_of(outcome), exit_code=outcome.exit_code, kept=kept)
     return False
 
 
-def _kept(run: Run, *, seconds: float, stopping: bool) -> kept_checkpoints.Kept:
-    """What other machines can go on from: stored within so long, and until this slot is told to stop."""
+def _kept(run: Run, keeper: leases.Keeper, *, seconds: float, stopping: bool) -> kept_checkpoints.Kept:
+    """What other machines can go on from: stored within so long, until this slot is told to stop, and as long as the run
+    is this worker's and not canceled."""
     until = time.monotonic() + seconds
-    path = workspaces.directory("run", run.pk, engine.Verb.TRAIN)
-    kept = kept_checkpoints.keep(path, goes_on=lambda: time.monotonic() < until and (stopping or not drain.is_asked()))
+
+    def goes_on() -> bool:
+        is_wanted = keeper.signal() not in (Signal.CANCEL, Signal.LOST)
+        return is_wanted and time.monotonic() < until and (stopping or not drain.is_asked())
+
+    kept = kept_checkpoints.keep(workspaces.directory("run", run.pk, engine.Verb.TRAIN), goes_on=goes_on)
     close_old_connections()  # as after an engine
     return kept_checkpoints.merged(run.checkpoints, kept)
 

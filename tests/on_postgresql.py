@@ -52,7 +52,9 @@ def main(arguments: list[str]) -> int:
     named = any(argument.startswith("tests/") for argument in arguments)
     chosen = [] if named else [*FOLDERS, *(f"--ignore={path}" for path in ASK_NO_SERVER)]
     workers = (
-        [] if any(argument.startswith("-n") for argument in arguments) else ["-n", "logical", "--maxprocesses", "4"]
+        []
+        if any(argument.startswith("-n") for argument in arguments)
+        else ["-n", str((os.cpu_count() or 1) + 1), "--maxprocesses", "5"]
     )
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--create-db", *workers, *chosen, *arguments],

@@ -65,6 +65,9 @@ class RunQuerySet(models.QuerySet["Run"]):
         return self.filter(pk=pk, status__in=sources or SOURCES[to]).update(status=to, **fields) == 1
 
 
+NEXT_TRY = "next_try"  # the stage of a run that has failed by no fault of its owner's, and will be tried again
+
+
 class Run(models.Model):
     uid = models.UUIDField(unique=True, default=uuid.uuid4, editable=False)  # the id that people and clients see
     owner = models.ForeignKey(Namespace, on_delete=models.PROTECT, related_name="runs")
@@ -133,6 +136,12 @@ class Run(models.Model):
     def advice(self) -> str:
         """What to do after the run's failure; nothing where it has not failed."""
         return failures.advice(self.failure_code) if self.failure_code else ""
+
+    @property
+    def doing(self) -> str:
+        """The title of its stage, or why it waits for another try: that only as long as it does."""
+        is_over = self.progress.get("stage") == NEXT_TRY and self.status != RunStatus.QUEUED
+        return "" if is_over else str(self.progress.get("title", ""))
 
     @property
     def is_paused(self) -> bool:

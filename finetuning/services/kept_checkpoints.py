@@ -68,10 +68,14 @@ def merged(earlier: Kept, kept: Kept) -> Kept:
     return {name: {**earlier, **kept}[name] for name in names.values()}
 
 
-def lay(path: Path, kept: Kept) -> None:
+class _NoLonger(Exception):
+    """Nobody waits for this checkpoint any more."""
+
+
+def lay(path: Path, kept: Kept, *, goes_on: Callable[[], bool]) -> None:
     """Lays copies of those that were kept where this directory has none as new: an engine writes beside them, and could
-    write into them. One whose blob is gone, or whose place is no folder, is left out. Raises Unavailable, StorageFull
-    where another try may do better."""
+    write into them. One whose blob is gone, or whose place is no folder, is left out, and so is what was not copied while
+    `goes_on`: the engine then is not to go on either. Raises Unavailable, StorageFull where another try may do better."""
     for name, sha256 in kept.items():
         above, _, last = name.rpartition("/")
         try:
@@ -80,9 +84,13 @@ def lay(path: Path, kept: Kept) -> None:
             if newest < last and storage.exists(sha256):
                 with storage.storing(), plain_files.writing(path, name) as file:
                     for chunk in storage.chunks(sha256):
+                        if not goes_on():
+                            raise _NoLonger
                         file.write(chunk)
         except plain_files.ForeignFileError as error:
             logger.warning("a checkpoint that was kept could not be laid out", exc_info=error)
+        except _NoLonger:
+            return
 
 
 def _store_all(path: Path, kept: Kept, is_over: threading.Event) -> None:

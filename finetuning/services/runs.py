@@ -18,7 +18,7 @@ from finetuning.engine.crash_points import Point, reach
 from finetuning.failures import may_try_again
 from finetuning.models import Attempt, Dataset, DatasetVersion, Estimate, Run
 from finetuning.models.attempts import DRAINED
-from finetuning.models.runs import RunStatus
+from finetuning.models.runs import NEXT_TRY, RunStatus
 from finetuning.services import charges, leases, searches, steering, webhooks, workspaces
 from marketplace import signing, storage
 from marketplace.accounts.models import Namespace, User
@@ -32,8 +32,8 @@ from models_catalog.services import lineage, seats
 
 RELEASE_FOLDER = "release"  # of a run's artifacts: the files of the tuned weights
 EVALUATION_FOLDER = "evaluation"  # of a run's artifacts: the evaluation's outputs, its receipt among them
-# A failure of the server is tried again after 10, 40 s; a failure of the input never is.
-BACKOFF = timedelta(seconds=10)
+# A failure of the server is tried again after 10, 40, 160 s and then every five minutes; a failure of the input never is.
+BACKOFF, LONGEST_BACKOFF = timedelta(seconds=10), timedelta(minutes=5)
 
 
 def launch(
@@ -290,8 +290,9 @@ def fail(
             return
         if may_try_again(code, tries=failures):
             # poked_at in the future: the reaper rings again once the pause is over.
-            pause = BACKOFF * 4 ** (failures - 1) - leases.POKE_AFTER
-            Run.objects.transition(run.pk, to=RunStatus.QUEUED, failures=failures, poked_at=now + pause)
+            pause = min(BACKOFF * 4 ** (failures - 1), LONGEST_BACKOFF) - leases.POKE_AFTER
+            told = {"stage": NEXT_TRY, "title": f"{message} It is tried again."}
+            Run.objects.transition(run.pk, to=RunStatus.QUEUED, failures=failures, poked_at=now + pause, progress=told)
             reach(Point.FAIL_COMMITTING)
             return
         failed = Run.objects.transition(

@@ -63,7 +63,7 @@ def ordered(run_dir: Path, bought: Path, packs: Path, strategy: Strategy, hyper:
 @pytest.fixture(scope="module")
 def tuned(tmp_path_factory: pytest.TempPathFactory, bought: Path, packs: Path) -> tuple[Path, dict[str, Any]]:
     """One run that learns: the probe first, then everything."""
-    hyper = replace(QUICK, epochs=30, patience=30)
+    hyper = replace(QUICK, epochs=20, patience=20)
     run_dir = ordered(tmp_path_factory.mktemp("train") / "run", bought, packs, Strategy.FULL, hyper)
     return run_dir, engine(Verb.TRAIN, run_dir)
 

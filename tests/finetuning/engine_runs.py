@@ -23,15 +23,13 @@ SIDE = 64
 
 
 @dataclass(frozen=True, slots=True)
-class EngineRun:
-    """One upload with the results of three verbs; `directory` holds a run directory for each of them."""
+class Inspected:
+    """One upload and what `inspect` makes of it; `directory` holds a run directory for each verb."""
 
     task: Task
     upload: bytes
     filename: str
     inspection: dict[str, Any]
-    training: dict[str, Any]
-    evaluation: dict[str, Any]
     directory: Path
 
     @property
@@ -47,6 +45,14 @@ class EngineRun:
         """Returns the files below `outputs/` of a verb."""
         root = self.directory / verb / spec.OUTPUTS_DIR
         return {str(path.relative_to(root)): path for path in sorted(root.rglob("*")) if path.is_file()}
+
+
+@dataclass(frozen=True, slots=True)
+class EngineRun(Inspected):
+    """The same with a run and its evaluation."""
+
+    training: dict[str, Any]
+    evaluation: dict[str, Any]
 
 
 def image_folders(each: int = 24) -> bytes:
@@ -112,6 +118,14 @@ UPLOADS: dict[Task, tuple[Callable[[], bytes], str]] = {
 }
 
 
+def inspected(task: Task, upload: bytes, filename: str, directory: Path) -> Inspected:
+    """Runs inspect in this process."""
+    order = spec.InspectSpec(task=task, salt="a")
+    return Inspected(
+        task, upload, filename, _verb(inspect, directory / "inspect", order, {"upload": upload}), directory
+    )
+
+
 def made(task: Task, directory: Path, *, epochs: int = 2, content: bytes = b"") -> EngineRun:
     """Runs inspect, train (full) and evaluate in this process, on a tiny network with random weights."""
     build, filename = UPLOADS[task]
@@ -119,8 +133,8 @@ def made(task: Task, directory: Path, *, epochs: int = 2, content: bytes = b"") 
     torch.set_num_threads(1)
     is_text = task is Task.TEXT_CLASSIFICATION
     bought = tiny_encoder(directory / "bought") if is_text else write_release(_folder(directory / "bought"))
-    inspection = _verb(inspect, directory / "inspect", spec.InspectSpec(task=task, salt="a"), {"upload": upload})
-    labels = tuple(inspection["report"]["labels"])
+    found = inspected(task, upload, filename, directory)
+    labels = tuple(found.inspection["report"]["labels"])
     packs = directory / "inspect/outputs"
     hyper = Hyper(epochs=epochs, batch_size=8, learning_rate=2e-3, augmentation=Augmentation.NONE)
     training = _verb(
@@ -144,12 +158,12 @@ def made(task: Task, directory: Path, *, epochs: int = 2, content: bytes = b"") 
             base=weights_of(task, "inputs/base"),
             tuned=weights_of(task, "inputs/train/release", tuned=True),
             labels=labels,
-            leaked=tuple(entry["test"] for entry in inspection["report"]["leakage"]),
+            leaked=tuple(entry["test"] for entry in found.leaked),
             threads=1,
         ),
         {"base": bought, "train": directory / "train/outputs", "test.pack": packs / "test.pack"},
     )
-    return EngineRun(task, upload, filename, inspection, training, evaluation["evaluation"], directory)
+    return EngineRun(task, upload, filename, found.inspection, directory, training, evaluation["evaluation"])
 
 
 def _folder(path: Path) -> Path:

@@ -15,7 +15,7 @@ from finetuning.engine.events import Event
 from finetuning.engine.spec import Verb
 from finetuning.models import Run
 from finetuning.runner import Ending, Signal, run_engine
-from finetuning.services import runs
+from finetuning.services import runs, steering
 
 pytestmark = pytest.mark.django_db(transaction=True)
 SAYS = """
@@ -37,7 +37,8 @@ sys.exit(70)
         ("app:internal", 2),
         ("app:stalled", 2),
         ("app:killed", 3),
-        ("app:disk", 3),
+        ("app:disk", 15),
+        ("app:disk_full", 15),
     ],
 )
 def test_only_what_may_end_otherwise_is_tried_again(world: World, code: str, tries: int) -> None:
@@ -66,6 +67,29 @@ def test_page_and_api_say_what_to_do_next(world: World, client: Client) -> None:
     assert failure["code"] == "app:out_of_memory"
     assert "smaller batch" in failure["advice"]
     assert failure["advice"] in page
+
+
+def test_a_run_says_why_it_waits_for_another_try_as_long_as_it_waits(world: World, client: Client) -> None:
+    claimed = runs.claim(launch(world).pk)
+    assert claimed is not None
+    run, attempt = claimed
+    runs.fail(run=run, attempt=attempt, code="app:disk", message="The bucket is away.")
+    client.force_login(world["buyer"])
+
+    def told() -> tuple[str, str]:
+        return client.get(f"/api/v1/runs/{run.uid}/events/").json()["stage"], client.get(
+            f"/runs/{run.uid}/"
+        ).content.decode()
+
+    reason = "The bucket is away. It is tried again."
+    stage, page = told()
+    assert stage == reason
+    assert reason in page
+
+    steering.request_pause(user=world["buyer"], run=run, now=timezone.now())
+    stage, page = told()
+    assert stage == ""
+    assert reason not in page
 
 
 @pytest.mark.parametrize("code", ["'x' * 5000", "'app:<script>'", "None", "{'a': 1}", "'user:'"])

@@ -50,6 +50,10 @@ def payload_of(sha256: str) -> bytes:
     return b"".join(storage.chunks(sha256))[engine.CHECKPOINT_DIGEST_BYTES :]
 
 
+def lay(path: Path, kept: dict[str, str]) -> None:
+    kept_checkpoints.lay(path, kept, goes_on=lambda: True)
+
+
 def keep(run_dir: Path, *, goes_on: Callable[[], bool] = lambda: True) -> Kept:
     return kept_checkpoints.keep(run_dir, goes_on=goes_on)
 
@@ -217,7 +221,7 @@ def test_what_was_kept_is_laid_as_a_copy_that_an_engine_may_write_into(run_dir: 
     other = tmp_path / "other"
     other.mkdir()
 
-    kept_checkpoints.lay(other, kept)
+    lay(other, kept)
 
     assert (other / NAME).read_bytes() == (run_dir / NAME).read_bytes()
     assert (other / "checkpoints/probe/000000000001.ckpt").exists()
@@ -231,7 +235,7 @@ def test_a_newer_one_of_this_machine_is_left(run_dir: Path, tmp_path: Path) -> N
     kept = keep(run_dir)
     written(tmp_path / "here/checkpoints/000000000009.ckpt", b"newer")
 
-    kept_checkpoints.lay(tmp_path / "here", kept)
+    lay(tmp_path / "here", kept)
 
     assert [path.name for path in (tmp_path / "here/checkpoints").iterdir()] == ["000000000009.ckpt"]
 
@@ -246,7 +250,7 @@ def test_nothing_is_written_through_a_link_that_an_engine_left(run_dir: Path, tm
     (other / link).parent.mkdir(parents=True)
     (other / link).symlink_to(site / "settings" if link.endswith(".partial") else site)
 
-    kept_checkpoints.lay(other, kept)
+    lay(other, kept)
 
     assert [path.name for path in site.iterdir()] == ["settings"]
     assert (site / "settings").read_text() == "of the site"
@@ -256,8 +260,29 @@ def test_a_blob_that_is_gone_leaves_the_run_to_begin_again(tmp_path: Path) -> No
     other = tmp_path / "other"
     other.mkdir()
 
-    kept_checkpoints.lay(other, {NAME: "0" * 64})
+    lay(other, {NAME: "0" * 64})
 
+    assert list((other / "checkpoints").iterdir()) == []
+
+
+def test_who_is_told_to_stop_copies_no_checkpoint_to_its_end(
+    run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written(run_dir / NAME, b"a state")
+    kept = keep(run_dir)
+    other, is_over = tmp_path / "other", []
+    other.mkdir()
+
+    def slow(_sha256: str) -> Iterator[bytes]:
+        yield b"half"
+        is_over.append(True)
+        yield b"the other half"
+
+    monkeypatch.setattr(storage, "chunks", slow)
+
+    kept_checkpoints.lay(other, kept, goes_on=lambda: not is_over)
+
+    assert is_over
     assert list((other / "checkpoints").iterdir()) == []
 
 
@@ -276,7 +301,7 @@ def test_a_storage_that_is_away_is_asked_again_later(
     monkeypatch.setattr(storage, "chunks", away)
 
     with pytest.raises(Unavailable):
-        kept_checkpoints.lay(other, kept)
+        lay(other, kept)
 
     assert list((other / "checkpoints").iterdir()) == []
 
