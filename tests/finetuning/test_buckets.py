@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import threading
@@ -20,10 +21,10 @@ from django.core.management import CommandError, call_command
 from django.db import connections
 from django.test import Client, RequestFactory
 from django.utils import timezone
-from worlds import received, shapes
+from worlds import World, claimed_run, received, shapes
 
 from finetuning import tasks
-from finetuning.services import garbage, leftovers
+from finetuning.services import garbage, kept_checkpoints, leftovers
 from marketplace import buckets, storage
 from marketplace.downloads import blob_response
 from marketplace.errors import DomainError
@@ -180,6 +181,41 @@ def test_an_engine_gets_a_copy_that_was_compared_with_its_name(objects: Any, tmp
     assert on_disk(settings) == [good]
     assert leftovers.sweep(now=timezone.now() + LATER) == 1
     assert (on_disk(settings), storage.exists(good)) == ([], True)
+
+
+def test_a_checkpoint_travels_to_another_machine_and_is_no_garbage_meanwhile(
+    world: World, objects: Any, tmp_path: Path, settings: Any
+) -> None:
+    settings.STORAGE_IS_SHARED = True
+    first, second, name = tmp_path / "first", tmp_path / "second", "checkpoints/000000000007.ckpt"
+    state = os.urandom(20 * MIB)
+    (first / name).parent.mkdir(parents=True)
+    (first / name).write_bytes(hashlib.sha256(state).digest() + state)
+    second.mkdir()
+    run, _ = claimed_run(world)
+
+    kept = kept_checkpoints.keep(first, goes_on=lambda: True)
+    run.checkpoints = kept
+    run.save()
+    garbage.collect(now=timezone.now() + LATER)
+    kept_checkpoints.lay(second, kept, goes_on=lambda: True)
+
+    assert key(kept[name]) in {entry.key for entry in objects.objects.all()}
+    assert on_disk(settings) == []
+    assert (second / name).read_bytes() == (first / name).read_bytes()
+
+
+def test_a_bucket_that_goes_away_while_a_checkpoint_is_stored_keeps_no_run_from_its_pause(
+    tmp_path: Path, settings: Any
+) -> None:
+    settings.STORAGE_IS_SHARED = True
+    settings.STORAGE_DIR, settings.STORAGE_BUCKET = parsed(
+        "s3://nobody/site?endpoint_url=http://127.0.0.1:9&region_name=us-east-1", data_dir=tmp_path
+    )
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints/000000000007.ckpt").write_bytes(hashlib.sha256(b"a state").digest() + b"a state")
+
+    assert kept_checkpoints.keep(tmp_path, goes_on=lambda: True) == {}
 
 
 def test_an_upload_is_inspected_by_the_real_engine() -> None:
