@@ -20,7 +20,7 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="benchmarks floor_fashion", description=__doc__)
     parser.add_argument("--train", type=int, default=4000, help="training and validation images")
     parser.add_argument("--test", type=int, default=10_000, help="test images")
-    parser.add_argument("--size", type=int, default=160, help="pixels of the network's input")
+    parser.add_argument("--size", type=int, default=224, help="pixels of the network's input")
     parser.add_argument("--features", choices=[kind.value for kind in Features], default="grid", help="what it reads")
     parser.add_argument("--crop", choices=[kind.value for kind in Crop], default="none", help="of the images' edges")
     parser.add_argument("--threads", type=int, default=2)

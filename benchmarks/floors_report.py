@@ -32,6 +32,7 @@ def measured(  # everything that makes one row
         "floor": floor,
         "meets": estimate["value"] >= floor,
         "validation": run.trained["validation"],
+        "cross_validation": run.trained.get("cross_validation"),
         "best": run.trained["best"],
         "seconds": run.took.seconds,
         "cpu_seconds": run.took.cpu_seconds,

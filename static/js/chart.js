@@ -10,6 +10,14 @@ const written = (ticks, step) => {
   return ticks.map((tick) => (step >= SMALL_STEP ? tick.toFixed(decimals) : tick === 0 ? "0" : short(tick)));
 };
 
+// No score is over 1, and its axis no further than a point there needs: around a single one uPlot's goes to twice its value.
+const SCORE_END = 1.02;
+const NO_SCORES = new Set(["loss", "learning_rate"]);
+const range = (name) => (_plot, low, high) => {
+  const end = { pad: 0.1, soft: 0, mode: 3 };
+  return low === null ? [0, 1] : window.uPlot.rangeNum(low, high, { min: end, max: NO_SCORES.has(name) ? end : { ...end, hard: SCORE_END } });
+};
+
 export function chart(figure) {
   const points = { validation: new Map(), train: new Map() };
   const canvas = figure.querySelector(".chart-canvas");
@@ -37,7 +45,7 @@ export function chart(figure) {
         width: canvas.clientWidth,
         height: HEIGHT,
         legend: { show: false },
-        scales: { x: { time: false } },
+        scales: { x: { time: false }, y: { range: range(figure.dataset.chart) } },
         axes: [{ ...axis, size: 30, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000] }, { ...axis, size: 66, values: (_plot, ticks, _axis, _space, step) => written(ticks, step) }],
         series: [{}, line(color("--series-1")), line(color("--series-2"), [6, 4])],
         hooks: { setCursor: [(self) => self.data && plot && legend(self.cursor.idx ?? null)] },
