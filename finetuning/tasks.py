@@ -15,7 +15,7 @@ from django.db.models import F
 from django.utils import timezone
 from structlog.contextvars import bound_contextvars
 
-from finetuning import compute
+from finetuning import compute, failures
 from finetuning.engine import spec as engine
 from finetuning.engine.crash_points import Point, reach
 from finetuning.engine.events import Event
@@ -36,7 +36,7 @@ from finetuning.services import (
 )
 from finetuning.services.journals import Journal
 from marketplace import signing, storage
-from marketplace.errors import DomainError
+from marketplace.errors import DomainError, Unavailable
 from marketplace.queue_settings import CHECK_DEADLINE_SECONDS
 from marketplace.supervision import drain
 from models_catalog.models import Release
@@ -85,7 +85,9 @@ def _told_of(outcome: Outcome) -> str:
 def _disk_fault(error: Exception) -> Outcome:
     logger.error("the run directory could not be used", exc_info=error)
     message = error.message if isinstance(error, DomainError) else "The server could not read or write its files."
-    return Outcome(Ending.FAILED, "app:disk", message)
+    # What is away may come back; a file that is not what it was, or an order that says nothing, stays so.
+    code = "app:disk" if isinstance(error, OSError | Unavailable) else failures.UNKNOWN
+    return Outcome(Ending.FAILED, code, message)
 
 
 def _check(

@@ -10,12 +10,13 @@ from django.test import Client
 from django.utils import timezone
 from worlds import World, launch
 
-from finetuning import failures
+from finetuning import failures, tasks
 from finetuning.engine.events import Event
 from finetuning.engine.spec import Verb
-from finetuning.models import Run
+from finetuning.models import Attempt, Run
 from finetuning.runner import Ending, Signal, run_engine
-from finetuning.services import runs, steering
+from finetuning.services import runs, steering, workspaces
+from marketplace.errors import Unavailable
 
 pytestmark = pytest.mark.django_db(transaction=True)
 SAYS = """
@@ -67,6 +68,29 @@ def test_page_and_api_say_what_to_do_next(world: World, client: Client) -> None:
     assert failure["code"] == "app:out_of_memory"
     assert "smaller batch" in failure["advice"]
     assert failure["advice"] in page
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (OSError("the disk"), "app:disk"),
+        (Unavailable("storage_failed", "The bucket is away."), "app:disk"),
+        (ValueError("the weights changed after the engine had finished"), "app:internal"),
+    ],
+    ids=["disk", "bucket", "changed file"],
+)
+def test_what_may_come_back_is_waited_for_and_what_is_wrong_is_not(
+    world: World, monkeypatch: pytest.MonkeyPatch, error: Exception, code: str
+) -> None:
+    run = launch(world)
+
+    def fails(*_: object) -> Path:
+        raise error
+
+    monkeypatch.setattr(workspaces, "prepare", fails)
+    tasks.fine_tune(run.pk)
+
+    assert Attempt.objects.get(run=run).outcome == code
 
 
 def test_a_run_says_why_it_waits_for_another_try_as_long_as_it_waits(world: World, client: Client) -> None:
