@@ -32,7 +32,7 @@ test: $(STAMP) ## Run the whole test suite, browser tests included
 	$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 5 $(ARGS)
 
 test-postgres: $(STAMP) ## The tests of services and queue on PostgreSQL and Redis; POSTGRES_URL, REDIS_URL
-	@$(BIN)/python tests/on_postgresql.py $(ARGS)
+	@$(BIN)/python tests/on_postgresql.py -n $(WORKERS) --maxprocesses 5 $(ARGS)
 
 chaos: $(STAMP) ## Break the product on purpose and check what must hold; SEED, FAULTS, DATABASE_URL, BROKER_URL
 	@PYTHONPATH=.:tests:tests/engine $(BIN)/python -m chaos --seed $(or $(SEED),1) --faults $(or $(FAULTS),100) \

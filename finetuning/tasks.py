@@ -44,8 +44,8 @@ from models_catalog.models.listings import ReleaseStatus
 
 logger = logging.getLogger(__name__)
 Files = dict[str, dict[str, Any]]
-# What preparing and collecting meet: a blob that is gone, a full disk, a file that changed under our hands.
 _PAUSED_SECONDS = 60.0  # for the checkpoint of a run that is paused: its worker waits meanwhile
+# What preparing and collecting meet: a blob that is gone, a full disk, a file that changed under our hands.
 _DISK_FAULTS = (DomainError, OSError, ValueError)
 _WORN_OUT = Outcome(Ending.FAILED, "app:no_progress", "The server was interrupted too often while it worked on this.")
 

@@ -18,7 +18,7 @@ URL = os.environ.get("POSTGRES_URL", "postgres://postgres@127.0.0.1:5432/postgre
 BROKER = os.environ.get("REDIS_URL", "redis://127.0.0.1:6379/8")
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("tests/accounts", "tests/finetuning", "tests/marketplace", "tests/models_catalog")
-# Here whole sites run on databases of their own, or engines alone: half a minute each, and no server hears of it.
+# Here whole sites run on databases of their own, or engines alone: they take long, and no server hears of it.
 ASK_NO_SERVER = (
     "tests/finetuning/test_fork_server.py",
     "tests/finetuning/test_rehearsals.py",
@@ -51,13 +51,8 @@ def main(arguments: list[str]) -> int:
         return _refuse(f"No Redis answers at {_place(BROKER)}: start one, or set REDIS_URL=redis://HOST:PORT/NUMBER.")
     named = any(argument.startswith("tests/") for argument in arguments)
     chosen = [] if named else [*FOLDERS, *(f"--ignore={path}" for path in ASK_NO_SERVER)]
-    workers = (
-        []
-        if any(argument.startswith("-n") for argument in arguments)
-        else ["-n", str((os.cpu_count() or 1) + 1), "--maxprocesses", "5"]
-    )
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--create-db", *workers, *chosen, *arguments],
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--create-db", *chosen, *arguments],
         cwd=ROOT,
         env={**os.environ, "TEST_DATABASE_URL": URL, "TEST_BROKER_URL": BROKER},
         check=False,

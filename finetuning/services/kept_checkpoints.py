@@ -83,14 +83,18 @@ def lay(path: Path, kept: Kept, *, goes_on: Callable[[], bool]) -> None:
                 newest = next(iter(_checkpoints(place)), "")
             if newest < last and storage.exists(sha256):
                 with storage.storing(), plain_files.writing(path, name) as file:
-                    for chunk in storage.chunks(sha256):
-                        if not goes_on():
-                            raise _NoLonger
-                        file.write(chunk)
+                    file.writelines(_wanted(sha256, goes_on))
         except plain_files.ForeignFileError as error:
             logger.warning("a checkpoint that was kept could not be laid out", exc_info=error)
         except _NoLonger:
             return
+
+
+def _wanted(sha256: str, goes_on: Callable[[], bool]) -> Iterator[bytes]:
+    for chunk in storage.chunks(sha256):
+        if not goes_on():
+            raise _NoLonger
+        yield chunk
 
 
 def _store_all(path: Path, kept: Kept, is_over: threading.Event) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from django.test import Client
 from django.utils import timezone
-from worlds import World, launch
+from worlds import World, claimed_run, launch
 
 from finetuning import failures, tasks
 from finetuning.engine.events import Event
@@ -56,9 +56,7 @@ def test_only_what_may_end_otherwise_is_tried_again(world: World, code: str, tri
 
 
 def test_page_and_api_say_what_to_do_next(world: World, client: Client) -> None:
-    claimed = runs.claim(launch(world).pk)
-    assert claimed is not None
-    run, attempt = claimed
+    run, attempt = claimed_run(world)
     runs.fail(run=run, attempt=attempt, code="app:out_of_memory", message="The memory did not suffice.")
     client.force_login(world["buyer"])
 
@@ -94,16 +92,13 @@ def test_what_may_come_back_is_waited_for_and_what_is_wrong_is_not(
 
 
 def test_a_run_says_why_it_waits_for_another_try_as_long_as_it_waits(world: World, client: Client) -> None:
-    claimed = runs.claim(launch(world).pk)
-    assert claimed is not None
-    run, attempt = claimed
+    run, attempt = claimed_run(world)
     runs.fail(run=run, attempt=attempt, code="app:disk", message="The bucket is away.")
     client.force_login(world["buyer"])
 
     def told() -> tuple[str, str]:
-        return client.get(f"/api/v1/runs/{run.uid}/events/").json()["stage"], client.get(
-            f"/runs/{run.uid}/"
-        ).content.decode()
+        events = client.get(f"/api/v1/runs/{run.uid}/events/").json()
+        return events["stage"], client.get(f"/runs/{run.uid}/").content.decode()
 
     reason = "The bucket is away. It is tried again."
     stage, page = told()
