@@ -8,8 +8,10 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-Hashes = npt.NDArray[np.uint64]
-Thumbnails = npt.NDArray[np.uint8]
+from finetuning.engine import workers
+from finetuning.engine.images import Bytes, Hashes
+
+Pairs = npt.NDArray[np.int64]
 
 MAX_HASH_BITS = 6
 # Root mean square difference of standardised grey 32 x 32 thumbnails. Of 120 crops of photographs saved again
@@ -32,36 +34,32 @@ def exact_groups(identities: Sequence[str]) -> list[list[int]]:
     return [group for group in positions.values() if len(group) > 1]
 
 
-def near_pairs(hashes: Hashes, thumbnails: Thumbnails) -> list[tuple[int, int]]:
+def near_pairs(hashes: Hashes, thumbnails: Bytes) -> list[tuple[int, int]]:
     """Returns pairs of positions i < j that are nearly the same picture.
 
     `hashes` (N,), `thumbnails` (N, 32, 32, 3). All pairs of hashes are compared in blocks (N = 20,000: 2e8
     comparisons, about a second), so that no bucket can overflow; only close ones are compared by pixels.
     """
-    candidates = _close_hashes(hashes)
-    keep = [
-        _is_same(thumbnails, candidates[start : start + _PAIRS_AT_ONCE])
-        for start in range(0, len(candidates), _PAIRS_AT_ONCE)
-    ]
-    confirmed = candidates[np.concatenate(keep)] if keep else candidates
-    return [(int(low), int(high)) for low, high in confirmed]
+    starts = range(0, len(hashes), _BLOCK_ROWS)
+    close = [found for _, found in workers.in_threads(lambda start: _close_hashes(hashes, start), starts)]
+    candidates = np.concatenate(close) if close else np.empty((0, 2), np.int64)
+    some = [candidates[start : start + _PAIRS_AT_ONCE] for start in range(0, len(candidates), _PAIRS_AT_ONCE)]
+    same = workers.in_threads(lambda pairs: _is_same(thumbnails, pairs), some)
+    return [(int(low), int(high)) for pairs, keep in same for low, high in pairs[keep]]
 
 
-def _close_hashes(hashes: Hashes) -> npt.NDArray[np.int64]:
-    """Returns (M, 2) pairs i < j within MAX_HASH_BITS, at most _MAX_CANDIDATES for each i."""
-    found: list[npt.NDArray[np.int64]] = [np.empty((0, 2), np.int64)]
-    for start in range(0, len(hashes), _BLOCK_ROWS):
-        rows = hashes[start : start + _BLOCK_ROWS, None]
-        close = np.bitwise_count(rows ^ hashes[None, start:]) <= MAX_HASH_BITS
-        close[:, : len(rows)] = np.triu(close[:, : len(rows)], 1)
-        if close.sum() > _MAX_CANDIDATES and close.sum(axis=1).max() > _MAX_CANDIDATES:
-            close &= np.cumsum(close, axis=1, dtype=np.int32) <= _MAX_CANDIDATES
-        row, column = np.nonzero(close)
-        found.append(np.stack([row + start, column + start], axis=1))
-    return np.concatenate(found)
+def _close_hashes(hashes: Hashes, start: int) -> Pairs:
+    """Returns (M, 2) pairs i < j within MAX_HASH_BITS of the block of rows i from `start` on, at most _MAX_CANDIDATES for
+    each i."""
+    rows = hashes[start : start + _BLOCK_ROWS, None]
+    close = np.bitwise_count(rows ^ hashes[None, start:]) <= MAX_HASH_BITS
+    close[:, : len(rows)] = np.triu(close[:, : len(rows)], 1)
+    row, column = np.nonzero(close)
+    before = np.arange(len(row)) - np.searchsorted(row, row)  # of the pairs with the same i
+    return np.stack([row, column], axis=1)[before < _MAX_CANDIDATES] + start
 
 
-def _is_same(thumbnails: Thumbnails, pairs: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+def _is_same(thumbnails: Bytes, pairs: Pairs) -> npt.NDArray[np.bool_]:
     """Returns (M,) whether each pair has the same structure in grey and about the same colours."""
     positions, places = np.unique(pairs, return_inverse=True)
     one, other = places.reshape(pairs.shape).T
@@ -71,17 +69,18 @@ def _is_same(thumbnails: Thumbnails, pairs: npt.NDArray[np.int64]) -> npt.NDArra
     return same & (_difference(colours, one, other) <= MAX_COLOUR_DIFFERENCE)
 
 
-def _standardised(pixels: Thumbnails) -> npt.NDArray[np.float32]:
-    red, green, blue = (
-        pixels[..., channel].astype(np.float32) for channel in range(3)
-    )  # their mean over an axis is slow
-    grey = ((red + green + blue) / 3).reshape(len(pixels), -1)
+def _standardised(pixels: Bytes) -> npt.NDArray[np.float32]:
+    # A mean over the last axis is slow, and so is each new array of this size.
+    total = pixels[..., 0].astype(np.uint16) + pixels[..., 1] + pixels[..., 2]
+    grey = total.reshape(len(pixels), -1).astype(np.float32)
+    grey /= 3
     spread = np.maximum(grey.std(axis=1, keepdims=True), _FLAT)
-    result: npt.NDArray[np.float32] = (grey - grey.mean(axis=1, keepdims=True)) / spread
-    return result
+    grey -= grey.mean(axis=1, keepdims=True)
+    grey /= spread
+    return grey
 
 
-def _pooled(pixels: Thumbnails) -> npt.NDArray[np.float32]:
+def _pooled(pixels: Bytes) -> npt.NDArray[np.float32]:
     """Returns the mean colours of a 4 x 4 grid: (M, 48)."""
     rows = pixels.reshape(-1, 4, 8, 32 * 3).sum(axis=2, dtype=np.float32)
     grid: npt.NDArray[np.float32] = rows.reshape(-1, 4, 4, 8, 3).sum(axis=3) / 64

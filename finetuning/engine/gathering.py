@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
-from typing import IO, Protocol, TypeVar
+from typing import IO, Protocol
+
+import numpy as np
 
 from finetuning.engine import clean_bytes, images, workers
 from finetuning.engine.datasets import Layout, Sample
@@ -29,10 +29,7 @@ _SPOOL_FACTOR = 4
 _LARGE_PIXELS = 12_000_000  # 40 million need 400 MB while they are decoded
 # What one worker takes at a time: so much that handing it over costs little, so little that all end together.
 _PART_IMAGES, _PART_BYTES = 64, 2**20
-_WINDOW = 4  # masks in flight for each thread
 _SUFFIXES = {"JPEG": ".jpg", "PNG": ".png"}
-In = TypeVar("In")
-Out = TypeVar("Out")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,30 +54,31 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Some images of an upload, in its order. `files` holds file and thumbnail of each readable one, `views` their
-    (32, 32, 3) bytes."""
+    """Some images of an upload, in its order. In the spool lie from `start` on file and thumbnail of each readable one,
+    then the view of each; `hashes` holds those of the views, 8 bytes each."""
 
     outcomes: list[Prepared | images.BadImage]
-    files: bytes
-    views: bytes
+    start: int
+    hashes: bytes
 
 
 @dataclass(slots=True)
 class Gathered:
-    """The readable images in the order of the samples; their files lie in `spool` from `starts` on."""
+    """The readable images in the order of the samples; their files lie in `spool` from `starts` on, the views
+    of so many of them from each of `_views` on."""
 
     spool: IO[bytes]
     samples: list[Sample] = field(default_factory=list)
     prepared: list[Prepared] = field(default_factory=list)
     starts: list[int] = field(default_factory=list)
     faults: list[tuple[Sample, images.BadImage]] = field(default_factory=list)
-    _views: bytearray = field(default_factory=bytearray)
+    _views: list[tuple[int, int]] = field(default_factory=list)
+    _hashes: bytearray = field(default_factory=bytearray)
 
     def add(self, samples: Iterable[Sample], part: Part) -> int:
-        """Keeps the images; returns how many bytes the spool holds now."""
-        start = self.spool.tell()
-        self.spool.write(part.files)
-        self._views += part.views
+        """Keeps the images; returns where in the spool they end."""
+        start, known = part.start, len(self.starts)
+        self._hashes += part.hashes
         for sample, outcome in zip(samples, part.outcomes, strict=True):
             if isinstance(outcome, images.BadImage):
                 self.faults.append((sample, outcome))
@@ -89,12 +87,18 @@ class Gathered:
             self.prepared.append(outcome)
             self.starts.append(start)
             start += outcome.file_bytes + outcome.thumbnail_bytes
-        return start
+        views = images.VIEW_BYTES * (len(self.starts) - known)
+        self._views.append((start, views))
+        return start + views
+
+    def views(self) -> images.Bytes:
+        """Returns (N, 32, 32, 3) uint8, to compare the images by."""
+        return images.views(b"".join(self._read(*span) for span in self._views))
 
     @property
-    def views(self) -> images.Bytes:
-        """(N, 32, 32, 3) uint8, to compare the images by."""
-        return images.views(self._views)
+    def hashes(self) -> images.Hashes:
+        """(N,) uint64, those of the views."""
+        return np.frombuffer(self._hashes, np.uint64)
 
     def file(self, position: int) -> bytes:
         """Returns the image's file for the packs. Several processes may ask at once."""
@@ -177,7 +181,7 @@ def gather(
 ) -> None:
     """Fills `gathered` and tells the progress; a clean JPEG of up to `max_pixels` keeps its size. Raises Rejected, as
     reading an archive does, and AppFault (`worker_lost`)."""
-    one_large_at_a_time = workers.shared_lock()
+    one_large_at_a_time, one_writes = workers.shared_lock(), workers.shared_lock()
 
     def check(sample: Sample) -> _Files | images.BadImage:
         content = archive.read(sample.entry)
@@ -192,10 +196,15 @@ def gather(
     def work(part: range) -> Part:
         checked = [check(layout.samples[at]) for at in part]
         good = [one for one in checked if isinstance(one, _Files)]
+        views = b"".join(one.view for one in good)
+        with one_writes:  # at the end, which the processes share as they share the open file
+            start = gathered.spool.seek(0, os.SEEK_END)
+            gathered.spool.write(b"".join(file for one in good for file in (one.file, one.thumbnail)) + views)
+            gathered.spool.flush()
         return Part(
             outcomes=[one.facts if isinstance(one, _Files) else one for one in checked],
-            files=b"".join(file for one in good for file in (one.file, one.thumbnail)),
-            views=b"".join(one.view for one in good),
+            start=start,
+            hashes=images.perceptual_hashes(images.views(views)).tobytes(),
         )
 
     began = time.monotonic()
@@ -206,7 +215,6 @@ def gather(
             if gathered.add(layout.samples[part.start : part.stop], result) > limit:
                 raise reject("zip_bomb", f"Decoded, the images need over {limit / 2**30:.0f} GiB. Upload fewer.")
             events.progress("images", part.stop, total, rate=part.stop / max(time.monotonic() - began, 1e-3))
-    gathered.spool.flush()
 
 
 def _parts(samples: tuple[Sample, ...]) -> list[range]:
@@ -219,21 +227,3 @@ def _parts(samples: tuple[Sample, ...]) -> list[range]:
             parts.append(range(start, at + 1))
             start, held = at + 1, 0
     return [*parts, range(start, len(samples))] if start < len(samples) else parts
-
-
-def in_threads(work: Callable[[In], Out], samples: Iterable[In]) -> Iterator[tuple[In, Out]]:
-    """Yields each sample with its outcome, in order, holding only a few outcomes at a time."""
-    threads = os.cpu_count() or 1
-    waiting: deque[tuple[In, Future[Out]]] = deque()
-    with ThreadPoolExecutor(threads) as pool:
-        try:
-            for sample in samples:
-                waiting.append((sample, pool.submit(work, sample)))
-                if len(waiting) >= threads * _WINDOW:
-                    first, future = waiting.popleft()
-                    yield first, future.result()
-            while waiting:
-                first, future = waiting.popleft()
-                yield first, future.result()
-        finally:
-            pool.shutdown(cancel_futures=True)

@@ -19,6 +19,7 @@ from finetuning.engine.clean_bytes import CleanFile
 from finetuning.engine.spec import ArchiveLimits
 
 Bytes = npt.NDArray[np.uint8]
+Hashes = npt.NDArray[np.uint64]
 
 _FORMATS = ("JPEG", "PNG", "WEBP")
 _FORMAT_OF_SUFFIX = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
@@ -63,6 +64,7 @@ _DECODER_ERRORS = (
     Image.DecompressionBombError,
 )
 FINGERPRINT_SIDE = 32
+VIEW_BYTES = 3 * FINGERPRINT_SIDE**2
 _HASH_SIDE = 8
 _HASHED_AT_ONCE = 256
 
@@ -281,7 +283,7 @@ def views(pixels: bytes | bytearray) -> Bytes:
     return np.frombuffer(pixels, np.uint8).reshape(-1, FINGERPRINT_SIDE, FINGERPRINT_SIDE, 3)
 
 
-def perceptual_hashes(pictures: Bytes) -> npt.NDArray[np.uint64]:
+def perceptual_hashes(pictures: Bytes) -> Hashes:
     """Returns the 64-bit hash of each of `views` (N, 32, 32, 3): the signs of the lowest 8 x 8 coefficients of
     the grey picture's DCT against their median."""
     hashes = np.empty(len(pictures), ">u8")
@@ -289,8 +291,9 @@ def perceptual_hashes(pictures: Bytes) -> npt.NDArray[np.uint64]:
         part = pictures[start : start + _HASHED_AT_ONCE]
         grey = part[..., 0].astype(np.float64) + part[..., 1] + part[..., 2]
         low = (_cosines() @ (grey / 3) @ _cosines().T).reshape(len(part), -1)
+        middle = np.sort(low, axis=1)[:, low.shape[1] // 2 - 1 :][:, :2].mean(axis=1, keepdims=True)  # their median
         # Rounding keeps noise of the last bits from deciding in flat images.
-        bits = np.round(low, 3) > np.round(np.median(low, axis=1, keepdims=True), 3)
+        bits = np.round(low, 3) > np.round(middle, 3)
         hashes[start : start + len(part)] = np.packbits(bits, axis=1).view(">u8").ravel()
     return hashes.astype(np.uint64)
 

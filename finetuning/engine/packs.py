@@ -12,6 +12,7 @@ import json
 import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -64,7 +65,7 @@ class Item:
         return self.width, self.height
 
     def to_json(self) -> str:
-        return _encode({name: getattr(self, name) for name in _FIELDS})
+        return _encode(dict(zip(_FIELDS, _values(self), strict=True)))
 
     @classmethod
     def from_json(cls, line: str | bytes) -> Item:
@@ -75,6 +76,7 @@ class Item:
 
 
 _FIELDS = tuple(field.name for field in dataclasses.fields(Item))
+_values = attrgetter(*_FIELDS)
 
 
 class PackReader:

@@ -42,7 +42,10 @@ def reject(code: str, message: str, items: Iterable[str] = ()) -> Rejected:
 
 def is_printable(text: str) -> bool:
     """Whether every character can be shown without changing how its neighbours look."""
-    return all(char in _JOINERS or unicodedata.category(char) not in _UNPRINTABLE for char in text)
+    # Python's notion is the stricter one, and quick.
+    return text.isprintable() or all(
+        char in _JOINERS or unicodedata.category(char) not in _UNPRINTABLE for char in text
+    )
 
 
 def printable(text: str) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 from finetuning.engine.crash_points import Point, reach
 from finetuning.engine.spec import FORMAT, OUTPUTS_DIR, RESULT_FILE, Verb
+from finetuning.engine.workers import in_threads
 
 _STEPS = (Point.RESULT_WRITTEN, Point.RESULT_SYNCED, Point.RESULT_RENAMED)
 _LIBRARIES = (
@@ -56,8 +57,8 @@ def digests(outputs: Path) -> dict[str, dict[str, Any]]:
     """Returns `{path below outputs: {sha256, bytes}}`, sorted by path."""
     files = sorted(path for path in outputs.rglob("*") if path.is_file()) if outputs.is_dir() else []
     return {
-        path.relative_to(outputs).as_posix(): {"sha256": sha256_of(path), "bytes": path.stat().st_size}
-        for path in files
+        path.relative_to(outputs).as_posix(): {"sha256": sha256, "bytes": path.stat().st_size}
+        for path, sha256 in in_threads(sha256_of, files)
     }
 
 

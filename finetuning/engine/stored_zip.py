@@ -19,13 +19,14 @@ _FIRST_DATE = 1 << 5 | 1  # 1980-01-01, midnight: equal members give equal zips
 _UNIX, _MODE = 3 << 8, 0o600 << 16
 _FULL16, _FULL32 = 0xFFFF, 0xFFFFFFFF
 LOCAL_HEADER_BYTES = LOCAL.size
+_BUFFER_BYTES = 2**20
 
 
 class StoredZip:
     """A zip being written. Names are ASCII, members under 4 GiB; the zip may be larger."""
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("wb")
+        self._file = path.open("wb", buffering=_BUFFER_BYTES)
         self._directory: list[bytes] = []
         self._offset = 0
 

@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager
@@ -23,6 +23,7 @@ from finetuning.engine.stopping import die_with_parent
 
 _FORKS = sys.platform == "linux"
 _WAITING_EACH = 2  # parts in flight for each core: their results wait in memory for those before them
+_WAITING_EACH_THREAD = 4  # theirs are smaller: a mask, the pairs among some hashes
 Part = TypeVar("Part")
 Result = TypeVar("Result")
 _given: list[Callable[[Any], Any]] = []  # in a worker: the function, which a fork hands over without pickling
@@ -54,9 +55,30 @@ def in_order(work: Callable[[Part], Result], parts: Sequence[Part]) -> Generator
         while waiting:
             yield waiting.popleft().result()
     except BrokenProcessPool as error:
+        for worker in multiprocessing.active_children():  # deaf to SIGTERM, and may wait for a lock that one died with
+            worker.kill()
         raise AppFault("worker_lost", "A part of the work ended before its time. Try again.") from error
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def in_threads(work: Callable[[Part], Result], parts: Iterable[Part]) -> Iterator[tuple[Part, Result]]:
+    """Yields each part with what `work` makes of it, in order, holding few results at a time: for work that leaves Python
+    to a decoder or to NumPy, whose threads do not wait for each other."""
+    threads = os.cpu_count() or 1
+    waiting: deque[tuple[Part, Future[Result]]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for part in parts:
+                waiting.append((part, pool.submit(work, part)))
+                if len(waiting) >= threads * _WAITING_EACH_THREAD:
+                    first, future = waiting.popleft()
+                    yield first, future.result()
+            while waiting:
+                first, future = waiting.popleft()
+                yield first, future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _pool(work: Callable[[Part], Result], count: int) -> tuple[Executor, Callable[[Part], Result]]:

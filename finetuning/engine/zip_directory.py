@@ -33,7 +33,8 @@ _MAX_CENTRAL_BYTES = 64 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One file of the archive. `parts` are its path's NFC-normalised components; offsets are in bytes."""
+    """One file of the archive. `parts` are its path's NFC-normalised components, `suffix` is the last one's, in small
+    letters; offsets are in bytes."""
 
     name: str
     parts: tuple[str, ...]
@@ -46,11 +47,7 @@ class Entry:
     offset: int
     mode: int
     attributes: int
-
-    @property
-    def suffix(self) -> str:
-        stem, dot, ending = self.parts[-1].rpartition(".")
-        return f"{dot}{ending}".lower() if stem.strip(".") else ""  # `.png` alone is a hidden file
+    suffix: str
 
     @property
     def is_directory(self) -> bool:
@@ -165,7 +162,7 @@ def _entry_end(file: ByteFile, entry: Entry, limit: int) -> int:
     """Returns the offset behind the entry's last byte; beyond `limit` where it shares bytes with the next."""
     if entry.offset + LOCAL.size > limit:
         return limit + 1
-    fields = LOCAL.unpack(file.at(entry.offset, LOCAL.size))
+    header = file.at(entry.offset, min(LOCAL.size + len(entry.raw_name), limit - entry.offset))
     (
         signature,
         _,
@@ -178,21 +175,20 @@ def _entry_end(file: ByteFile, entry: Entry, limit: int) -> int:
         size,
         name_bytes,
         extra_bytes,
-    ) = fields
+    ) = LOCAL.unpack_from(header)
     start = entry.offset + LOCAL.size + name_bytes + extra_bytes
     if signature != b"PK\x03\x04":
         raise _inconsistent(f"the header of {printable(entry.name)}")
     if start > limit:
         return limit + 1
-    variable = file.at(entry.offset + LOCAL.size, name_bytes + extra_bytes)
     if _FULL32 in {compressed, size}:
-        size, compressed, _ = _zip64(variable[name_bytes:], size, compressed, 0)
+        size, compressed, _ = _zip64(file.at(start - extra_bytes, extra_bytes), size, compressed, 0)
     declared, told = (crc, compressed, size), (entry.crc, entry.compressed, entry.size)
     later = bool(flags & _DESCRIPTOR)
     agree = declared == told or (later and declared in {(0, 0, 0), (0, *told[1:])})
     if not agree or (flags, method) != (entry.flags, entry.method):
         raise _inconsistent(f"the sizes of {printable(entry.name)}")
-    if variable[:name_bytes] != entry.raw_name:
+    if name_bytes != len(entry.raw_name) or header[LOCAL.size :] != entry.raw_name:
         raise _inconsistent(f"two names for {printable(entry.name)}")
     end: int = start + entry.compressed
     return end + _descriptor_bytes(file, entry, end, limit) if later else end
@@ -226,8 +222,9 @@ def _parse_directory(raw: bytes, count: int) -> list[Entry]:
         end = at + CENTRAL.size + name_bytes + extra_bytes + comment_bytes
         if fields[0] != b"PK\x01\x02" or end > len(raw) or len(entries) == count:
             raise _inconsistent("its directory")
-        at += CENTRAL.size
-        entries.append(_entry(fields, raw[at : at + name_bytes], raw[at + name_bytes :][:extra_bytes]))
+        name = at + CENTRAL.size
+        extra = name + name_bytes
+        entries.append(_entry(fields, raw[name:extra], raw[extra : extra + extra_bytes]))
         at = end
     if len(entries) != count:
         raise _inconsistent("the number of its files")
@@ -240,9 +237,11 @@ def _entry(fields: tuple[int, ...], raw_name: bytes, extra: bytes) -> Entry:
     if _FULL32 in {compressed, size, offset}:
         size, compressed, offset = _zip64(extra, size, compressed, offset)
     name = _decode(raw_name, is_utf8=bool(flags & _UTF8))
+    parts = tuple(normalize("NFC", part) for part in name.split("/") if part not in {"", "."})
+    stem, dot, ending = parts[-1].rpartition(".") if parts else ("", "", "")
     return Entry(
         name=name,
-        parts=tuple(normalize("NFC", part) for part in name.split("/") if part not in {"", "."}),
+        parts=parts,
         raw_name=raw_name,
         method=method,
         flags=flags,
@@ -252,6 +251,7 @@ def _entry(fields: tuple[int, ...], raw_name: bytes, extra: bytes) -> Entry:
         offset=offset,
         mode=attributes >> 16,
         attributes=attributes & _FULL16,
+        suffix=f"{dot}{ending}".lower() if stem.strip(".") else "",  # `.png` alone is a hidden file
     )
 
 

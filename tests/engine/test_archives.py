@@ -79,6 +79,8 @@ BAD = {
     "overlap": (OVERLAP, "zip_overlap"),
     "quoted overlap": (QUOTED, "zip_overlap"),
     "local name differs": (named("a/b.png", local_name=b"a/c.png"), "zip_inconsistent"),
+    "local name is shorter": (named("a/b.png", local_name=b"a/b.pn"), "zip_inconsistent"),
+    "local name is longer": (named("a/b.png", local_name=b"a/b.png/../../c"), "zip_inconsistent"),
     "directory size lies": (GOOD[:-10] + struct.pack("<L", 7) + GOOD[-6:], "polyglot"),
     "count lies": (GOOD[:-14] + struct.pack("<HH", 5, 5) + GOOD[-10:], "zip_inconsistent"),
     "twins": (two("a/1.png", "a/1.png"), "duplicate_name"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import multiprocessing
 import os
 import random
 import signal
@@ -181,6 +182,22 @@ def test_a_worker_that_is_killed_ends_the_work_with_a_code() -> None:
         list(workers.in_order(lambda _: os.kill(os.getpid(), signal.SIGKILL), range(8)))
 
     assert fault.value.code == "worker_lost"
+
+
+@pytest.mark.skipif(not workers._FORKS, reason="no processes here")
+def test_a_worker_that_is_killed_while_it_keeps_others_waiting_ends_the_work_too() -> None:
+    lock = workers.shared_lock()
+
+    def work(part: int) -> None:
+        with lock:
+            if part == 2:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    with pytest.raises(AppFault) as fault:
+        list(workers.in_order(work, range(40)))
+
+    assert fault.value.code == "worker_lost"
+    assert not multiprocessing.active_children()
 
 
 def test_packs_written_before_bytes_were_kept_are_still_read(tmp_path: Path) -> None:

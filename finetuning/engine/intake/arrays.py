@@ -59,7 +59,8 @@ class Arrays:
 
 
 def _entry(file: str, number: int) -> Entry:
-    parts = (*(part for part in file.split("/") if part), f"{number:06d}.png")
+    suffix = ".png"
+    parts = (*(part for part in file.split("/") if part), f"{number:06d}{suffix}")
     return Entry(
         name="/".join(parts),
         parts=parts,
@@ -72,6 +73,7 @@ def _entry(file: str, number: int) -> Entry:
         offset=0,
         mode=0,
         attributes=0,
+        suffix=suffix,
     )
 
 

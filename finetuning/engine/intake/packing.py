@@ -8,10 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from finetuning.engine import splits, workers
-from finetuning.engine.duplicates import Hashes, connected, exact_groups, near_pairs
+from finetuning.engine.duplicates import connected, exact_groups, near_pairs
 from finetuning.engine.gathering import Gathered
 from finetuning.engine.health import Survey
-from finetuning.engine.images import perceptual_hashes
 from finetuning.engine.packs import Item, PackWriter, index_lines
 from finetuning.engine.problems import Problem, printable, reject
 from finetuning.engine.spec import InspectSpec, Split
@@ -38,12 +37,13 @@ def corrupt(gathered: Gathered) -> list[dict[str, str]]:
     ]
 
 
-def near_of(gathered: Gathered, identities: list[str], hashes: Hashes) -> list[tuple[int, int]]:
+def near_of(gathered: Gathered, identities: list[str]) -> list[tuple[int, int]]:
     """Returns near pairs among the first of each set of equal images."""
     first = {identity: at for at, identity in reversed(list(enumerate(identities)))}
     positions = sorted(first.values())
+    hashes, views = gathered.hashes, gathered.views()
     alike = len(positions) < len(identities)
-    pairs = near_pairs(*((hashes[positions], gathered.views[positions]) if alike else (hashes, gathered.views)))
+    pairs = near_pairs(*((hashes[positions], views[positions]) if alike else (hashes, views)))
     return [(positions[one], positions[other]) for one, other in pairs]
 
 
@@ -61,10 +61,9 @@ def survey_of(
     """Returns what the gathered images are: copies found and grouped, split by `choose` (from the groups of all
     images to their splits), each item made whole by `annotate` (its position, the item without annotation)."""
     identities = [prepared.pixel_sha256 for prepared in gathered.prepared]
-    hashes = perceptual_hashes(gathered.views)
-    near = near_of(gathered, identities, hashes)
+    near = near_of(gathered, identities)
     groups = splits.group_ids(identities, near)
-    plain = _items(gathered, choose(groups), groups, hashes)
+    plain = _items(gathered, choose(groups), groups)
     return Survey(
         items=[annotate(position, item) for position, item in enumerate(plain)],
         labels=labels,
@@ -79,7 +78,7 @@ def survey_of(
     )
 
 
-def _items(gathered: Gathered, chosen: list[Split], groups: list[str], hashes: Hashes) -> list[Item]:
+def _items(gathered: Gathered, chosen: list[Split], groups: list[str]) -> list[Item]:
     """Returns the items without their labels; images that show the same have one group."""
     return [
         Item(
@@ -97,7 +96,7 @@ def _items(gathered: Gathered, chosen: list[Split], groups: list[str], hashes: H
             orientation=prepared.stored_orientation,
         )
         for index, (sample, prepared, split, group, phash) in enumerate(
-            zip(gathered.samples, gathered.prepared, chosen, groups, hashes.tolist(), strict=True), start=1
+            zip(gathered.samples, gathered.prepared, chosen, groups, gathered.hashes.tolist(), strict=True), start=1
         )
     ]
 
@@ -112,16 +111,16 @@ def write_packs(gathered: Gathered, items: Sequence[Item], outputs: Path) -> Non
         item if item.file == name else replace(item, file=name) for item, name in zip(items, names, strict=True)
     ]
 
-    def write(part: int) -> None:
-        name, chosen, content = (
-            ("thumbnails.pack", thumbnails, gathered.thumbnail),
-            ("train.pack", train, gathered.file),
-            ("test.pack", test, gathered.file),
-        )[part]
-        with PackWriter(outputs / name, chosen) as pack:
+    def pack(name: str, chosen: Sequence[Item], content: Callable[[int], bytes]) -> None:
+        with PackWriter(outputs / name, chosen) as writer:
             for item in chosen:
-                pack.add(item, content(item.index - 1))
+                writer.add(item, content(item.index - 1))
 
-    for _ in workers.in_order(write, range(3)):
+    steps: list[Callable[[], object]] = [
+        lambda: pack("thumbnails.pack", thumbnails, gathered.thumbnail),
+        lambda: pack("train.pack", train, gathered.file),
+        lambda: (outputs / "index.jsonl").write_bytes(index_lines(items)),
+        lambda: pack("test.pack", test, gathered.file),
+    ]
+    for _ in workers.in_order(lambda step: steps[step](), range(len(steps))):
         pass
-    (outputs / "index.jsonl").write_bytes(index_lines(items))

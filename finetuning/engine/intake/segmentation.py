@@ -17,12 +17,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from finetuning.engine import images, palettes, splits
+from finetuning.engine import images, palettes, splits, workers
 from finetuning.engine.archives import Archive
 from finetuning.engine.datasets import Layout as ImageLayout
 from finetuning.engine.datasets import Sample
 from finetuning.engine.events import EventWriter
-from finetuning.engine.gathering import Gathered, Prepared, gather, in_threads
+from finetuning.engine.gathering import Gathered, Prepared, gather
 from finetuning.engine.intake import class_lists, coco_outlines, mask_health, mask_pairs, masks
 from finetuning.engine.intake.class_lists import ClassList
 from finetuning.engine.intake.mask_pairs import Layout
@@ -133,7 +133,7 @@ def _gather_masks(
 
     total, began = len(gathered.samples), time.monotonic()
     pairs = zip(gathered.samples, gathered.prepared, strict=True)
-    for done, ((sample, _), outcome) in enumerate(in_threads(work, pairs), start=1):
+    for done, ((sample, _), outcome) in enumerate(workers.in_threads(work, pairs), start=1):
         if isinstance(outcome, BadMask):
             found.faults.setdefault(outcome.code, []).append(f"{_source_name(layout, sample)}: {outcome.message}")
         else:
