@@ -7,7 +7,7 @@ Both halves are made from the module itself and compared with it: where the cut 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,19 +31,20 @@ class _ReachedError(Exception):
 
 
 class Prefix(nn.Module):
-    """Images (N, 3, H, W) -> the activation that the first trainable stage reads."""
+    """What the module takes, images (N, 3, H, W) or a text's numbers -> the activation that the first trainable stage
+    reads."""
 
     def __init__(self, module: nn.Module, first: nn.Module) -> None:
         super().__init__()
         self.module, self.first = module, first
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, *inputs: Tensor, **named: Tensor) -> Tensor:
         def stop(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
             raise _ReachedError(inputs[0])
 
         try:
             with hooked((self.first.register_forward_pre_hook, stop)):
-                self.module(images)
+                self.module(*inputs, **named)
         except _ReachedError as reached:
             return reached.activation
         raise RuntimeError("the first trainable stage is not part of the forward pass")
@@ -124,14 +125,15 @@ def _halves(module: nn.Module, suffix: nn.Module, first: nn.Module, sample: Tens
     return StagePrefix(module, first, frozen), StageSuffix(suffix, live, shape)
 
 
-def without(module: nn.Module, dropped: Iterable[nn.Module], *, sharing: Iterable[nn.Module]) -> nn.Module:
-    """Returns a copy in which identities stand for the children `dropped`; the children `sharing` are not
-    copied but the module's own."""
-    marked = {id(child) for child in dropped}
-    names = [name for name, child in module.named_modules() if id(child) in marked]
+def without(
+    module: nn.Module,
+    dropped: Iterable[nn.Module],
+    *,
+    sharing: Iterable[nn.Module],
+    stand_in: Callable[[nn.Module], nn.Module] = lambda _: nn.Identity(),
+) -> nn.Module:
+    """Returns a copy in which other modules stand for the children `dropped`, identities where nothing else is said; the
+    children `sharing` are not copied but the module's own."""
+    taken = {id(child): stand_in(child) for child in dropped} | {id(child): child for child in sharing}
     with torch.inference_mode(mode=False):  # parameters made here must be able to learn
-        rest = copy.deepcopy(module, memo={id(child): child for child in sharing})
-    for name in names:
-        parent, _, own = name.rpartition(".")
-        setattr(rest.get_submodule(parent), own, nn.Identity())
-    return rest
+        return copy.deepcopy(module, memo=taken)

@@ -20,7 +20,7 @@ MAX_HASH_BITS = 6
 MAX_DIFFERENCE = 0.085
 MAX_COLOUR_DIFFERENCE = 25.0  # of 255, root mean square over a 4 x 4 grid: tells red from blue
 _FLAT = 4.0  # of 255: below this spread an image counts as flat
-_BLOCK_ROWS = 64  # of 20,000 hashes 10 MB
+_BLOCK_ROWS, _BLOCK_PAIRS = 64, 2**20  # compared at once in each thread: 8 MB
 _PAIRS_AT_ONCE = 2_048
 # Bounds the work where very many hashes collide (blank pages): an image is compared with so many others.
 _MAX_CANDIDATES = 16
@@ -40,23 +40,26 @@ def near_pairs(hashes: Hashes, thumbnails: Bytes) -> list[tuple[int, int]]:
     `hashes` (N,), `thumbnails` (N, 32, 32, 3). All pairs of hashes are compared in blocks (N = 20,000: 2e8
     comparisons, about a second), so that no bucket can overflow; only close ones are compared by pixels.
     """
-    starts = range(0, len(hashes), _BLOCK_ROWS)
-    close = [found for _, found in workers.in_threads(lambda start: _close_hashes(hashes, start), starts)]
+    rows = min(_BLOCK_ROWS, max(1, _BLOCK_PAIRS // max(1, len(hashes))))
+    blocks = [slice(start, start + rows) for start in range(0, len(hashes), rows)]
+    close = [found for _, found in workers.in_threads(lambda block: _close_hashes(hashes, block), blocks)]
     candidates = np.concatenate(close) if close else np.empty((0, 2), np.int64)
     some = [candidates[start : start + _PAIRS_AT_ONCE] for start in range(0, len(candidates), _PAIRS_AT_ONCE)]
     same = workers.in_threads(lambda pairs: _is_same(thumbnails, pairs), some)
     return [(int(low), int(high)) for pairs, keep in same for low, high in pairs[keep]]
 
 
-def _close_hashes(hashes: Hashes, start: int) -> Pairs:
-    """Returns (M, 2) pairs i < j within MAX_HASH_BITS of the block of rows i from `start` on, at most _MAX_CANDIDATES for
-    each i."""
-    rows = hashes[start : start + _BLOCK_ROWS, None]
+def _close_hashes(hashes: Hashes, block: slice) -> Pairs:
+    """Returns (M, 2) pairs i < j within MAX_HASH_BITS, i of the block, at most _MAX_CANDIDATES for each i."""
+    rows, start = hashes[block, None], block.start
     close = np.bitwise_count(rows ^ hashes[None, start:]) <= MAX_HASH_BITS
     close[:, : len(rows)] = np.triu(close[:, : len(rows)], 1)
+    if np.count_nonzero(close) > _MAX_CANDIDATES * len(rows):  # many blank pages: their pairs would fill the memory
+        close &= np.cumsum(close, axis=1, dtype=np.int32) <= _MAX_CANDIDATES
     row, column = np.nonzero(close)
     before = np.arange(len(row)) - np.searchsorted(row, row)  # of the pairs with the same i
-    return np.stack([row, column], axis=1)[before < _MAX_CANDIDATES] + start
+    pairs: Pairs = np.stack([row, column], axis=1)[before < _MAX_CANDIDATES] + start
+    return pairs
 
 
 def _is_same(thumbnails: Bytes, pairs: Pairs) -> npt.NDArray[np.bool_]:

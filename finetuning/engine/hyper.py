@@ -242,8 +242,8 @@ class Hyper:
     augmentation: Augmentation = hyper_field(
         Augmentation.LIGHT,
         label="Augmentation",
-        help_text="Light: random crops of 60 to 100% of the image. Medium: colour, contrast and rotation too. "
-        "Strong: with mixup. None: every epoch sees the same pixels.",
+        help_text="Light: random crops of the image. Medium: colour and contrast too, and of whole images rotation. Strong: "
+        "those are mixed with each other too (mixup), scenes are scaled more. None: every epoch sees the same pixels.",
         strategies=_TUNED,
         tasks=_SEES,
         searched=Searched(),

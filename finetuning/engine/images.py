@@ -278,7 +278,7 @@ def small(image: Image.Image) -> bytes:
     return image.resize(side, Image.Resampling.BILINEAR, reducing_gap=3.0).tobytes()
 
 
-def views(pixels: bytes | bytearray) -> Bytes:
+def views(pixels: bytes | memoryview) -> Bytes:
     """Returns several `small` ones as (N, 32, 32, 3) uint8."""
     return np.frombuffer(pixels, np.uint8).reshape(-1, FINGERPRINT_SIDE, FINGERPRINT_SIDE, 3)
 

@@ -8,7 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from finetuning.engine.failures import AppFault, UserFault
+
 ALPHA_OVER_RANK = 2.0  # the update is scaled by alpha / rank
+MERGE_TOLERANCE = 1e-4  # relative difference (L2) of a layer's answers in float32 that is rounding
 
 
 class LowRank(nn.Module):
@@ -33,6 +36,13 @@ class LowRank(nn.Module):
         """Returns the update in the shape of the frozen weight."""
         flat = ALPHA_OVER_RANK * self.up @ self.down.flatten(1)
         return flat.view_as(self.frozen.weight)
+
+    def sample(self) -> Tensor:
+        """Returns two random inputs of the layer."""
+        weight, random = self.frozen.weight, torch.Generator().manual_seed(0)
+        is_linear = isinstance(self.frozen, nn.Linear)
+        shape = weight.shape[1:] if is_linear else (weight.shape[1], *(2 * side for side in weight.shape[2:]))
+        return torch.randn(2, *shape, generator=random).to(weight)
 
     def forward(self, inputs: Tensor) -> Tensor:
         base: Tensor = self.frozen(inputs)
@@ -68,12 +78,25 @@ def _takes_update(child: nn.Module) -> bool:
     return type(child) is nn.Conv2d and child.groups == 1 and child.padding_mode == "zeros"
 
 
+def unsupported() -> UserFault:
+    text = "This architecture has no layers that low-rank updates fit. Tune its last stages instead."
+    return UserFault("strategy_unsupported", text)
+
+
 @torch.no_grad()
 def merge(module: nn.Module) -> None:
-    """Adds every update to its frozen weight and takes the updates out, in place."""
+    """Adds every update to its frozen weight and takes the updates out, in place. Raises AppFault (`merge_differs`) where
+    a layer then answers otherwise than it did beside its update: what is saved must be what was validated."""
     for name, child in list(module.named_modules()):
         if isinstance(child, LowRank):
+            sample = child.sample()
+            wanted = child(sample)
             child.frozen.weight += child.delta()
+            difference = (child.frozen(sample) - wanted).norm() / wanted.norm().clamp(min=1e-12)
+            if not difference <= MERGE_TOLERANCE:
+                raise AppFault(
+                    "merge_differs", f"The update of {name} could not be merged: {float(difference):.1e} apart."
+                )
             parent, _, own = name.rpartition(".")
             setattr(module.get_submodule(parent), own, child.frozen)
     for parameter in module.parameters():

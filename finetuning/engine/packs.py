@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypedDict
 
 from PIL import Image
 
@@ -26,6 +26,15 @@ from finetuning.engine.stored_zip import LOCAL_HEADER_BYTES, StoredZip
 
 INDEX_MEMBER = "index.jsonl"
 _encode = json.JSONEncoder(ensure_ascii=False).encode
+
+
+class Annotation(TypedDict, total=False):
+    """What an image shows: these fields of its item."""
+
+    label: int
+    labels: tuple[int, ...]
+    boxes: tuple[tuple[float, ...], ...]
+    mask: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +54,7 @@ class Item:
     index: int
     file: str
     name: str
-    label: int
+    label: int = -1
     split: Split
     width: int
     height: int

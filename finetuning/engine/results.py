@@ -32,7 +32,7 @@ _LIBRARIES = (
 
 
 # Rises with every change of this engine that moves a number: another rounding, another order of additions.
-NUMERICS = "3"
+NUMERICS = "4"
 
 
 def versions() -> dict[str, str]:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from finetuning.engine.boundary import TOLERANCE
+from finetuning.engine.boundary import TOLERANCE, without
 from finetuning.engine.lone_threads import Hook, hooked
 from finetuning.engine.strategies import Stages
 
@@ -96,7 +96,7 @@ def cut(module: nn.Module, path: str, stages: Stages, boundary: int, sample: Ten
     wanted, sources = _sources(trunk, [modules[-1] for _, modules in stages[:boundary]], sample)
     prefix = FrozenTrunk(trunk, sources, learning[0] if learning else None)
     flat = prefix(sample)
-    rest = _without(trunk, frozen, learning) if learning else None
+    rest = without(trunk, frozen, sharing=learning) if learning else None
     new = LearningTrunk(rest, prefix.shapes, list(wanted))
     new.given = flat
     try:
@@ -122,17 +122,6 @@ def _sources(
         for hook in hooks:
             hook.remove()
     return maps, {name: own for name, value in maps.items() for own, output in outputs if output is value}
-
-
-def _without(trunk: nn.Module, frozen: list[nn.Module], learning: list[nn.Module]) -> nn.Module:
-    """Returns a copy of the trunk that shares what learns and skips what is frozen."""
-    dropped = {id(child) for child in frozen}
-    names = [name for name, child in trunk.named_modules() if id(child) in dropped]
-    rest = copy.deepcopy(trunk, memo={id(child): child for child in learning})
-    for name in names:
-        parent, _, own = name.rpartition(".")
-        setattr(rest.get_submodule(parent), own, nn.Identity())
-    return rest
 
 
 def _with_trunk(module: nn.Module, path: str, trunk: nn.Module) -> nn.Module:

@@ -66,7 +66,7 @@ _CHOICES: dict[type[StrEnum], Mapping[Any, str]] = {
         Augmentation.NONE: "None",
         Augmentation.LIGHT: "Light",
         Augmentation.MEDIUM: "Medium",
-        Augmentation.STRONG: "Strong, with mixup",
+        Augmentation.STRONG: "Strong",
     },
     Crop: {
         Crop.RELEASE: "As the model",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -81,29 +81,50 @@ def outputs(
     """Returns what the module gives for each row, (N, D) float32 on the processor, in the order of `rows`."""
     module = module.to(device).eval()
 
-    def computed(positions: list[int]) -> Tensor:
+    def computed(positions: Sequence[int]) -> Tensor:
         ids, mask = reader.batch([rows[at] for at in positions])
         with torch.inference_mode(), features.autocast(device, dtype):  # each thread has modes of its own
             return logits_of(module, ids.to(device), mask.to(device)).float().cpu()
 
-    table: Tensor | None = None
+    return in_order(over(rows, computed, device=device, events=events, stage=stage), len(rows))
+
+
+def over(
+    rows: Rows,
+    compute: Callable[[Sequence[int]], Tensor],
+    *,
+    device: torch.device,
+    events: EventWriter | None = None,
+    stage: str = "features",
+) -> Iterator[tuple[list[int], Tensor]]:
+    """Yields positions of rows of about equal lengths with what `compute` makes of them, on a CPU several at a time in
+    threads of their own."""
     done, started, is_cpu = 0, time.perf_counter(), device.type == "cpu"
     groups = by_length(rows, AT_ONCE if is_cpu else BATCH)
-    found = lone_threads.each(computed, groups, torch.get_num_threads()) if is_cpu else map(computed, groups)
+    found = lone_threads.each(compute, groups, torch.get_num_threads()) if is_cpu else map(compute, groups)
     for positions, values in zip(groups, found, strict=True):
         runtime.check_stop()
-        if table is None:
-            table = torch.empty(len(rows), values.shape[1])
-        table[positions] = values
+        yield positions, values
         done += len(positions)
         if events is not None:
             events.progress(stage, done, len(rows), rate=done / (time.perf_counter() - started))
+
+
+def in_order(parts: Iterable[tuple[list[int], Tensor]], count: int) -> Tensor:
+    """Returns (count, D): the rows of all parts, each at its position."""
+    table: Tensor | None = None
+    for positions, values in parts:
+        if table is None:
+            table = torch.empty(count, values.shape[1])
+        table[positions] = values
     return table if table is not None else torch.empty(0, 0)
 
 
-def logits_of(module: nn.Module, ids: Tensor, mask: Tensor) -> Tensor:
-    """Returns the logits, whether the module is the library's own classifier or ours."""
-    output = module(input_ids=ids, attention_mask=mask)
+def logits_of(module: nn.Module, tokens: Tensor, mask: Tensor, *, given: bool = False) -> Tensor:
+    """Returns the logits, whether the module is the library's own classifier or ours. `tokens` are numbers (N, L), or if
+    `given` states (N, L, D) in place of their embeddings."""
+    ids, instead = (None, {"inputs_embeds": tokens}) if given else (tokens, {})
+    output = module(input_ids=ids, attention_mask=mask, **instead)
     logits: Tensor = getattr(output, "logits", output)
     return logits
 

@@ -6,6 +6,7 @@ for each other. Elsewhere, and where the machine allows no processes, threads.
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -13,9 +14,10 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager
+from functools import cache
 from typing import Any, TypeVar
 
 from finetuning.engine.failures import AppFault
@@ -31,10 +33,18 @@ _given: list[Callable[[Any], Any]] = []  # in a worker: the function, which a fo
 
 def shared_lock() -> AbstractContextManager[Any]:
     """Returns a lock that holds between the workers of `in_order`, whatever they are."""
+    return multiprocessing.get_context("fork").Lock() if _FORKS and _has_semaphores() else threading.Lock()
+
+
+@cache
+def _has_semaphores() -> bool:
+    """Whether processes of this machine can share locks: not without /dev/shm. Asked once, for what is locked in one way
+    must not be worked on in the other."""
     try:
-        return multiprocessing.get_context("fork").Lock() if _FORKS else threading.Lock()
-    except (ImportError, OSError):  # no semaphores here: `in_order` will use threads
-        return threading.Lock()
+        multiprocessing.get_context("fork").Lock()
+    except (ImportError, OSError):
+        return False
+    return True
 
 
 def in_order(work: Callable[[Part], Result], parts: Sequence[Part]) -> Generator[Result, None, None]:
@@ -45,6 +55,7 @@ def in_order(work: Callable[[Part], Result], parts: Sequence[Part]) -> Generator
         yield from map(work, parts)
         return
     count = min(os.cpu_count() or 1, len(parts))
+    others = set(multiprocessing.active_children())
     pool, task = _pool(work, count)
     waiting: deque[Future[Result]] = deque()
     try:
@@ -55,11 +66,20 @@ def in_order(work: Callable[[Part], Result], parts: Sequence[Part]) -> Generator
         while waiting:
             yield waiting.popleft().result()
     except BrokenProcessPool as error:
-        for worker in multiprocessing.active_children():  # deaf to SIGTERM, and may wait for a lock that one died with
-            worker.kill()
+        _kill(set(multiprocessing.active_children()) - others)
         raise AppFault("worker_lost", "A part of the work ended before its time. Try again.") from error
     finally:
-        pool.shutdown(cancel_futures=True)
+        running = [future for future in waiting if not future.cancel()]
+        wait(running)
+        if any(isinstance(future.exception(), BrokenProcessPool) for future in running):
+            _kill(set(multiprocessing.active_children()) - others)
+        pool.shutdown()
+
+
+def _kill(rest: Iterable[Any]) -> None:
+    """Ends the processes that are left of a pool: deaf to SIGTERM, they may wait for a lock that one died with."""
+    for process in rest:
+        process.kill()
 
 
 def in_threads(work: Callable[[Part], Result], parts: Iterable[Part]) -> Iterator[tuple[Part, Result]]:
@@ -82,12 +102,10 @@ def in_threads(work: Callable[[Part], Result], parts: Iterable[Part]) -> Iterato
 
 
 def _pool(work: Callable[[Part], Result], count: int) -> tuple[Executor, Callable[[Part], Result]]:
-    if _FORKS:
-        try:
-            context = multiprocessing.get_context("fork")
-            return ProcessPoolExecutor(count, context, _begin, (work, os.getpid())), _call
-        except (ImportError, NotImplementedError, OSError):  # no semaphores, as without /dev/shm
-            pass
+    if _FORKS and _has_semaphores():
+        context = multiprocessing.get_context("fork")
+        gc.freeze()  # or each child would walk through all that is here now, and so copy it
+        return ProcessPoolExecutor(count, context, _begin, (work, os.getpid())), _call
     return ThreadPoolExecutor(count), work
 
 

@@ -222,7 +222,12 @@ def claim(run_id: int) -> tuple[Run, Attempt] | None:
     )
     with transaction.atomic():
         claimed = leases.acquire(queued, run_id, now=now)
-        if claimed is None or not Run.objects.transition(run_id, to=RunStatus.STARTING, started_at=now):
+        if claimed is None:
+            return None
+        told: dict[str, Any] = (
+            {"progress": {}} if claimed[0].progress.get("stage") == NEXT_TRY else {}
+        )  # why it did is told no more
+        if not Run.objects.transition(run_id, to=RunStatus.STARTING, started_at=now, **told):
             transaction.set_rollback(True)
             return None
         reach(Point.CLAIM_COMMITTING)
@@ -280,7 +285,8 @@ def finish(
 def fail(
     *, run: Run, attempt: Attempt, code: str, message: str, items: list[str] | None = None, exit_code: int | None = None
 ) -> None:
-    """Ends the attempt; what may end otherwise is tried again (`finetuning.failures`)."""
+    """Ends the attempt; what may end otherwise is tried again (`finetuning.failures`), unless its owner has asked for
+    something else meanwhile."""
     now = timezone.now()
     text = message + (f" ({'; '.join(items)})" if items else "")
     run.refresh_from_db(fields=["failures"])  # a checkpoint since the claim has forgotten those before it
@@ -289,6 +295,8 @@ def fail(
         if not leases.close(attempt, outcome=code, exit_code=exit_code):
             return
         if may_try_again(code, tries=failures):
+            if steering.grant_wish(run, now=now):
+                return
             # poked_at in the future: the reaper rings again once the pause is over.
             pause = min(BACKOFF * 4 ** (failures - 1), LONGEST_BACKOFF) - leases.POKE_AFTER
             told = {"stage": NEXT_TRY, "title": f"{message} It is tried again."}

@@ -115,6 +115,7 @@ class Page:
     leaked: Leaked | None
     mistakes: list[Mistake]
     receipt: bool
+    looks: int  # so many runs have been scored on these very test items
 
 
 def page(run: Run) -> Page | None:
@@ -144,6 +145,7 @@ def page(run: Run) -> Page | None:
         leaked=_leaked(evaluation.get("without_leaked")),
         mistakes=list(_mistakes(run)),
         receipt=file_of(run, RECEIPT_FILE) is not None,
+        looks=run.dataset_version.evaluations,
     )
 
 

@@ -15,7 +15,7 @@ const SCORE_END = 1.02;
 const NO_SCORES = new Set(["loss", "learning_rate"]);
 const range = (name) => (_plot, low, high) => {
   const end = { pad: 0.1, soft: 0, mode: 3 };
-  return low === null ? [0, 1] : window.uPlot.rangeNum(low, high, { min: end, max: NO_SCORES.has(name) ? end : { ...end, hard: SCORE_END } });
+  return low === null ? [0, 1] : window.uPlot.rangeNum(low, high, { min: end, max: NO_SCORES.has(name.replace(/^probe_/, "")) ? end : { ...end, hard: SCORE_END } });
 };
 
 export function chart(figure) {

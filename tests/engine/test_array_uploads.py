@@ -7,19 +7,21 @@ import io
 import os
 import pickle
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from archives_factory import class_folders, inspected, inspected_bytes, items_of
 from arrays_factory import CLASSES, batch, cifar10, idx, meta, mnist, pixels, tar_gz
 from shapes_factory import weights_at, write_release
 from texts_factory import lay_out, run_verb
 
-from finetuning.engine import train
+from finetuning.engine import frameworks, presets, train, weights
 from finetuning.engine.packs import PackReader
-from finetuning.engine.spec import Hyper, Split, Strategy, Task, TrainSpec
+from finetuning.engine.spec import Framework, Hyper, Split, Strategy, Task, TrainSpec, hyper_from
 
 Result = dict[str, Any]
 
@@ -55,6 +57,35 @@ def test_a_model_trains_on_a_cifar_file(tmp_path: Path) -> None:
 
     assert result["validation"]["accuracy"] > 0.5  # a third by chance: the class is the brightest channel
     assert (run_dir / "outputs/release/model.safetensors").is_file()
+
+
+def test_the_worked_example_tunes_every_layer_of_resnet_50_on_a_cifar_file(tmp_path: Path) -> None:
+    inspected_bytes(tmp_path / "inspect", tar_gz(cifar10()))
+    torch.manual_seed(0)
+    bought = tmp_path / "release"
+    config = {
+        "architecture": "resnet50",
+        "num_classes": 2,
+        "label_names": ["no", "yes"],
+        "pretrained_cfg": {"input_size": [3, 64, 64]},
+    }
+    frameworks.write_release(bought, frameworks.build(Framework.TORCHVISION, "resnet50", config))
+    preset = presets.preset_of(Task.IMAGE_CLASSIFICATION, presets.WORKED_EXAMPLE)
+    run_dir = lay_out(tmp_path / "train", release=bought, train_pack=tmp_path / "inspect/outputs/train.pack")
+    order = TrainSpec(
+        weights=replace(weights_at("inputs/release"), framework=Framework.TORCHVISION, architecture="resnet50"),
+        strategy=preset.strategy,
+        labels=tuple(sorted(CLASSES)),
+        hyper=hyper_from({**preset.hyper, "epochs": 1}, task=Task.IMAGE_CLASSIFICATION, strategy=preset.strategy),
+    )
+
+    result = run_verb(train, order, run_dir)
+
+    before, after = (weights.load_tensors(path / "model.safetensors") for path in (bought, run_dir / "outputs/release"))
+    assert result["best"]["epochs"] == 1
+    assert after["fc.weight"].shape == (3, 2048)
+    if result["best"]["epoch"]:  # every layer has learned, unless the probe stayed the best
+        assert not torch.equal(before["conv1.weight"], after["conv1.weight"])
 
 
 def test_cifar_100_takes_the_fine_labels(tmp_path: Path) -> None:

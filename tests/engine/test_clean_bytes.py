@@ -185,7 +185,9 @@ def test_a_worker_that_is_killed_ends_the_work_with_a_code() -> None:
 
 
 @pytest.mark.skipif(not workers._FORKS, reason="no processes here")
-def test_a_worker_that_is_killed_while_it_keeps_others_waiting_ends_the_work_too() -> None:
+def test_a_worker_that_is_killed_while_it_keeps_others_waiting_ends_the_work_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     lock = workers.shared_lock()
 
     def work(part: int) -> None:
@@ -193,10 +195,30 @@ def test_a_worker_that_is_killed_while_it_keeps_others_waiting_ends_the_work_too
             if part == 2:
                 os.kill(os.getpid(), signal.SIGKILL)
 
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
     with pytest.raises(AppFault) as fault:
         list(workers.in_order(work, range(40)))
 
     assert fault.value.code == "worker_lost"
+    assert not multiprocessing.active_children()
+
+
+@pytest.mark.skipif(not workers._FORKS, reason="no processes here")
+def test_a_refusal_is_told_though_a_worker_was_killed_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    lock, refused = workers.shared_lock(), multiprocessing.get_context("fork").Event()
+
+    def work(part: int) -> None:
+        if part == 0:
+            refused.set()
+            raise BadImage("bad_image", "part 0")
+        refused.wait()
+        with lock:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    with pytest.raises((BadImage, AppFault)):
+        list(workers.in_order(work, range(40)))
+
     assert not multiprocessing.active_children()
 
 

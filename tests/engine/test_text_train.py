@@ -24,6 +24,7 @@ from texts_factory import (
 from transformers import AutoModel, AutoModelForSequenceClassification, BertConfig, BertForSequenceClassification
 
 from finetuning.engine import evaluate, features, frameworks, lora, results, spec, tokens, train, verify, weights
+from finetuning.engine.failures import AppFault
 from finetuning.engine.frameworks.transformers_models import with_head
 from finetuning.engine.hyper import Hyper, Schedule, Strategy, Task, defaults_for
 from finetuning.engine.packs import PackReader
@@ -149,6 +150,19 @@ def test_merged_lora_equals_unmerged(bought: Path) -> None:
 
     assert len(updates) == 4
     torch.testing.assert_close(merged, unmerged, atol=1e-5, rtol=1e-5)
+
+
+def test_an_update_that_a_layer_would_not_answer_alike_with_is_not_merged(bought: Path) -> None:
+    loaded = with_head(loaded_from(bought), 3)
+    update = lora.attach(loaded.module, rank=2, skip=[], only=("query",))[0]
+    torch.nn.init.normal_(update.up)
+    with torch.no_grad():
+        update.frozen.weight[0, 0] = float("nan")
+
+    with pytest.raises(AppFault) as fault:
+        lora.merge(loaded.module)
+
+    assert fault.value.code == "merge_differs"
 
 
 def test_cached_features_equal_live_ones_whatever_they_are_padded_to(bought: Path) -> None:

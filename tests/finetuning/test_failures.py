@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -109,6 +110,19 @@ def test_a_run_says_why_it_waits_for_another_try_as_long_as_it_waits(world: Worl
     stage, page = told()
     assert stage == ""
     assert reason not in page
+
+
+@pytest.mark.parametrize(("ask", "status"), [(steering.request_cancel, "canceled"), (steering.request_pause, "paused")])
+def test_what_its_owner_asks_for_comes_before_another_try(
+    world: World, ask: Callable[..., object], status: str
+) -> None:
+    run, attempt = claimed_run(world)
+    ask(user=world["buyer"], run=run, now=timezone.now())
+
+    runs.fail(run=run, attempt=attempt, code="app:disk", message="The bucket is away.")
+
+    run.refresh_from_db()
+    assert (run.status, run.failures) == (status, 0)
 
 
 @pytest.mark.parametrize("code", ["'x' * 5000", "'app:<script>'", "None", "{'a': 1}", "'user:'"])

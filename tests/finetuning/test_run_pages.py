@@ -127,6 +127,19 @@ def test_confidence_before_and_after_the_temperature_is_drawn_and_tabled(
         assert f'<td class="num">{percent(row["confidence"])}</td>' in reliability
 
 
+def test_how_often_the_test_items_were_looked_at_is_counted_and_told(
+    client: Client, buyer: User, release: Release, made: Made
+) -> None:
+    texts = made[Task.TEXT_CLASSIFICATION]
+    dataset = recorded(buyer, texts)
+    first = shown(client, evaluated_run(buyer, release, dataset, texts))
+    second = shown(client, evaluated_run(buyer, release, dataset, texts))
+
+    assert dataset.versions.get().evaluations == 2
+    assert "runs have been scored" not in first
+    assert "2 runs have been scored on these test texts" in second
+
+
 def test_folds_weak_spots_and_leaks_are_told(client: Client, buyer: User, release: Release, made: Made) -> None:
     run = made[Task.IMAGE_CLASSIFICATION]
     page = shown(client, finished(buyer, release, run))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -30,14 +30,14 @@ def report(
     noun: str = "test images",
     temperature: float = 1.0,
     leaked: tuple[int, ...] = (),
-    parts: Sequence[str] = (),
+    parts: slices.Parts = slices.WHOLE,
 ) -> dict[str, Any]:
     """Returns the evaluation of predictions on the test split, beside a baseline on the same items: that of
     `baseline`, or without one always guessing the class `majority`. `noun` names the items in the verdict.
 
     `raw` holds the network's own logits; every confidence and loss is of the logits divided by the release's
     `temperature`, as they are served. `leaked` are numbers of test items that also lie among the training items;
-    `parts` (N) names each item's part of the data."""
+    `parts` the parts of the data that they lie in."""
     predictions = raw.divided_by(temperature)
     kind = "bought_with_probe" if baseline is not None else "majority"
     right = baseline.is_right if baseline is not None else predictions.truth == majority

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from finetuning.engine.evaluation import average_precision as coco
-from finetuning.engine.evaluation import detection_errors, reference
+from finetuning.engine.evaluation import detection_errors, reference, slices
 from finetuning.engine.evaluation.average_precision import ClassMatches, Floats, Found
 from finetuning.engine.evaluation.comparison import SIGNIFICANCE, Verdict
 from finetuning.engine.evaluation.metrics import Estimate, percentile_interval
@@ -45,9 +46,11 @@ def report(
     labels: tuple[str, ...],
     confidence: float,
     seed: int,
+    leaked: Sequence[int] = (),
 ) -> dict[str, Any]:
     """Returns the evaluation of what was `found` in the test items, beside a baseline on the same images: that
-    of `baseline`, or without one finding nothing."""
+    of `baseline`, or without one finding nothing. `leaked` are numbers of test items that also lie among the training
+    items."""
     truths = [Found.truth(item.boxes) for item in items]
     matches = coco.match(truths, found, len(labels))
     resamples = _resamples(items, np.random.default_rng(seed))
@@ -67,6 +70,7 @@ def report(
         "per_class": _per_class(matches, labels),
         "confidence": confidence,
         "errors": counts.totals(),
+        "without_leaked": _without(matches, resamples, np.isin([item.index for item in items], list(leaked))),
         "worst": counts.worst(items),
         "baseline": {"kind": kind, "title": BASELINES[kind], "map": _estimate(scores).to_json()},
         "comparison": compared,
@@ -94,6 +98,17 @@ def _measure(matches: Sequence[ClassMatches], weights: Floats) -> dict[str, Floa
         "map75": precision[:, 5],
         "average_recall": _mean([coco.average_recall(entry, weights) for entry in matches]),
     }
+
+
+def _without(
+    matches: Sequence[ClassMatches], weights: Floats, is_leaked: npt.NDArray[np.bool_]
+) -> dict[str, Any] | None:
+    """Returns the mean average precision with and without the leaked images (N,), or None where none is."""
+    if not is_leaked.any():
+        return None
+    everything = _estimate(_measure(matches, weights)["map"]).to_json()
+    rest = None if is_leaked.all() else _estimate(_measure(matches, weights * ~is_leaked)["map"]).to_json()
+    return slices.flattered("map", is_leaked, everything, rest)
 
 
 def _mean(scores: list[Floats]) -> Floats:

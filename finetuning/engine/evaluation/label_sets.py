@@ -96,10 +96,12 @@ def report(
     noun: str = "images",
     temperature: float = 1.0,
     leaked: Sequence[int] = (),
+    parts: slices.Parts = slices.WHOLE,
 ) -> dict[str, Any]:
     """Returns the evaluation of the test split beside baselines on the same items, the first of them the one that is
     judged by; they are as they are served, `raw` holds the network's own logits, which are served divided by the
-    `temperature`. `noun` names the items; `leaked` are numbers of test items that also lie among the training items."""
+    `temperature`. `noun` names the items; `leaked` are numbers of test items that also lie among the training items,
+    `parts` the parts of the data that they lie in."""
     sets = raw.divided_by(temperature)
     own = _headlines(sets, seed)
     rows = [_against(sets, own, kind, baseline, seed=seed, noun=noun) for kind, baseline in baselines.items()]
@@ -114,7 +116,7 @@ def report(
         "metrics": _measure(sets, own, seed),
         "calibration": reliability.report(raw, temperature=temperature, seed=seed),
         "per_class": _per_class(sets, labels),
-        "slices": slices.report(sets, labels),
+        "slices": slices.report(sets, labels, parts=parts),
         "without_leaked": slices.without(sets, leaked),
         "worst": _worst(sets, labels),
         "baseline": {name: main[name] for name in ("kind", "title", HEADLINE)},

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from finetuning.engine.evaluation import digests, paired, pixels
+from finetuning.engine.evaluation import digests, paired, pixels, slices
 from finetuning.engine.evaluation.intervals import Ints, percentile_interval
 from finetuning.engine.evaluation.pixels import Tally
 
@@ -34,6 +34,14 @@ class Scored:
         ious = self.ious
         order = sorted(range(len(ious)), key=ious.__getitem__)[:_MAX_WORST]
         return [{"index": self.indices[place], "iou": ious[place]} for place in order]
+
+    def at(self, places: Sequence[int]) -> Scored:
+        """Returns some of the images, without their answers."""
+        return Scored(
+            [self.indices[place] for place in places],
+            [self.groups[place] for place in places],
+            [self.confusions[place] for place in places],
+        )
 
     def grouped(self) -> Tally:
         sums: dict[str, Ints] = {}
@@ -61,8 +69,25 @@ def majority(scored: Scored, position: int) -> Scored:
     return Scored(scored.indices, scored.groups, constant)
 
 
-def report(scored: Scored, baseline: Scored, kind: str, *, labels: Sequence[str], seed: int) -> dict[str, Any]:
-    """Returns the evaluation of the test split beside a baseline on the same images: both are drawn together."""
+def _without(scored: Scored, everything: dict[str, float], leaked: Sequence[int], seed: int) -> dict[str, Any] | None:
+    """Returns the mIoU with and without the leaked images, or None where none is."""
+    is_leaked = np.isin(scored.indices, list(leaked))
+    if not is_leaked.any():
+        return None
+    places = np.flatnonzero(~is_leaked).tolist()
+    rest = None
+    if places:
+        tally = scored.at(places).grouped()
+        drawn = pixels.draws(len(tally.hits), np.random.default_rng(seed))
+        rest = percentile_interval(float(tally.summed().miou), pixels.resampled_miou(tally, drawn)).to_json()
+    return slices.flattered("miou", is_leaked, everything, rest)
+
+
+def report(
+    scored: Scored, baseline: Scored, kind: str, *, labels: Sequence[str], seed: int, leaked: Sequence[int] = ()
+) -> dict[str, Any]:
+    """Returns the evaluation of the test split beside a baseline on the same images: both are drawn together. `leaked`
+    are numbers of test items that also lie among the training items."""
     tally, base = scored.grouped(), baseline.grouped()
     drawn = pixels.draws(len(tally.hits), np.random.default_rng(seed))
     measured = pixels.measure(tally, drawn)
@@ -81,6 +106,7 @@ def report(scored: Scored, baseline: Scored, kind: str, *, labels: Sequence[str]
         "metrics": measured,
         "per_class": pixels.per_class(counts, tally, drawn, labels),
         "confusion": counts.tolist(),
+        "without_leaked": _without(scored, measured["miou"], leaked, seed),
         "worst": scored.worst(),
         "baseline": {"kind": kind, "title": title, "miou": standing.to_json()},
         "comparison": compared.to_json(),

@@ -1,8 +1,10 @@
-"""Where a classifier is weak: the share of right items for each class, and for each part that the upload names."""
+"""Where a model is weak: the share of right items for each class, and for short and long texts, small and large images;
+and what leaked items flatter it by."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -10,10 +12,13 @@ import numpy.typing as npt
 
 from finetuning.engine.evaluation import intervals
 from finetuning.engine.evaluation.intervals import Ints
+from finetuning.engine.packs import Item
 
 CLASS, PART = "class", "part"
 # Of fewer independent items a Wilson interval spans half of the scale: such a slice is listed, never the worst.
 FEWEST_FOR_WORST = 10
+# Thirds by length or size are parts of their own where the middle one spans this factor: else all are much alike.
+_UNLIKE = 1.5
 
 
 class Judged(Protocol):
@@ -33,8 +38,36 @@ class Judged(Protocol):
     def of_class(self, position: int) -> Ints: ...
 
 
-def report(predictions: Judged, labels: Sequence[str], *, parts: Sequence[str] = ()) -> dict[str, Any]:
-    """Returns the part `slices` of an evaluation. `parts` (N) names each item's part, empty where it has none.
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """`places` (N) says which of the `names` each item belongs to."""
+
+    names: tuple[str, ...] = ()
+    places: tuple[int, ...] = ()
+
+
+WHOLE = Parts()
+
+
+def parts_of(items: Sequence[Item]) -> Parts:
+    """Returns the thirds that the items lie in: texts by their characters, images by their shorter side; none where these
+    are much alike."""
+    is_text = any(item.text for item in items)
+    sizes = [len(item.text) if is_text else min(item.size) for item in items]
+    low, high = (int(edge) for edge in np.quantile(sizes, (1 / 3, 2 / 3), method="lower"))
+    if high < _UNLIKE * low:
+        return WHOLE
+    prefix, unit = ("", "characters") if is_text else ("shorter side ", "pixels")
+    names = (
+        f"{prefix}up to {low:,} {unit}",
+        f"{prefix}{low + 1:,} to {high:,} {unit}",
+        f"{prefix}over {high:,} {unit}",
+    )
+    return Parts(names, tuple((size > low) + (size > high) for size in sizes))
+
+
+def report(predictions: Judged, labels: Sequence[str], *, parts: Parts = WHOLE) -> dict[str, Any]:
+    """Returns the part `slices` of an evaluation.
     The worst slice is the one whose interval ends lowest: a low share of few items is no finding yet."""
     listed = list(_slices(predictions, labels, parts))
     large = [entry for entry in listed if entry["effective_items"] >= FEWEST_FOR_WORST]
@@ -43,12 +76,11 @@ def report(predictions: Judged, labels: Sequence[str], *, parts: Sequence[str] =
     return {"listed": listed, "worst": worst}
 
 
-def _slices(predictions: Judged, labels: Sequence[str], parts: Sequence[str]) -> Iterator[dict[str, Any]]:
+def _slices(predictions: Judged, labels: Sequence[str], parts: Parts) -> Iterator[dict[str, Any]]:
     for position, label in enumerate(labels):
         yield from _slice(predictions, predictions.of_class(position), kind=CLASS, name=label)
-    for part in sorted({part for part in parts if part}):
-        inside = np.array([at for at, other in enumerate(parts) if other == part], np.int64)
-        yield from _slice(predictions, inside, kind=PART, name=part)
+    for number, name in enumerate(parts.names):
+        yield from _slice(predictions, np.flatnonzero(np.array(parts.places) == number), kind=PART, name=name)
 
 
 def _slice(predictions: Judged, inside: Ints, *, kind: str, name: str) -> Iterator[dict[str, Any]]:
@@ -73,11 +105,19 @@ def without(predictions: Judged, leaked: Sequence[int]) -> dict[str, Any] | None
     name = predictions.share_of_right
     everything = next(_slice(predictions, np.arange(len(is_leaked)), kind="", name=""))[name]
     rest = next(_slice(predictions, np.flatnonzero(~is_leaked), kind="", name=""), None)
+    return flattered(name, is_leaked, everything, rest[name] if rest else None)
+
+
+def flattered(
+    metric: str, is_leaked: npt.NDArray[np.bool_], everything: dict[str, float], rest: dict[str, float] | None
+) -> dict[str, Any]:
+    """Returns the part `without_leaked` of an evaluation: the metric `{value, low, high}` of all items, and of those that
+    did not leak, None where there are none."""
     return {
-        "metric": name,
+        "metric": metric,
         "items": int(is_leaked.sum()),
         "remaining": int((~is_leaked).sum()),
         "all": everything,
-        "rest": rest[name] if rest else None,
-        "inflation": everything["value"] - rest[name]["value"] if rest else None,
+        "rest": rest,
+        "inflation": everything["value"] - rest["value"] if rest else None,
     }

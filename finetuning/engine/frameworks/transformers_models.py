@@ -58,9 +58,10 @@ class PooledClassifier(nn.Module):
     def encoder(self) -> Any:
         return getattr(self, self.prefix)
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Returns the logits (N, C) of token numbers (N, L) and their mask (N, L), 1 where a token counts."""
-        output = self.encoder(input_ids=input_ids, attention_mask=attention_mask)
+    def forward(self, input_ids: Tensor | None, attention_mask: Tensor, inputs_embeds: Tensor | None = None) -> Tensor:
+        """Returns the logits (N, C) of token numbers (N, L), or of states (N, L, D) in place of their embeddings, and their
+        mask (N, L), 1 where a token counts."""
+        output = self.encoder(input_ids=input_ids, attention_mask=attention_mask, inputs_embeds=inputs_embeds)
         logits: Tensor = self.classifier(self.dropout(pool(output, attention_mask, self.pooling)))
         return logits
 

@@ -7,7 +7,6 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from finetuning.engine.health import Survey, report
 from finetuning.engine.intake import cifar, idx
 from finetuning.engine.intake.arrays import Arrays
 from finetuning.engine.intake.packing import recipe_of, survey_of, unreadable, write_packs
-from finetuning.engine.packs import Item
+from finetuning.engine.packs import Annotation
 from finetuning.engine.problems import Rejected, reject
 from finetuning.engine.spec import OUTPUTS_DIR, InspectSpec, Split
 
@@ -92,8 +91,8 @@ def _survey(gathered: Gathered, layout: Layout, spec: InspectSpec) -> Survey:
         given = [sample.split for sample in gathered.samples]
         return splits.settle(given, groups, shown, recipe_of(spec))
 
-    def labelled(at: int, item: Item) -> Item:
+    def labelled(at: int) -> Annotation:
         places = tuple(sorted(position[label] for label in shown[at]))
-        return replace(item, labels=places) if layout.is_multi_label else replace(item, label=places[0])
+        return {"labels": places} if layout.is_multi_label else {"label": places[0]}
 
     return survey_of(gathered, labels, layout.skipped, choose, labelled)

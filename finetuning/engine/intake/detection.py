@@ -6,7 +6,6 @@ import math
 import tempfile
 import warnings
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -159,4 +158,4 @@ def _survey(gathered: Gathered, layout: Layout, labels: list[str], boxes: list[B
         given = [sample.split for sample in gathered.samples]
         return splits.kept_or_assigned(given, groups, splits.rarest(shown), recipe_of(spec))
 
-    return survey_of(gathered, labels, layout.skipped, choose, lambda at, item: replace(item, boxes=boxes[at]))
+    return survey_of(gathered, labels, layout.skipped, choose, lambda at: {"boxes": boxes[at]})

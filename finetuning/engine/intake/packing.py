@@ -11,7 +11,7 @@ from finetuning.engine import splits, workers
 from finetuning.engine.duplicates import connected, exact_groups, near_pairs
 from finetuning.engine.gathering import Gathered
 from finetuning.engine.health import Survey
-from finetuning.engine.packs import Item, PackWriter, index_lines
+from finetuning.engine.packs import Annotation, Item, PackWriter, index_lines
 from finetuning.engine.problems import Problem, printable, reject
 from finetuning.engine.spec import InspectSpec, Split
 
@@ -56,16 +56,15 @@ def survey_of(
     labels: Sequence[str],
     skipped: dict[str, int],
     choose: Callable[[list[str]], list[Split]],
-    annotate: Callable[[int, Item], Item],
+    annotate: Callable[[int], Annotation],
 ) -> Survey:
     """Returns what the gathered images are: copies found and grouped, split by `choose` (from the groups of all
-    images to their splits), each item made whole by `annotate` (its position, the item without annotation)."""
+    images to their splits), annotated by `annotate` (from a position)."""
     identities = [prepared.pixel_sha256 for prepared in gathered.prepared]
     near = near_of(gathered, identities)
     groups = splits.group_ids(identities, near)
-    plain = _items(gathered, choose(groups), groups)
     return Survey(
-        items=[annotate(position, item) for position, item in enumerate(plain)],
+        items=_items(gathered, choose(groups), groups, annotate),
         labels=labels,
         sizes=[prepared.uploaded_size for prepared in gathered.prepared],
         modes=Counter(prepared.mode for prepared in gathered.prepared),
@@ -78,14 +77,15 @@ def survey_of(
     )
 
 
-def _items(gathered: Gathered, chosen: list[Split], groups: list[str]) -> list[Item]:
-    """Returns the items without their labels; images that show the same have one group."""
+def _items(
+    gathered: Gathered, chosen: list[Split], groups: list[str], annotate: Callable[[int], Annotation]
+) -> list[Item]:
+    """Returns the items; images that show the same have one group."""
     return [
         Item(
             index=index,
             file=f"{index:06d}{prepared.suffix}",
             name=sample.entry.name,
-            label=-1,
             split=split,
             width=prepared.width,
             height=prepared.height,
@@ -94,6 +94,7 @@ def _items(gathered: Gathered, chosen: list[Split], groups: list[str]) -> list[I
             phash=f"{phash:016x}",
             group=group,
             orientation=prepared.stored_orientation,
+            **annotate(index - 1),
         )
         for index, (sample, prepared, split, group, phash) in enumerate(
             zip(gathered.samples, gathered.prepared, chosen, groups, gathered.hashes.tolist(), strict=True), start=1

@@ -28,7 +28,7 @@ from finetuning.engine.intake.class_lists import ClassList
 from finetuning.engine.intake.mask_pairs import Layout
 from finetuning.engine.intake.masks import BadMask, Drawing, Mask
 from finetuning.engine.intake.packing import recipe_of, survey_of
-from finetuning.engine.packs import Item, PackWriter, index_lines
+from finetuning.engine.packs import Annotation, Item, PackWriter, index_lines
 from finetuning.engine.problems import Rejected, reject
 from finetuning.engine.spec import OUTPUTS_DIR, InspectSpec, Split
 
@@ -187,9 +187,8 @@ def _survey(
         _check_trained(pixels, chosen, labels)
         return chosen
 
-    def masked(at: int, item: Item) -> Item:
-        shown = tuple(np.flatnonzero(pixels[at]).tolist())
-        return replace(item, mask=f"{item.index:06d}-mask.png", labels=shown)
+    def masked(at: int) -> Annotation:
+        return {"mask": f"{at + 1:06d}-mask.png", "labels": tuple(np.flatnonzero(pixels[at]).tolist())}
 
     survey = survey_of(gathered, labels, layout.skipped, choose, masked)
     return mask_health.MaskSurvey(

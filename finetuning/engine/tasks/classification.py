@@ -30,7 +30,7 @@ from finetuning.engine import (
 )
 from finetuning.engine.answers import Answer, ranked
 from finetuning.engine.checkpoints import checkpoints_of
-from finetuning.engine.evaluation import calibration, classifier, crossval, intervals
+from finetuning.engine.evaluation import calibration, classifier, crossval, intervals, slices
 from finetuning.engine.evaluation.metrics import Predictions
 from finetuning.engine.events import EventWriter
 from finetuning.engine.failures import AppFault, UserFault
@@ -281,8 +281,7 @@ def begin(
     if spec.strategy is Strategy.LORA:
         torch.manual_seed(hyper.seed)
         if not lora.attach(module, rank=hyper.lora_rank, skip=stages[-1][1]):
-            text = "This architecture has no layers that low-rank updates fit. Tune its last stages instead."
-            raise UserFault("strategy_unsupported", text)
+            raise lora.unsupported()
     module = module.to(memory_format=torch.channels_last)  # the updates too: a validation would lay them out anew
     plan = strategies.plan(module, stages, spec.strategy, hyper, fresh_head=fresh_head)
     trainee: Classifier = Classifier(module, data, hyper, device, keeps_statistics=not fresh_head)
@@ -462,6 +461,7 @@ def evaluate(spec: EvaluateSpec, run_dir: Path, events: EventWriter, device: tor
         seed=spec.seed,
         temperature=tuned.temperature,
         leaked=spec.leaked,
+        parts=slices.parts_of(pack.items),
     )
     report["other_baselines"] = classifier.others(predictions, rights, seed=spec.seed, noun="test images")
     return {"evaluation": report, "predictions_sha256": predictions.sha256}

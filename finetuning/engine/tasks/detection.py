@@ -135,7 +135,13 @@ def evaluate(spec: EvaluateSpec, run_dir: Path, events: EventWriter, device: tor
         weights.load_strictly(probed.module, {**probed.module.state_dict(), **learned})
         baseline = predict(probed, pack, pack.items, device, events, "baseline")
     report = reports.report(
-        pack.items, found, baseline, labels=spec.labels, confidence=frameworks.confidence(tuned), seed=spec.seed
+        pack.items,
+        found,
+        baseline,
+        labels=spec.labels,
+        confidence=frameworks.confidence(tuned),
+        seed=spec.seed,
+        leaked=spec.leaked,
     )
     answers = ((item.index, digests.of_boxes(boxes)) for item, boxes in zip(pack.items, found, strict=True))
     return {"evaluation": report, "predictions_sha256": digests.of_answers(answers)}

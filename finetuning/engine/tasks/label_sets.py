@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from finetuning.engine.evaluation import intervals, label_sets
+from finetuning.engine.evaluation import intervals, label_sets, slices
 from finetuning.engine.evaluation.intervals import Floats
 from finetuning.engine.evaluation.label_sets import LabelSets
 from finetuning.engine.frameworks import Loaded
@@ -69,5 +69,6 @@ def evaluated(
         noun=noun,
         temperature=tuned.temperature,
         leaked=spec.leaked,
+        parts=slices.parts_of(items),
     )
     return {"evaluation": report, "predictions_sha256": found.divided_by(tuned.temperature).sha256}

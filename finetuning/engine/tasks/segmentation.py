@@ -75,7 +75,7 @@ def evaluate(spec: EvaluateSpec, run_dir: Path, events: EventWriter, device: tor
         kind, baseline = "majority", segmenter.majority(scored, int(probe["pixel_counts"].argmax()))
     else:
         kind, baseline = "bought_with_probe", _score(_probed(spec, run_dir, probe), pack, device, events, "baseline")
-    report = segmenter.report(scored, baseline, kind, labels=spec.labels, seed=spec.seed)
+    report = segmenter.report(scored, baseline, kind, labels=spec.labels, seed=spec.seed, leaked=spec.leaked)
     report["palette"] = palettes.hex_colors(len(spec.labels))
     return {"evaluation": report, "predictions_sha256": scored.sha256}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from finetuning.engine import (
+    activations,
     augment,
     collective,
     features,
@@ -22,11 +23,12 @@ from finetuning.engine import (
     probes,
     strategies,
     tfidf,
+    token_boundary,
     weights,
 )
 from finetuning.engine.answers import Answer, ranked
 from finetuning.engine.checkpoints import checkpoints_of
-from finetuning.engine.evaluation import classifier, crossval, intervals
+from finetuning.engine.evaluation import classifier, crossval, intervals, slices
 from finetuning.engine.evaluation.metrics import Predictions
 from finetuning.engine.events import EventWriter
 from finetuning.engine.failures import AppFault, UserFault
@@ -45,7 +47,7 @@ from finetuning.engine.spec import (
 )
 from finetuning.engine.tasks import label_sets
 from finetuning.engine.tasks.classification import calibrate, calibrated, checked_labelling, finished, start
-from finetuning.engine.tokens import Rows, TextReader, fitted_length, logits_of, outputs, shuffled
+from finetuning.engine.tokens import Rows, TextReader, fitted_length, in_order, logits_of, outputs, over, shuffled
 from finetuning.engine.trainee import Validation
 
 # Hu et al. 2021 (section 7.1) update the projections of query and value; each family's names for them.
@@ -106,12 +108,14 @@ def load(spec: WeightsSpec, run_dir: Path, *, classes: int) -> Loaded:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What is computed once, whatever is then trained."""
+    """What is computed once, whatever is then trained. `shelf` keeps frozen layers' states from one training to the
+    next."""
 
     base: Loaded
     data: Data
     probe: probes.Probe
     device: torch.device
+    shelf: activations.Shelf[token_boundary.Frozen]
 
     @property
     def validation_items(self) -> int:
@@ -128,12 +132,13 @@ class Prepared:
         """Returns the training that `spec` asks for, not yet begun; of a head its score, as it needs no epochs."""
         if spec.strategy is Strategy.HEAD:
             return self.probe.validation
-        return begin(spec, start(spec, self.base, self.probe), self.data, run_dir, device=self.device, events=events)
+        tuned = start(spec, self.base, self.probe)
+        return begin(spec, tuned, self.data, run_dir, device=self.device, events=events, shelf=self.shelf)
 
 
 def prepare(spec: TrainSpec, run_dir: Path, events: EventWriter, device: torch.device) -> Prepared:
     base, data = _read_in(spec, run_dir, events)
-    return Prepared(base, data, fit_probe(base, data, device=device, events=events), device)
+    return Prepared(base, data, fit_probe(base, data, device=device, events=events), device, activations.Shelf())
 
 
 def _read_in(spec: TrainSpec, run_dir: Path, events: EventWriter) -> tuple[Loaded, Data]:
@@ -228,18 +233,30 @@ def tune(
 
 
 def begin(
-    spec: TrainSpec, tuned: Loaded, data: Data, run_dir: Path, *, device: torch.device, events: EventWriter
+    spec: TrainSpec,
+    tuned: Loaded,
+    data: Data,
+    run_dir: Path,
+    *,
+    device: torch.device,
+    events: EventWriter,
+    shelf: activations.Shelf[token_boundary.Frozen] | None = None,
 ) -> loop.Run:
     """Returns the training of `tuned`, in place, not yet begun."""
     hyper, module = spec.hyper, tuned.module.to(device)
     stages = frameworks.stages(tuned)
     if spec.strategy is Strategy.LORA:
         torch.manual_seed(hyper.seed)
-        lora.attach(module, rank=hyper.lora_rank, skip=stages[-1][1], only=LORA_NAMES)
+        if not lora.attach(module, rank=hyper.lora_rank, skip=stages[-1][1], only=LORA_NAMES):
+            raise lora.unsupported()
     fresh_head = spec.strategy is Strategy.SCRATCH or not hyper.start_from_probe
+    plan = strategies.plan(module, stages, spec.strategy, hyper, fresh_head=fresh_head)
+    trainee = TextClassifier(module, data, hyper, device)
+    if plan.boundary > 1:  # embeddings alone cost next to nothing
+        trainee = _cut_off(trainee, stages, plan.boundary, run_dir, events, shelf) or trainee
     return loop.Run(
-        TextClassifier(module, data, hyper, device),
-        strategies.plan(module, stages, spec.strategy, hyper, fresh_head=fresh_head),
+        trainee,
+        plan,
         hyper,
         device=device,
         events=events,
@@ -262,28 +279,80 @@ class TextClassifier:
         self._counts = torch.tensor(data.class_counts)
 
     def batches(self, epoch: int, *, start: int) -> Iterator[tuple[Tensor, Tensor, Tensor] | None]:
-        rows = self.data.train.rows
-        order = list(shuffled(rows, self.hyper.batch_size, augment.generator(self.hyper.seed, epoch, 0)))
+        generator = augment.generator(self.hyper.seed, epoch, 0)
+        order = list(shuffled(self.data.train.rows, self.hyper.batch_size, generator))
         for positions in map(collective.share, order[start:]):
-            if positions:
-                yield *self.data.reader.batch([rows[at] for at in positions]), self._truth[positions]
-            else:
-                yield None
+            yield (*self._batch(positions), self._truth[positions]) if positions else None
+
+    def _batch(self, positions: list[int]) -> tuple[Tensor, Tensor]:
+        return self.data.reader.batch([self.data.train.rows[at] for at in positions])
 
     def loss(self, batch: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-        ids, mask, labels = (part.to(self.device) for part in batch)
-        return self._criterion(logits_of(self.module, ids, mask), labels)
+        tokens, mask, labels = (part.to(self.device) for part in batch)
+        return self._criterion(logits_of(self.module, tokens, mask, given=tokens.is_floating_point()), labels)
 
     def weight(self, batch: tuple[Tensor, Tensor, Tensor]) -> float:
         return self.data.labelling.weight(self.hyper, batch[2], self._counts)
 
     def validate(self, module: nn.Module) -> Validation:
-        validation = self.data.validation
-        dtype = features.precision(self.device)
-        logits = outputs(module, self.data.reader, validation.rows, device=self.device, dtype=dtype)
-        truth, labelling = self.data.truth(validation.items), self.data.labelling
+        logits = self._validation_logits(module)
+        truth, labelling = self.data.truth(self.data.validation.items), self.data.labelling
         loss = float(labelling.loss(logits, truth))
         return Validation(loss, loss, {labelling.metric: labelling.score(logits, truth)})
+
+    def _validation_logits(self, module: nn.Module) -> Tensor:
+        rows, dtype = self.data.validation.rows, features.precision(self.device)
+        return outputs(module, self.data.reader, rows, device=self.device, dtype=dtype)
+
+
+class CachedTextClassifier(TextClassifier):
+    """The same behind frozen layers: batches are their states, computed once for each text."""
+
+    def __init__(self, whole: TextClassifier, suffix: nn.Module, frozen: token_boundary.Frozen) -> None:
+        super().__init__(suffix, whole.data, whole.hyper, whole.device)
+        self._frozen = frozen
+
+    def _batch(self, positions: list[int]) -> tuple[Tensor, Tensor]:
+        return self._frozen.training.batch(positions)
+
+    def _validation_logits(self, module: nn.Module) -> Tensor:
+        module.eval()
+        dtype = features.precision(self.device)
+
+        def computed(positions: Sequence[int]) -> Tensor:
+            states, mask = self._frozen.validation.batch(positions)
+            with torch.inference_mode(), features.autocast(self.device, dtype):
+                return logits_of(module, states.to(self.device), mask.to(self.device), given=True).float().cpu()
+
+        rows = self.data.validation.rows
+        return in_order(over(rows, computed, device=self.device), len(rows))
+
+
+def _cut_off(
+    whole: TextClassifier,
+    stages: strategies.Stages,
+    boundary_at: int,
+    run_dir: Path,
+    events: EventWriter,
+    shelf: activations.Shelf[token_boundary.Frozen] | None = None,
+) -> CachedTextClassifier | None:
+    """Computes the frozen layers for every text, or returns None where they cannot be cut off or their states would take
+    too much disk."""
+    data = whole.data
+    ids, mask = (part.to(whole.device) for part in data.reader.batch(data.train.rows[:2]))
+    halves = token_boundary.cut(whole.module, stages, boundary_at, ids, mask)
+    if halves is None:
+        events.log("The frozen layers of this architecture cannot be cut off: they are computed in every epoch.")
+        return None
+    rows = (data.train.rows, data.validation.rows)
+    frozen = (shelf.get((boundary_at,)) if shelf else None) or token_boundary.computed(
+        halves.prefix, data.reader, rows, device=whole.device, run_dir=run_dir, events=events
+    )
+    if frozen is None:
+        return None
+    if shelf is not None:
+        shelf.put((boundary_at,), frozen)
+    return CachedTextClassifier(whole, halves.suffix, frozen)
 
 
 def evaluate(spec: EvaluateSpec, run_dir: Path, events: EventWriter, device: torch.device) -> dict[str, Any]:
@@ -336,6 +405,7 @@ def evaluate(spec: EvaluateSpec, run_dir: Path, events: EventWriter, device: tor
         noun=NOUN,
         temperature=tuned.temperature,
         leaked=spec.leaked,
+        parts=slices.parts_of(items),
     )
     report["other_baselines"] = classifier.others(predictions, rights, seed=spec.seed, noun=NOUN)
     return {"evaluation": _with_texts(report, items), "predictions_sha256": predictions.sha256}
