@@ -69,9 +69,8 @@ def in_order(work: Callable[[Part], Result], parts: Sequence[Part]) -> Generator
         _kill(set(multiprocessing.active_children()) - others)
         raise AppFault("worker_lost", "A part of the work ended before its time. Try again.") from error
     finally:
-        running = [future for future in waiting if not future.cancel()]
-        wait(running)
-        if any(isinstance(future.exception(), BrokenProcessPool) for future in running):
+        # Not canceled: in Python 3.11 a pool that breaks then gives up in the middle, and what is left waits for ever.
+        if any(isinstance(future.exception(), BrokenProcessPool) for future in wait(waiting).done):
             _kill(set(multiprocessing.active_children()) - others)
         pool.shutdown()
 
