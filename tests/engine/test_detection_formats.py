@@ -176,6 +176,27 @@ def test_crowds_and_unlisted_images_are_counted_not_dropped(tmp_path: Path) -> N
     assert boxes["unlisted_images"] == 1
 
 
+REPEATED = {
+    "coco": lambda: coco(annotations=[*document()["annotations"], {**document()["annotations"][0], "id": 999}]),
+    "voc": lambda: voc(
+        "<object><name>cat</name><bndbox><xmin>4</xmin><ymin>6</ymin><xmax>24</xmax><ymax>22</ymax></bndbox></object>"
+    ),
+    "yolo": lambda: yolo("0 0.5 0.5 0.25 0.5\n"),
+    "imagefolder": lambda: imagefolder(
+        row=3, bbox=[[4, 6, 20, 16], [12.0, 6.0, 20.0, 16.0], [4, 6, 20, 16]], categories=["dog", "cat", "dog"]
+    ),
+}
+
+
+@pytest.mark.parametrize("make", REPEATED.values(), ids=REPEATED.keys())
+def test_a_box_that_is_given_twice_counts_once_and_that_is_told(tmp_path: Path, make: Callable[[], Files]) -> None:
+    report = inspect(tmp_path, make())["report"]
+
+    boxes = report["boxes"]
+    assert (boxes["given"], boxes["used"], boxes["left_out"]["repeated_boxes"]) == (15, 14, 1)
+    assert next(finding["count"] for finding in report["findings"] if finding["code"] == "repeated_boxes") == 1
+
+
 def test_one_bad_box_in_a_hundred_is_left_out_and_told(tmp_path: Path) -> None:
     rows = document(60)
     rows["annotations"][7]["bbox"] = [4, 6, 0, 16]

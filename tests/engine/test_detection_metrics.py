@@ -81,8 +81,8 @@ def test_a_report_knows_its_interval_and_its_baseline() -> None:
     items, found = random_case(3)
     perfect = [Found.truth(entry.boxes) for entry in items]
 
-    report = detector.report(items, perfect, found, labels=LABELS, confidence=0.5, seed=0)
-    against_nothing = detector.report(items, perfect, None, labels=LABELS, confidence=0.5, seed=0)
+    report = detector.report(items, perfect, {"bought_with_probe": found}, labels=LABELS, confidence=0.5, seed=0)
+    against_nothing = detector.report(items, perfect, {}, labels=LABELS, confidence=0.5, seed=0)
 
     assert report["metrics"]["map"] == {"value": 1.0, "low": 1.0, "high": 1.0}
     assert report["verdict_code"] == "better"
@@ -96,7 +96,7 @@ def test_a_report_knows_its_interval_and_its_baseline() -> None:
 def test_the_same_answers_are_no_measurable_gain() -> None:
     items, found = random_case(3)
 
-    report = detector.report(items, found, found, labels=LABELS, confidence=0.5, seed=0)
+    report = detector.report(items, found, {"bought_with_probe": found}, labels=LABELS, confidence=0.5, seed=0)
 
     assert report["verdict_code"] == "no_measurable_gain"
 
@@ -105,7 +105,7 @@ def test_finding_nothing_at_all_is_measured_too() -> None:
     items, _ = random_case(3)
     nothing = [Found(np.zeros((0, 4)), np.zeros(0, np.int64), np.zeros(0)) for _ in items]
 
-    report = detector.report(items, nothing, None, labels=LABELS, confidence=0.5, seed=0)
+    report = detector.report(items, nothing, {}, labels=LABELS, confidence=0.5, seed=0)
 
     assert report["metrics"]["map"]["value"] == 0
     assert report["verdict_code"] == "no_measurable_gain"

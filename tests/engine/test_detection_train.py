@@ -90,6 +90,8 @@ def test_a_full_run_learns_and_is_compared_with_the_probe(
     assert evaluation["metrics"]["map50"]["value"] > 0.5
     assert result["validation"]["map"] >= result["probe"]["validation_map"]
     assert evaluation["baseline"]["kind"] == "bought_with_probe"
+    assert [row["kind"] for row in evaluation["other_baselines"]] == ["nothing"]
+    assert evaluation["other_baselines"][0]["verdict_code"] == "better"
     assert evaluation["comparison"]["difference"]["value"] == pytest.approx(
         evaluation["metrics"]["map"]["value"] - evaluation["baseline"]["map"]["value"]
     )
@@ -100,6 +102,74 @@ def test_a_full_run_learns_and_is_compared_with_the_probe(
     receipt["receipt"]["predictions_sha256"] = "0" * 64
     (tmp_path / "outputs/receipt.json").write_text(json.dumps(receipt))
     assert verified(tmp_path)["verdict"] == "different"
+
+
+def test_a_detector_that_knew_these_classes_is_compared_with_itself_as_bought(
+    tmp_path: Path, tuned: tuple[Path, dict[str, Any]], packs: Path
+) -> None:
+    train_dir, _ = tuned
+    (tmp_path / "inputs").mkdir()
+    (tmp_path / "inputs/train").symlink_to(train_dir / "outputs")
+    (tmp_path / "inputs/test.pack").symlink_to(packs / "test.pack")
+    release = weights_at("inputs/train/release", Task.OBJECT_DETECTION)
+    spec.write(
+        spec.EvaluateSpec(strategy=Strategy.HEAD, base=release, tuned=release, labels=LABELS, threads=1), tmp_path
+    )
+
+    evaluation = engine(Verb.EVALUATE, tmp_path)["evaluation"]
+
+    assert evaluation["baseline"]["kind"] == "nothing"
+    (parent,) = evaluation["other_baselines"]
+    assert (parent["kind"], parent["map"]) == ("parent", evaluation["metrics"]["map"])
+    assert parent["verdict_code"] == "no_measurable_gain"
+
+
+@pytest.mark.parametrize("architecture", ["ssdlite320_mobilenet_v3_large"])
+def test_a_torchvision_detector_s_head_is_trained_and_scored(tmp_path: Path, packs: Path, architecture: str) -> None:
+    config = {
+        "task": Task.OBJECT_DETECTION.value,
+        "num_classes": 2,
+        "label_names": ["cat", "dog"],
+        "pretrained_cfg": {"input_size": [3, SIDE, SIDE]},
+    }
+    torch.manual_seed(0)
+    frameworks.write_release(tmp_path / "release", frameworks.build(Framework.TORCHVISION, architecture, config))
+    at = spec.WeightsSpec(
+        task=Task.OBJECT_DETECTION,
+        framework=Framework.TORCHVISION,
+        architecture=architecture,
+        directory="inputs/release",
+    )
+    train_dir = ordered(tmp_path / "train", tmp_path / "release", packs, Strategy.HEAD, QUICK)
+    spec.write(replace(spec.read(train_dir), weights=at), train_dir)
+    trained = engine(Verb.TRAIN, train_dir)
+    judged = tmp_path / "evaluate"
+    (judged / "inputs").mkdir(parents=True)
+    (judged / "inputs/release").symlink_to(tmp_path / "release")
+    (judged / "inputs/train").symlink_to(train_dir / "outputs")
+    (judged / "inputs/test.pack").symlink_to(packs / "test.pack")
+    order = spec.EvaluateSpec(
+        strategy=Strategy.HEAD,
+        base=at,
+        tuned=replace(at, directory="inputs/train/release"),
+        labels=LABELS,
+        threads=1,
+    )
+    spec.write(order, judged)
+
+    evaluation = engine(Verb.EVALUATE, judged)["evaluation"]
+
+    assert trained["best"]["epochs"] == 1
+    assert evaluation["labels"] == list(LABELS)
+    assert 0 <= evaluation["metrics"]["map"]["value"] <= 1
+    before = weights.load_tensors(tmp_path / "release/model.safetensors")
+    after = weights.load_tensors(train_dir / "outputs/release/model.safetensors")
+    assert all(torch.equal(before[name], tensor) for name, tensor in after.items() if name.startswith("backbone."))
+    assert any(
+        not torch.equal(before[name], tensor)
+        for name, tensor in after.items()
+        if name in before and before[name].shape == tensor.shape and not name.startswith("backbone.")
+    )
 
 
 def verified(run_dir: Path) -> dict[str, Any]:

@@ -137,8 +137,8 @@ def scored(seed: int, right: float, images: int = 40) -> Scored:
 def test_a_better_segmenter_is_called_better_and_an_equal_one_is_not() -> None:
     good, same, poor = scored(0, 0.9), scored(1, 0.9), scored(2, 0.6)
 
-    better = segmenter.report(good, poor, "bought_with_probe", labels="abc", seed=0)
-    equal = segmenter.report(good, same, "bought_with_probe", labels="abc", seed=0)
+    better = segmenter.report(good, {"bought_with_probe": poor}, labels="abc", seed=0)
+    equal = segmenter.report(good, {"bought_with_probe": same}, labels="abc", seed=0)
 
     assert better["verdict_code"] == "better"
     assert better["comparison"]["difference"]["low"] > 0
@@ -152,7 +152,7 @@ def test_copies_of_one_image_count_as_one_in_the_interval() -> None:
     copied = Scored(alone.indices * 5, alone.groups * 5, alone.confusions * 5)
 
     one, five = (
-        segmenter.report(one, segmenter.majority(one, 0), "majority", labels="abc", seed=0)["metrics"]["miou"]
+        segmenter.report(one, {"majority": segmenter.majority(one, 0)}, labels="abc", seed=0)["metrics"]["miou"]
         for one in (alone, copied)
     )
 

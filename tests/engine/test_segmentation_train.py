@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -131,11 +132,60 @@ def test_a_full_run_is_compared_with_a_decoder_on_the_model_as_bought(
     evaluation = evaluated(tmp_path / "e", bought, packs, tmp_path / "t", Strategy.FULL)
 
     assert evaluation["baseline"]["kind"] == "bought_with_probe"
+    assert [row["kind"] for row in evaluation["other_baselines"]] == ["majority"]
     assert result["validation"]["miou"] >= result["probe"]["validation_miou"]
     difference = evaluation["metrics"]["miou"]["value"] - evaluation["baseline"]["miou"]["value"]
     assert evaluation["comparison"]["difference"]["value"] == pytest.approx(difference)
     names = {json.loads(line).get("name") for line in (tmp_path / "t/events.jsonl").read_text().splitlines()}
     assert {"miou", "probe_miou", "loss", "probe_loss", "pixel_accuracy"} <= names
+
+
+def test_a_torchvision_segmenter_s_head_is_trained_and_compared_with_itself_as_bought(
+    tmp_path: Path, packs: Path
+) -> None:
+    architecture = "lraspp_mobilenet_v3_large"
+    config = {
+        "num_classes": len(LABELS),
+        "label_names": list(LABELS),
+        "task": Task.SEMANTIC_SEGMENTATION.value,
+        "pretrained_cfg": {"input_size": [3, SIDE, SIDE]},
+    }
+    torch.manual_seed(0)
+    frameworks.write_release(tmp_path / "release", frameworks.build(Framework.TORCHVISION, architecture, config))
+    at = WeightsSpec(
+        task=Task.SEMANTIC_SEGMENTATION,
+        framework=Framework.TORCHVISION,
+        architecture=architecture,
+        directory="inputs/release",
+    )
+    train_dir, judged = tmp_path / "train", tmp_path / "evaluate"
+    for folder in (train_dir, judged):
+        (folder / "inputs").mkdir(parents=True)
+        (folder / "inputs/release").symlink_to(tmp_path / "release")
+    (train_dir / "inputs/train.pack").symlink_to(packs / "train.pack")
+    (judged / "inputs/test.pack").symlink_to(packs / "test.pack")
+    (judged / "inputs/train").symlink_to(train_dir / "outputs")
+    hyper = Hyper(batch_size=8, learning_rate=2e-3, epochs=6, augmentation=Augmentation.NONE)
+    order = spec.TrainSpec(
+        weights=at, task=Task.SEMANTIC_SEGMENTATION, strategy=Strategy.HEAD, labels=LABELS, hyper=hyper, device="cpu"
+    )
+    with EventWriter(train_dir / "events.jsonl") as events:
+        train.run(order, train_dir, events)
+    tuned = replace(at, directory="inputs/train/release")
+    scoring = spec.EvaluateSpec(strategy=Strategy.HEAD, base=at, tuned=tuned, labels=LABELS, device="cpu")
+    with EventWriter(judged / "events.jsonl") as events:
+        evaluation = evaluate.run(scoring, judged, events)["evaluation"]
+
+    assert evaluation["baseline"]["kind"] == "majority"
+    (parent,) = evaluation["other_baselines"]
+    assert parent["kind"] == "parent"
+    told = [json.loads(line) for line in (train_dir / "events.jsonl").read_text().splitlines()]
+    losses = [entry["value"] for entry in told if entry.get("name") == "loss" and entry.get("split") == "train"]
+    assert losses[-1] < 0.9 * losses[0]
+    before = weights.load_tensors(tmp_path / "release/model.safetensors")
+    after = weights.load_tensors(train_dir / "outputs/release/model.safetensors")
+    changed = {name.partition(".")[0] for name, tensor in before.items() if not torch.equal(tensor, after[name])}
+    assert changed == {"classifier"}
 
 
 def test_tuning_the_last_stages_leaves_the_earlier_ones_byte_equal(tmp_path: Path, bought: Path, packs: Path) -> None:

@@ -62,21 +62,21 @@ def test_a_leak_among_scenes_is_told_by_how_much_it_flatters() -> None:
     right, nothing = Found.truth((box,)), Found.truth(())
     found = [right, right, nothing, right]
 
-    told = detector.report(items, found, None, labels=("cat",), confidence=0.5, seed=0, leaked=(1, 2))["without_leaked"]
+    told = detector.report(items, found, {}, labels=("cat",), confidence=0.5, seed=0, leaked=(1, 2))["without_leaked"]
 
     assert (told["metric"], told["items"], told["remaining"]) == ("map", 2, 2)
     assert told["all"]["value"] == pytest.approx(0.75, abs=0.01)
     assert told["rest"]["value"] == pytest.approx(0.5, abs=0.01)
     assert told["inflation"] == pytest.approx(told["all"]["value"] - told["rest"]["value"])
-    assert detector.report(items, found, None, labels=("cat",), confidence=0.5, seed=0)["without_leaked"] is None
+    assert detector.report(items, found, {}, labels=("cat",), confidence=0.5, seed=0)["without_leaked"] is None
 
 
 def test_a_leak_among_masks_is_told_by_how_much_it_flatters() -> None:
     right, wrong = np.array([[50, 0], [0, 50]]), np.array([[25, 25], [25, 25]])
     scored = Scored([1, 2, 3], ["a", "b", "c"], [right, wrong, wrong])
 
-    report = segmenter.report(scored, scored, "majority", labels=LABELS, seed=0, leaked=(1,))
-    everyone = segmenter.report(scored, scored, "majority", labels=LABELS, seed=0, leaked=(1, 2, 3))
+    report = segmenter.report(scored, {"majority": scored}, labels=LABELS, seed=0, leaked=(1,))
+    everyone = segmenter.report(scored, {"majority": scored}, labels=LABELS, seed=0, leaked=(1, 2, 3))
 
     told = report["without_leaked"]
     assert (told["metric"], told["items"], told["remaining"]) == ("miou", 1, 2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,9 +19,11 @@ RESAMPLES = 1000
 CONFIDENCE = 0.5  # of a detector that names none
 _CURVE_STEP = 5  # every fifth of the 101 recalls: 21 points draw the same curve
 _Z95 = 1.96
+# The first of those that there are is the one that is judged by.
 BASELINES = {
-    "nothing": "Finding nothing at all",
     "bought_with_probe": "The model as bought, with a detection head trained on it",
+    "nothing": "Finding nothing at all",
+    "parent": "The model as bought, which knows these classes",
 }
 
 
@@ -41,24 +43,25 @@ def best_confidence(matches: Sequence[ClassMatches]) -> float:
 def report(
     items: Sequence[Item],
     found: Sequence[Found],
-    baseline: Sequence[Found] | None,
+    baselines: Mapping[str, Sequence[Found]],
     *,
     labels: tuple[str, ...],
     confidence: float,
     seed: int,
     leaked: Sequence[int] = (),
 ) -> dict[str, Any]:
-    """Returns the evaluation of what was `found` in the test items, beside a baseline on the same images: that
-    of `baseline`, or without one finding nothing. `leaked` are numbers of test items that also lie among the training
-    items."""
+    """Returns the evaluation of what was `found` in the test items, beside baselines on the same images, by their
+    kind, and finding nothing. `leaked` are numbers of test items that also lie among the training items."""
     truths = [Found.truth(item.boxes) for item in items]
     matches = coco.match(truths, found, len(labels))
     resamples = _resamples(items, np.random.default_rng(seed))
     measured = _measure(matches, resamples)
-    kind = "nothing" if baseline is None else "bought_with_probe"
-    other = _measure(coco.match(truths, baseline, len(labels)), resamples)["map"] if baseline else None
-    scores = other if other is not None else np.zeros(RESAMPLES + 1)
-    compared = _compare(measured["map"], scores)
+    maps = {
+        kind: _measure(coco.match(truths, other, len(labels)), resamples)["map"] for kind, other in baselines.items()
+    }
+    maps["nothing"] = np.zeros(RESAMPLES + 1)
+    rows = [_against(measured["map"], maps[kind], kind, len(items)) for kind in BASELINES if kind in maps]
+    main = rows[0]
     counts = detection_errors.count(truths, found, confidence=confidence)
     return {
         "split": "test",
@@ -72,9 +75,21 @@ def report(
         "errors": counts.totals(),
         "without_leaked": _without(matches, resamples, np.isin([item.index for item in items], list(leaked))),
         "worst": counts.worst(items),
-        "baseline": {"kind": kind, "title": BASELINES[kind], "map": _estimate(scores).to_json()},
+        "baseline": {name: main[name] for name in ("kind", "title", "map")},
+        **{name: main[name] for name in ("comparison", "verdict", "verdict_code")},
+        "other_baselines": rows[1:],
+    }
+
+
+def _against(tuned: Floats, theirs: Floats, kind: str, images: int) -> dict[str, Any]:
+    """Returns the comparison with one baseline's mean average precisions (1 + B,), as flat as one row of a table."""
+    compared, title = _compare(tuned, theirs), BASELINES[kind]
+    return {
+        "kind": kind,
+        "title": title,
+        "map": _estimate(theirs).to_json(),
         "comparison": compared,
-        "verdict": _sentence(compared, BASELINES[kind], measured["map"][0], scores[0], len(items)),
+        "verdict": _sentence(compared, title, tuned[0], theirs[0], images),
         "verdict_code": _verdict(compared).value,
     }
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from finetuning.engine.evaluation import digests, paired, pixels, slices
-from finetuning.engine.evaluation.intervals import Ints, percentile_interval
+from finetuning.engine.evaluation.intervals import Floats, Ints, percentile_interval
 from finetuning.engine.evaluation.pixels import Tally
 
 BASELINES = {
     "majority": "Always the most frequent class",
     "bought_with_probe": "The model as bought, frozen, with a trained decoder",
+    "parent": "The model as bought, which knows these classes",
 }
 _MAX_WORST = 24
 
@@ -84,20 +85,22 @@ def _without(scored: Scored, everything: dict[str, float], leaked: Sequence[int]
 
 
 def report(
-    scored: Scored, baseline: Scored, kind: str, *, labels: Sequence[str], seed: int, leaked: Sequence[int] = ()
+    scored: Scored,
+    baselines: Mapping[str, Scored],
+    *,
+    labels: Sequence[str],
+    seed: int,
+    leaked: Sequence[int] = (),
 ) -> dict[str, Any]:
-    """Returns the evaluation of the test split beside a baseline on the same images: both are drawn together. `leaked`
-    are numbers of test items that also lie among the training items."""
-    tally, base = scored.grouped(), baseline.grouped()
+    """Returns the evaluation of the test split beside baselines on the same images, by their kind, the first of them the
+    one that is judged by: all are drawn together. `leaked` are numbers of test items that also lie among the training
+    items."""
+    tally = scored.grouped()
     drawn = pixels.draws(len(tally.hits), np.random.default_rng(seed))
     measured = pixels.measure(tally, drawn)
-    theirs = pixels.resampled_miou(base, drawn)
-    standing = percentile_interval(float(base.summed().miou), theirs)
     counts = np.sum(scored.confusions, axis=0)
-    title = BASELINES[kind]
-    gains = [one - other for one, other in zip(scored.ious, baseline.ious, strict=True)]
-    resampled = pixels.resampled_miou(tally, drawn) - theirs
-    compared = paired.compare(measured["miou"]["value"] - standing.value, resampled, gains)
+    rows = [_against(scored, other, kind, drawn) for kind, other in baselines.items()]
+    main = rows[0]
     return {
         "split": "test",
         "items": len(scored.indices),
@@ -108,15 +111,26 @@ def report(
         "confusion": counts.tolist(),
         "without_leaked": _without(scored, measured["miou"], leaked, seed),
         "worst": scored.worst(),
-        "baseline": {"kind": kind, "title": title, "miou": standing.to_json()},
+        "baseline": {name: main[name] for name in ("kind", "title", "miou")},
+        **{name: main[name] for name in ("comparison", "verdict", "verdict_code")},
+        "other_baselines": rows[1:],
+    }
+
+
+def _against(scored: Scored, baseline: Scored, kind: str, drawn: Floats) -> dict[str, Any]:
+    """Returns the comparison with one baseline, as flat as one row of a table."""
+    tally, base, title = scored.grouped(), baseline.grouped(), BASELINES[kind]
+    value, theirs = float(tally.summed().miou), pixels.resampled_miou(base, drawn)
+    standing = percentile_interval(float(base.summed().miou), theirs)
+    gains = [one - other for one, other in zip(scored.ious, baseline.ious, strict=True)]
+    compared = paired.compare(value - standing.value, pixels.resampled_miou(tally, drawn) - theirs, gains)
+    return {
+        "kind": kind,
+        "title": title,
+        "miou": standing.to_json(),
         "comparison": compared.to_json(),
         "verdict": paired.sentence(
-            compared,
-            title=title,
-            score="mIoU",
-            value=measured["miou"]["value"],
-            baseline=standing.value,
-            items=len(scored.indices),
+            compared, title=title, score="mIoU", value=value, baseline=standing.value, items=len(scored.indices)
         ),
         "verdict_code": compared.verdict.value,
     }

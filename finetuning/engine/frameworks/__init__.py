@@ -25,6 +25,7 @@ from finetuning.engine.spec import CONFIG_FILE, WEIGHTS_FILE, Framework, Preproc
 
 __all__ = [
     "Loaded",
+    "answers",
     "build",
     "confidence",
     "detector",
@@ -73,6 +74,11 @@ def module_of(framework: Framework, task: Task | None) -> ModuleType:
     if framework not in names:
         raise UserFault("framework_unsupported", f"This engine does not read {framework} models of this task yet.")
     return importlib.import_module(f"{__name__}.{names[framework]}")
+
+
+def answers(spec: WeightsSpec, run_dir: Path, *, task: Task, labels: tuple[str, ...]) -> bool:
+    """Whether a release does this task with exactly these classes: then it can be compared with as it is."""
+    return spec.task is task and names_in(read_config(run_dir / spec.directory)) == labels
 
 
 def read_config(directory: Path) -> dict[str, Any]:

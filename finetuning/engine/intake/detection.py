@@ -101,7 +101,9 @@ def _checked(gathered: Gathered, annotations: Annotations, limits: ArchiveLimits
             width, height = annotations.sizes[name]
             faults.add("size_mismatch", f"{name}: {width} x {height}, but is {prepared.uploaded_size}")
         rows = [(box.label, _edges(box, prepared, faults, annotations)) for box in annotations.boxes[name]]
-        kept.append([(label, edges) for label, edges in rows if edges is not None])
+        unique = dict.fromkeys((label, edges) for label, edges in rows if edges is not None)
+        annotations.left_out["repeated_boxes"] += sum(edges is not None for _, edges in rows) - len(unique)
+        kept.append(list(unique))
     total = sum(map(len, annotations.boxes.values()))
     bad = faults.counts["bad_box"]
     if faults.counts.total() > bad or bad > int(total * limits.max_bad_fraction):

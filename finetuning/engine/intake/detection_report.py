@@ -123,7 +123,11 @@ def _findings(
         )
     if count := left_out["repeated_boxes"]:
         yield Finding(
-            "repeated_boxes", NOTICE, count, "Lines that repeat a box exactly were left out", "Nothing to do."
+            "repeated_boxes",
+            NOTICE,
+            count,
+            "Boxes that repeat another of their class exactly were left out",
+            "Nothing to do.",
         )
     if count := boxes["cut_edges"]:
         yield Finding(

@@ -108,7 +108,6 @@ def _read_one(
     if text is None:
         faults.add("bad_line", f"{entry.name}: not a text file of UTF-8")
         return
-    seen: set[str] = set()
     for number, line in enumerate(text.splitlines(), start=1):
         fields, place = line.split(), f"{entry.name} line {number}"
         if not fields:
@@ -118,10 +117,7 @@ def _read_one(
             faults.add("bad_line", place)
         elif not values[0].is_integer() or not 0 <= values[0] < len(classes):
             faults.add("bad_class", f"{place}: class {fields[0]} of {len(classes)}")
-        elif " ".join(fields) in seen:
-            found.left_out["repeated_boxes"] += 1
         else:
-            seen.add(" ".join(fields))
             _, x, y, width, height = values
             edges = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
             found.boxes[image.name].append(Box(classes[int(values[0])], edges, place, is_relative=True))

@@ -47,6 +47,7 @@ from finetuning.engine.spec import (
     EvaluateSpec,
     Framework,
     Preprocessing,
+    Task,
     TrainSpec,
 )
 from finetuning.engine.stepping import NORM_MIN_BATCH
@@ -445,7 +446,7 @@ def evaluate(spec: EvaluateSpec, run_dir: Path, events: EventWriter, device: tor
     predictions = _predict(tuned, pack, device, events, "evaluate")
     baseline = None
     rights: dict[str, classifier.Rights] = {}
-    if frameworks.names_in(frameworks.read_config(run_dir / spec.base.directory)) == spec.labels:
+    if frameworks.answers(spec.base, run_dir, task=Task.IMAGE_CLASSIFICATION, labels=spec.labels):
         rights["parent"] = _predict(frameworks.load(spec.base, run_dir), pack, device, events, "parent").is_right
     if spec.strategy is not Strategy.HEAD:
         probed = _probed(frameworks.load(spec.base, run_dir), spec, probe, tuned)

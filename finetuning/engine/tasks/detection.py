@@ -38,6 +38,7 @@ from finetuning.engine.spec import (
     PROBE_FILE,
     EvaluateSpec,
     Preprocessing,
+    Task,
     TrainSpec,
 )
 from finetuning.engine.tasks import Drawing
@@ -126,18 +127,20 @@ def evaluate(spec: EvaluateSpec, run_dir: Path, events: EventWriter, device: tor
     if tuned.labels != spec.labels:
         raise AppFault("labels_differ", "The tuned weights name other classes than the dataset.")
     found = predict(tuned, pack, pack.items, device, events, "evaluate")
-    baseline = None
+    baselines: dict[str, list[Found]] = {}
     if spec.strategy is not Strategy.HEAD:
         bought = frameworks.load(spec.base, run_dir)
         size = (tuned.preprocessing or Preprocessing()).size
         probed = frameworks.detector(bought, spec.labels, size=size)
         learned = weights.load_tensors(run_dir / spec.train_outputs / PROBE_FILE)
         weights.load_strictly(probed.module, {**probed.module.state_dict(), **learned})
-        baseline = predict(probed, pack, pack.items, device, events, "baseline")
+        baselines["bought_with_probe"] = predict(probed, pack, pack.items, device, events, "baseline")
+    if frameworks.answers(spec.base, run_dir, task=Task.OBJECT_DETECTION, labels=spec.labels):
+        baselines["parent"] = predict(frameworks.load(spec.base, run_dir), pack, pack.items, device, events, "parent")
     report = reports.report(
         pack.items,
         found,
-        baseline,
+        baselines,
         labels=spec.labels,
         confidence=frameworks.confidence(tuned),
         seed=spec.seed,

@@ -71,11 +71,13 @@ def evaluate(spec: EvaluateSpec, run_dir: Path, events: EventWriter, device: tor
         raise AppFault("labels_differ", "The tuned weights name other classes than the dataset.")
     scored = _score(tuned, pack, device, events, "evaluate")
     probe = weights.load_tensors(run_dir / spec.train_outputs / PROBE_FILE)
-    if spec.strategy is Strategy.HEAD:
-        kind, baseline = "majority", segmenter.majority(scored, int(probe["pixel_counts"].argmax()))
-    else:
-        kind, baseline = "bought_with_probe", _score(_probed(spec, run_dir, probe), pack, device, events, "baseline")
-    report = segmenter.report(scored, baseline, kind, labels=spec.labels, seed=spec.seed, leaked=spec.leaked)
+    baselines: dict[str, Scored] = {}
+    if spec.strategy is not Strategy.HEAD:
+        baselines["bought_with_probe"] = _score(_probed(spec, run_dir, probe), pack, device, events, "baseline")
+    baselines["majority"] = segmenter.majority(scored, int(probe["pixel_counts"].argmax()))
+    if frameworks.answers(spec.base, run_dir, task=Task.SEMANTIC_SEGMENTATION, labels=spec.labels):
+        baselines["parent"] = _score(frameworks.load(spec.base, run_dir), pack, device, events, "parent")
+    report = segmenter.report(scored, baselines, labels=spec.labels, seed=spec.seed, leaked=spec.leaked)
     report["palette"] = palettes.hex_colors(len(spec.labels))
     return {"evaluation": report, "predictions_sha256": scored.sha256}
 
