@@ -39,10 +39,11 @@ class LowRank(nn.Module):
 
     def sample(self) -> Tensor:
         """Returns two random inputs of the layer."""
-        weight, random = self.frozen.weight, torch.Generator().manual_seed(0)
-        is_linear = isinstance(self.frozen, nn.Linear)
-        shape = weight.shape[1:] if is_linear else (weight.shape[1], *(2 * side for side in weight.shape[2:]))
-        return torch.randn(2, *shape, generator=random).to(weight)
+        weight = self.frozen.weight
+        shape = list(weight.shape[1:])
+        if isinstance(self.frozen, nn.Conv2d):
+            shape[1:] = [2 * side * reach for side, reach in zip(shape[1:], self.frozen.dilation, strict=True)]
+        return torch.randn(2, *shape, generator=torch.Generator().manual_seed(0)).to(weight)
 
     def forward(self, inputs: Tensor) -> Tensor:
         base: Tensor = self.frozen(inputs)

@@ -124,12 +124,13 @@ def _whole(passage: Passage, growth: Growth, epochs: int) -> float:
     else:
         factor = growth.items
     views = growth.views if passage.name == "activations" else 1
-    rows = max(passage.told.values(), key=len, default=[])
-    each = _seconds_an_item(rows, growth.at_once)
-    if each is None:
+    # One stage may tell of several passes: of the tuned network, of a baseline.
+    passes = [(_seconds_an_item(rows, growth.at_once), rows) for rows in passage.told.values()]
+    told = sum(each * rows[-1][2] for each, rows in passes if each is not None)
+    if not told:
         return passage.seconds * factor * views
     # What making the network ready took, it takes once; told items are those that grow.
-    growing = min(passage.seconds, each * rows[-1][2])
+    growing = min(passage.seconds, told)
     return views * (growing * factor + (passage.seconds - growing))
 
 

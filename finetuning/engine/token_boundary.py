@@ -77,7 +77,14 @@ def cut(module: nn.Module, stages: Stages, boundary: int, ids: Tensor, mask: Ten
         suffix.eval()
         got = logits_of(suffix, prefix(input_ids=ids, attention_mask=mask), mask, given=True)
         difference = (got - wanted).norm() / wanted.norm().clamp(min=1e-12)
-    except (RuntimeError, TypeError, ValueError, AttributeError, StopIteration):  # an encoder that no cut fits
+    except (
+        RuntimeError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        LookupError,
+        StopIteration,
+    ):  # an encoder that no cut fits
         return None
     finally:
         for hook in hooks:
@@ -153,10 +160,9 @@ def computed(
         return None
     events.stage("hidden_states", "Computing the frozen layers once")
     kept = []
-    for own in rows:
+    for own, told in zip(rows, (events, None), strict=True):  # one that is told of in two parts would begin again
         states = States(run_dir / CACHE_FILE, own, width=width, dtype=dtype)
-        parts = over(own, partial(forward, own), device=device, events=events, stage="hidden_states")
-        for positions, values in parts:
+        for positions, values in over(own, partial(forward, own), device=device, events=told, stage="hidden_states"):
             states.put(positions, values)
         kept.append(states)
     return Frozen(*kept)

@@ -291,14 +291,18 @@ def fail(
     text = message + (f" ({'; '.join(items)})" if items else "")
     run.refresh_from_db(fields=["failures"])  # a checkpoint since the claim has forgotten those before it
     failures = run.failures + 1
+    recent = run.attempts.filter(number__lt=attempt.number).order_by("-number").values_list("outcome", flat=True)
+    tries = 1 + list(recent[: run.failures]).count(
+        code
+    )  # a bucket that was away takes no try from what the engine does
     with transaction.atomic():
         if not leases.close(attempt, outcome=code, exit_code=exit_code):
             return
-        if may_try_again(code, tries=failures):
+        if may_try_again(code, tries=tries):
             if steering.grant_wish(run, now=now):
                 return
             # poked_at in the future: the reaper rings again once the pause is over.
-            pause = min(BACKOFF * 4 ** (failures - 1), LONGEST_BACKOFF) - leases.POKE_AFTER
+            pause = min(BACKOFF * 4 ** (tries - 1), LONGEST_BACKOFF) - leases.POKE_AFTER
             told = {"stage": NEXT_TRY, "title": f"{message} It is tried again."}
             Run.objects.transition(run.pk, to=RunStatus.QUEUED, failures=failures, poked_at=now + pause, progress=told)
             reach(Point.FAIL_COMMITTING)

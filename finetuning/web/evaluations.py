@@ -78,6 +78,7 @@ class Leaked:
     everything: Figure
     rest: Figure | None
     text: str
+    is_all: bool = False  # every test item leaked
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +229,9 @@ def _leaked(found: Evaluation | None) -> Leaked | None:
     everything = metrics.figure(name, found["all"])
     text = f"{found['items']:,} of them. {everything.title} with them {everything.shown} ({everything.low} to {everything.high})"
     if not found["rest"]:
-        return Leaked(everything, None, f"{text}; without them nothing is left to measure.")
+        return Leaked(
+            everything, None, f"{text}; without them nothing is left to measure.", is_all=not found["remaining"]
+        )
     rest = metrics.figure(name, found["rest"])
     gain = METRICS[name].difference(found["inflation"])
     text += f"; on the other {found['remaining']:,} {rest.shown} ({rest.low} to {rest.high}): {gain} points by leaks."

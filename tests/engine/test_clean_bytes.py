@@ -204,7 +204,7 @@ def test_a_worker_that_is_killed_while_it_keeps_others_waiting_ends_the_work_too
 
 
 @pytest.mark.skipif(not workers._FORKS, reason="no processes here")
-def test_a_refusal_is_told_though_a_worker_was_killed_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refusal_ends_the_work_though_a_worker_was_killed_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
     lock, refused = workers.shared_lock(), multiprocessing.get_context("fork").Event()
 
     def work(part: int) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +14,9 @@ import torch
 import warm_engine
 from archives_factory import inspected
 from scenes_factory import ARCHITECTURE, BOXED, CONFIG, SIDE, backbone, boxed, weights_at, yolo_upload
-from warm_engine import ROOT, Ended
+from warm_engine import Ended
 
-from finetuning.engine import frameworks, serve, spec, taps, weights
+from finetuning.engine import frameworks, serve, spec, taps, verify_receipt, weights
 from finetuning.engine.frameworks import detectors, torchvision_detectors
 from finetuning.engine.hyper import Augmentation
 from finetuning.engine.problems import Rejected
@@ -97,11 +95,11 @@ def test_a_full_run_learns_and_is_compared_with_the_probe(
     )
     assert sum(row["boxes"] for row in evaluation["per_class"]) == evaluation["boxes"]
     assert all((tmp_path / "outputs" / row["file"]).is_file() for row in evaluation["worst"])
-    assert verified(tmp_path)["verdict"] == "equal"
+    assert verify_receipt.run(tmp_path)["verdict"] == "equal"
     receipt = json.loads((tmp_path / "outputs/receipt.json").read_text())
     receipt["receipt"]["predictions_sha256"] = "0" * 64
     (tmp_path / "outputs/receipt.json").write_text(json.dumps(receipt))
-    assert verified(tmp_path)["verdict"] == "different"
+    assert verify_receipt.run(tmp_path)["verdict"] == "different"
 
 
 def test_a_detector_that_knew_these_classes_is_compared_with_itself_as_bought(
@@ -170,11 +168,6 @@ def test_a_torchvision_detector_s_head_is_trained_and_scored(tmp_path: Path, pac
         for name, tensor in after.items()
         if name in before and before[name].shape == tensor.shape and not name.startswith("backbone.")
     )
-
-
-def verified(run_dir: Path) -> dict[str, Any]:
-    command = [sys.executable, "-m", "finetuning.engine", "verify-receipt", str(run_dir)]
-    return json.loads(subprocess.run(command, cwd=ROOT, capture_output=True, timeout=300, check=False).stdout)
 
 
 def test_a_tuned_release_is_accepted_by_verify(tmp_path: Path, tuned: tuple[Path, dict[str, Any]]) -> None:

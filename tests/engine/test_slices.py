@@ -54,6 +54,8 @@ def test_short_and_long_texts_and_small_and_large_images_are_parts_where_they_di
     assert slices.parts_of(images).names[0] == "shorter side up to 32 pixels"
     assert slices.parts_of(images).places == (0, 0, 0, 1, 1, 1, 2, 2, 2)
     assert slices.parts_of(images[:3]) == slices.WHOLE
+    shrunk, kept = item(width=1024, height=1365), item(width=1500, height=2000)
+    assert slices.parts_of([shrunk, kept, kept]) == slices.WHOLE
 
 
 def test_a_leak_among_scenes_is_told_by_how_much_it_flatters() -> None:
@@ -69,6 +71,11 @@ def test_a_leak_among_scenes_is_told_by_how_much_it_flatters() -> None:
     assert told["rest"]["value"] == pytest.approx(0.5, abs=0.01)
     assert told["inflation"] == pytest.approx(told["all"]["value"] - told["rest"]["value"])
     assert detector.report(items, found, {}, labels=("cat",), confidence=0.5, seed=0)["without_leaked"] is None
+    empty = [*items[:2], item(index=3, width=100, height=100)]
+    told = detector.report(empty, found[:3], {}, labels=("cat",), confidence=0.5, seed=0, leaked=(1, 2))[
+        "without_leaked"
+    ]
+    assert (told["remaining"], told["rest"], told["inflation"]) == (1, None, None)
 
 
 def test_a_leak_among_masks_is_told_by_how_much_it_flatters() -> None:

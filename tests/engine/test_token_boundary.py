@@ -32,6 +32,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "XLMRobertaModel": {"model_type": "xlm-roberta"},
     "ElectraModel": {"model_type": "electra", "embedding_size": 16},
     "MPNetModel": {"model_type": "mpnet"},
+    "BertForSequenceClassification": {"model_type": "bert", "id2label": {"0": "a", "1": "b", "2": "c"}},
     "DebertaV2Model": {"model_type": "deberta-v2", "relative_attention": True, "pos_att_type": ["p2c", "c2p"]},
 }
 
@@ -97,8 +98,9 @@ def test_states_come_back_as_they_were_put_whatever_the_texts_lengths(tmp_path: 
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("averages", [False, True])
 def test_a_run_computes_the_frozen_layers_once_and_learns_as_one_that_does_in_every_epoch(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, averages: bool
 ) -> None:
     bought = tiny_encoder(tmp_path / "bought", num_hidden_layers=2)
     result = inspected_texts(tmp_path / "inspect", csv_of(sentences(30)), salt="test")
@@ -111,7 +113,7 @@ def test_a_run_computes_the_frozen_layers_once_and_learns_as_one_that_does_in_ev
             weights=weights_at("inputs/release"),
             strategy=Strategy.LAST,
             labels=tuple(sorted(LABELS)),
-            hyper=Hyper(epochs=3, stages=1, learning_rate=2e-3),
+            hyper=Hyper(epochs=3, stages=1, learning_rate=2e-3, average_weights=averages),
             threads=1,
         )
         outcome = run_verb(train, order, run_dir)

@@ -56,6 +56,19 @@ def test_only_what_may_end_otherwise_is_tried_again(world: World, code: str, tri
     assert (done, run.status, run.failure_code) == (tries, "failed", code)
 
 
+def test_a_bucket_that_was_away_takes_no_try_from_an_engine_that_is_killed(world: World) -> None:
+    run = launch(world)
+
+    def fails(code: str) -> str:
+        claimed = runs.claim(run.pk)
+        assert claimed is not None
+        runs.fail(run=claimed[0], attempt=claimed[1], code=code, message="It failed.")
+        return Run.objects.get(pk=run.pk).status
+
+    assert [fails("app:disk") for _ in range(4)] == ["queued"] * 4
+    assert [fails("app:killed") for _ in range(3)] == ["queued", "queued", "failed"]
+
+
 def test_page_and_api_say_what_to_do_next(world: World, client: Client) -> None:
     run, attempt = claimed_run(world)
     runs.fail(run=run, attempt=attempt, code="app:out_of_memory", message="The memory did not suffice.")

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from finetuning.engine.evaluation import average_precision as coco
 from finetuning.engine.evaluation import detection_errors, reference, slices
@@ -73,7 +72,7 @@ def report(
         "per_class": _per_class(matches, labels),
         "confidence": confidence,
         "errors": counts.totals(),
-        "without_leaked": _without(matches, resamples, np.isin([item.index for item in items], list(leaked))),
+        "without_leaked": _without(items, matches, _estimate(measured["map"]).to_json(), leaked, seed),
         "worst": counts.worst(items),
         "baseline": {name: main[name] for name in ("kind", "title", "map")},
         **{name: main[name] for name in ("comparison", "verdict", "verdict_code")},
@@ -116,13 +115,23 @@ def _measure(matches: Sequence[ClassMatches], weights: Floats) -> dict[str, Floa
 
 
 def _without(
-    matches: Sequence[ClassMatches], weights: Floats, is_leaked: npt.NDArray[np.bool_]
+    items: Sequence[Item],
+    matches: Sequence[ClassMatches],
+    everything: dict[str, float],
+    leaked: Sequence[int],
+    seed: int,
 ) -> dict[str, Any] | None:
-    """Returns the mean average precision with and without the leaked images (N,), or None where none is."""
+    """Returns the mean average precision with and without the leaked images, or None where none is; of images without
+    boxes there is none."""
+    is_leaked = np.isin([item.index for item in items], list(leaked))
     if not is_leaked.any():
         return None
-    everything = _estimate(_measure(matches, weights)["map"]).to_json()
-    rest = None if is_leaked.all() else _estimate(_measure(matches, weights * ~is_leaked)["map"]).to_json()
+    others = [item for item, is_out in zip(items, is_leaked, strict=True) if not is_out]
+    rest = None
+    if any(item.boxes for item in others):
+        weights = np.zeros((1 + RESAMPLES, len(items)))
+        weights[:, ~is_leaked] = _resamples(others, np.random.default_rng(seed))
+        rest = _estimate(_measure(matches, weights)["map"]).to_json()
     return slices.flattered("map", is_leaked, everything, rest)
 
 

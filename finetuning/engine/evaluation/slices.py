@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from finetuning.engine.evaluation import intervals
 from finetuning.engine.evaluation.intervals import Ints
+from finetuning.engine.gathering import MAX_SHORT_SIDE
 from finetuning.engine.packs import Item
 
 CLASS, PART = "class", "part"
@@ -50,10 +51,10 @@ WHOLE = Parts()
 
 
 def parts_of(items: Sequence[Item]) -> Parts:
-    """Returns the thirds that the items lie in: texts by their characters, images by their shorter side; none where these
-    are much alike."""
+    """Returns the thirds that the items lie in: texts by their characters, images by their shorter side, of which what is
+    over MAX_SHORT_SIDE does not count, as many are stored at that; none where these are much alike."""
     is_text = any(item.text for item in items)
-    sizes = [len(item.text) if is_text else min(item.size) for item in items]
+    sizes = [len(item.text) if is_text else min(*item.size, MAX_SHORT_SIDE) for item in items]
     low, high = (int(edge) for edge in np.quantile(sizes, (1 / 3, 2 / 3), method="lower"))
     if high < _UNLIKE * low:
         return WHOLE

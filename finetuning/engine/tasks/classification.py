@@ -259,9 +259,9 @@ def tune(
 def finished(run: loop.Run, spec: TrainSpec, tuned: Loaded) -> loop.Fitted:
     """Trains to the end, and leaves a plain network on the processor."""
     fitted = run.fit()
-    if spec.strategy is Strategy.LORA:
-        lora.merge(tuned.module)
     tuned.module.to("cpu").eval()
+    if spec.strategy is Strategy.LORA:
+        lora.merge(tuned.module)  # on the processor: a graphics card rounds what a convolution is given to ten bits
     return fitted
 
 
