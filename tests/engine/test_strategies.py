@@ -11,7 +11,7 @@ import torch
 from shapes_factory import LABELS, SIDE, weights_at, write_pack, write_release
 from torch.nn import functional
 
-from finetuning.engine import boundary, frameworks, loop, lora, runtime, strategies, train, weights
+from finetuning.engine import boundary, features, frameworks, heads, loop, lora, runtime, strategies, train, weights
 from finetuning.engine.checkpoints import Checkpoints
 from finetuning.engine.events import EventWriter
 from finetuning.engine.frameworks import Loaded
@@ -65,11 +65,11 @@ def log_of(run_dir: Path) -> str:
     return (run_dir / "events.jsonl").read_text()
 
 
-def tuned(inputs: Path, features: Features = Features.LAST) -> Loaded:
+def tuned(inputs: Path, read: Features = Features.LAST) -> Loaded:
     torch.manual_seed(7)
     bought = frameworks.load(weights_at("release"), inputs)
-    if features in POOLINGS:
-        bought = frameworks.with_stage_head(bought, POOLINGS[features])
+    if read in POOLINGS:
+        bought = frameworks.with_stage_head(bought, POOLINGS[read])
     width = frameworks.head_of(bought).in_features
     return frameworks.replace_head(bought, LABELS, torch.randn(len(LABELS), width) / 16, torch.zeros(len(LABELS)))
 
@@ -145,12 +145,12 @@ def test_last_without_a_cache_leaves_the_frozen_stages_and_their_statistics_byte
     assert any(name.startswith("blocks.4.") and name.endswith("running_var") for name in changed)
 
 
-@pytest.mark.parametrize("features", list(Features))
+@pytest.mark.parametrize("read", list(Features))
 @pytest.mark.parametrize("stages", [1, 2, 5])
 def test_the_loss_behind_the_boundary_is_the_loss_of_the_whole_network(
-    inputs: Path, stages: int, features: Features
+    inputs: Path, stages: int, read: Features
 ) -> None:
-    loaded = tuned(inputs, features)
+    loaded = tuned(inputs, read)
     parts = frameworks.stages(loaded)
     plan = strategies.plan(loaded.module, parts, Strategy.LAST, Hyper(stages=stages), fresh_head=False)
     images, labels = pictures(inputs, 16)
@@ -165,6 +165,21 @@ def test_the_loss_behind_the_boundary_is_the_loss_of_the_whole_network(
         activations = halves.prefix(images)
     cached = functional.cross_entropy(halves.suffix.train()(activations.clone()), labels)
     assert float(cached.detach()) == pytest.approx(float(live), rel=1e-4)
+
+
+@pytest.mark.parametrize("read", list(Features))
+def test_a_probe_on_cached_features_answers_as_the_network_that_carries_it(inputs: Path, read: Features) -> None:
+    loaded = tuned(inputs, read)
+    images, labels = pictures(inputs, 24)
+    forward = features.Forward(frameworks.headless(loaded).eval(), CPU, torch.float32, is_fused=False)
+    table = forward.run(images)
+
+    probe = heads.fit(heads.Samples(table, labels), len(LABELS), 1.0)
+
+    carrier = frameworks.replace_head(loaded, LABELS, probe.weight, probe.bias).module.eval()
+    with torch.inference_mode():
+        live = torch.cat([carrier(images[at : at + 1]) for at in range(len(images))])  # one by one, as somebody asks
+    torch.testing.assert_close(probe.logits(table), live, atol=1e-5, rtol=1e-5)
 
 
 def test_training_the_suffix_trains_the_network_it_was_cut_from(inputs: Path) -> None:
