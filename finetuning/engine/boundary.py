@@ -39,8 +39,8 @@ class Prefix(nn.Module):
         self.module, self.first = module, first
 
     def forward(self, *inputs: Tensor, **named: Tensor) -> Tensor:
-        def stop(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
-            raise _ReachedError(inputs[0])
+        def stop(_module: nn.Module, given: tuple[Any, ...]) -> None:
+            raise _ReachedError(given[0])
 
         try:
             with hooked((self.first.register_forward_pre_hook, stop)):

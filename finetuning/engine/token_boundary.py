@@ -45,6 +45,8 @@ class _Passed(nn.Module):
 
 # By the names that every family of encoders gives them; a projection follows embeddings of another width than the layers.
 _STAND_INS: dict[str, Callable[[], nn.Module]] = {"embeddings": _Given, "embeddings_project": nn.Identity}
+# What an encoder raises that no cut fits.
+_NO_CUT = (AttributeError, LookupError, RuntimeError, StopIteration, TypeError, ValueError)
 
 
 @torch.inference_mode()
@@ -77,14 +79,7 @@ def cut(module: nn.Module, stages: Stages, boundary: int, ids: Tensor, mask: Ten
         suffix.eval()
         got = logits_of(suffix, prefix(input_ids=ids, attention_mask=mask), mask, given=True)
         difference = (got - wanted).norm() / wanted.norm().clamp(min=1e-12)
-    except (
-        RuntimeError,
-        TypeError,
-        ValueError,
-        AttributeError,
-        LookupError,
-        StopIteration,
-    ):  # an encoder that no cut fits
+    except _NO_CUT:
         return None
     finally:
         for hook in hooks:

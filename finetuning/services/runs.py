@@ -224,9 +224,8 @@ def claim(run_id: int) -> tuple[Run, Attempt] | None:
         claimed = leases.acquire(queued, run_id, now=now)
         if claimed is None:
             return None
-        told: dict[str, Any] = (
-            {"progress": {}} if claimed[0].progress.get("stage") == NEXT_TRY else {}
-        )  # why it did is told no more
+        waited = claimed[0].progress.get("stage") == NEXT_TRY  # why it did is told no more
+        told: dict[str, Any] = {"progress": {}} if waited else {}
         if not Run.objects.transition(run_id, to=RunStatus.STARTING, started_at=now, **told):
             transaction.set_rollback(True)
             return None
@@ -292,9 +291,8 @@ def fail(
     run.refresh_from_db(fields=["failures"])  # a checkpoint since the claim has forgotten those before it
     failures = run.failures + 1
     recent = run.attempts.filter(number__lt=attempt.number).order_by("-number").values_list("outcome", flat=True)
-    tries = 1 + list(recent[: run.failures]).count(
-        code
-    )  # a bucket that was away takes no try from what the engine does
+    # By their reason: a bucket that was away takes no try from an engine that is killed.
+    tries = 1 + list(recent[: run.failures]).count(code)
     with transaction.atomic():
         if not leases.close(attempt, outcome=code, exit_code=exit_code):
             return
