@@ -23,6 +23,8 @@ from finetuning.engine.events import EventWriter
 from finetuning.engine.strategies import Stages
 from finetuning.engine.tokens import Rows, TextReader, logits_of, over
 
+FEWEST_STAGES = 2  # that a cut is worth: embeddings, the first stage, alone cost next to nothing
+
 
 class _Given(nn.Module):
     """Stands for embeddings: gives back the states that the encoder was given in their place, (N, L, D)."""
@@ -52,11 +54,11 @@ _NO_CUT = (AttributeError, LookupError, RuntimeError, StopIteration, TypeError, 
 @torch.inference_mode()
 def cut(module: nn.Module, stages: Stages, boundary: int, ids: Tensor, mask: Tensor) -> Cut | None:
     """Returns the encoder cut before stage number `boundary`, or None where the halves do not make the whole for the
-    token numbers and mask, (N, L) each, and where only embeddings would be left out, which cost next to nothing.
+    token numbers and mask, (N, L) each, and where fewer than FEWEST_STAGES would be left out.
 
     The prefix takes numbers and mask and gives states (N, L, D); the suffix takes `inputs_embeds`, these, and
     `attention_mask`, and shares the trainable modules with the network it was cut from."""
-    if boundary < 2:
+    if boundary < FEWEST_STAGES:
         return None
     first = stages[boundary][1][0]
     layers = [child for _, modules in stages[1:boundary] for child in modules]

@@ -86,7 +86,7 @@ def outputs(
         with torch.inference_mode(), features.autocast(device, dtype):  # each thread has modes of its own
             return logits_of(module, ids.to(device), mask.to(device)).float().cpu()
 
-    return in_order(over(rows, computed, device=device, events=events, stage=stage), len(rows))
+    return assembled(over(rows, computed, device=device, events=events, stage=stage), len(rows))
 
 
 def over(
@@ -110,7 +110,7 @@ def over(
             events.progress(stage, done, len(rows), rate=done / (time.perf_counter() - started))
 
 
-def in_order(parts: Iterable[tuple[list[int], Tensor]], count: int) -> Tensor:
+def assembled(parts: Iterable[tuple[list[int], Tensor]], count: int) -> Tensor:
     """Returns (count, D): the rows of all parts, each at its position."""
     table: Tensor | None = None
     for positions, values in parts:

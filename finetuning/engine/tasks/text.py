@@ -47,7 +47,7 @@ from finetuning.engine.spec import (
 )
 from finetuning.engine.tasks import label_sets
 from finetuning.engine.tasks.classification import calibrate, calibrated, checked_labelling, finished, start
-from finetuning.engine.tokens import Rows, TextReader, fitted_length, in_order, logits_of, outputs, over, shuffled
+from finetuning.engine.tokens import Rows, TextReader, assembled, fitted_length, logits_of, outputs, over, shuffled
 from finetuning.engine.trainee import Validation
 
 # Hu et al. 2021 (section 7.1) update the projections of query and value; each family's names for them.
@@ -252,7 +252,7 @@ def begin(
     fresh_head = spec.strategy is Strategy.SCRATCH or not hyper.start_from_probe
     plan = strategies.plan(module, stages, spec.strategy, hyper, fresh_head=fresh_head)
     trainee = TextClassifier(module, data, hyper, device)
-    if plan.boundary > 1:  # embeddings alone cost next to nothing
+    if plan.boundary >= token_boundary.FEWEST_STAGES:
         trainee = _cut_off(trainee, stages, plan.boundary, run_dir, events, shelf) or trainee
     return loop.Run(
         trainee,
@@ -325,7 +325,7 @@ class CachedTextClassifier(TextClassifier):
                 return logits_of(module, states.to(self.device), mask.to(self.device), given=True).float().cpu()
 
         rows = self.data.validation.rows
-        return in_order(over(rows, computed, device=self.device), len(rows))
+        return assembled(over(rows, computed, device=self.device), len(rows))
 
 
 def _cut_off(
